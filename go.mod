@@ -1,0 +1,3 @@
+module biplane.dev/biplane
+
+go 1.26
