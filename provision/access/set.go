@@ -1,6 +1,6 @@
 package access
 
-import "biplane.dev/biplane/provision/iampolicy"
+import "encoding/json"
 
 // ProfileName chooses between the three sets of documents.
 type ProfileName string
@@ -37,16 +37,16 @@ type Role struct {
 	Policies []Policy `json:"policies"`
 }
 
-// Trust is a role's trust policy.
+// Trust is a role's trust policy. Document is the text that IAM is given.
 type Trust struct {
-	Size     int                 `json:"size"`
-	Document *iampolicy.Document `json:"document"`
+	Size     int             `json:"size"`
+	Document json.RawMessage `json:"document"`
 }
 
 // Policy is one permission policy. Size is IAM's count in characters.
 type Policy struct {
-	Name     string              `json:"name"`
-	Kind     string              `json:"kind,omitempty"` // managed, inline, or aws for one of AWS's own, which has no document
-	Size     int                 `json:"size"`
-	Document *iampolicy.Document `json:"document"`
+	Name     string          `json:"name"`
+	Kind     string          `json:"kind,omitempty"` // managed or inline; empty for the Set's boundary
+	Size     int             `json:"size"`
+	Document json.RawMessage `json:"document"`
 }
