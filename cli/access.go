@@ -1,0 +1,27 @@
+package cli
+
+import "github.com/spf13/cobra"
+
+// access groups what the owner of an account, and the vendor who proves it,
+// need. In the order in which they are used.
+func (a *app) access() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "access",
+		Short: "Open an account to the vendor, prove that it fits, take it back",
+		Long: `Open an AWS account to the vendor with exactly the rights that are needed,
+prove that they fit, and take them back.`,
+		Example: `  # The vendor makes an external ID for this customer
+  biplane access new-external-id
+
+  # The customer reads what would be granted
+  biplane access policy --account 123456789012 --region eu-central-1`,
+	}
+	flags := cmd.PersistentFlags()
+	flags.SortFlags = false
+	a.aws.add(cmd)
+	flags.StringVar(&a.vendorProfile, "vendor-profile", "", "YAML `FILE` with the vendor's names (default: the built-in one)")
+	cmd.AddCommand(
+		a.accessNewExternalID(),
+	)
+	return cmd
+}

@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"biplane.dev/biplane/internal/usererr"
+)
+
+// exit prints err for the person, logs its chain, and returns the exit status.
+// It is the only place that does either.
+func (a *app) exit(ctx context.Context, err error) int {
+	if err == nil {
+		return 0
+	}
+	if errors.Is(err, found) {
+		return 1
+	}
+	a.log.Debug("failed", "error", usererr.Chain(err))
+	if ctx.Err() != nil {
+		// Whatever failed, failed because we were told to stop.
+		err = usererr.New(usererr.Interrupted, "interrupted; run the same command again to finish")
+	}
+	status := 2
+	hint := ""
+	var said *usererr.Error
+	if errors.As(err, &said) {
+		status, hint = said.Kind.ExitStatus(), said.Hint
+	}
+	fmt.Fprintf(a.Err, "biplane: %s\n", oneLine(err.Error()))
+	if hint != "" {
+		fmt.Fprintf(a.Err, "hint: %s\n", oneLine(hint))
+	}
+	return status
+}
+
+// oneLine keeps a hostile file name or a library's long error from drawing on
+// the terminal or taking more than its line.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, strings.TrimSpace(text))
+}
+
+// flagError puts pflag's errors into our words.
+func flagError(cmd *cobra.Command, err error) error {
+	help := fmt.Sprintf("run '%s --help' for its flags", cmd.CommandPath())
+
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		name := unknown.GetSpecifiedName()
+		if short := unknown.GetSpecifiedShortnames(); short != "" {
+			return usererr.New(usererr.Invalid, "unknown flag -%s for %q", name, cmd.CommandPath()).WithHint("%s", help).Because(err)
+		}
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden {
+				names = append(names, f.Name)
+			}
+		})
+		if near := nearest(name, names); near != "" {
+			help = fmt.Sprintf("did you mean '--%s'?", near)
+		}
+		return usererr.New(usererr.Invalid, "unknown flag --%s for %q", name, cmd.CommandPath()).WithHint("%s", help).Because(err)
+	}
+	var missing *pflag.ValueRequiredError
+	if errors.As(err, &missing) {
+		return usererr.New(usererr.Invalid, "--%s needs a value", missing.GetFlag().Name).WithHint("%s", help).Because(err)
+	}
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		flag := invalid.GetFlag()
+		sentence := usererr.New(usererr.Invalid, "--%s cannot be %q", flag.Name, invalid.GetValue()).Because(err)
+		var choices *notAllowed
+		if errors.As(err, &choices) {
+			if near := nearest(choices.word, choices.allowed); near != "" {
+				return sentence.WithHint("did you mean %q? It takes %s", near, list(choices.allowed))
+			}
+			return sentence.WithHint("it takes %s", list(choices.allowed))
+		}
+		return usererr.New(usererr.Invalid, "--%s cannot be %q: %v", flag.Name, invalid.GetValue(), invalid.Unwrap()).WithHint("%s", help).Because(err)
+	}
+	return usererr.New(usererr.Invalid, "%v", err).WithHint("%s", help).Because(err)
+}
+
+// list is "a, b or c".
+func list(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
+}
+
+// nearest returns the word of words that was probably meant, or "". Cobra
+// measures the distance, but between commands only: the words become commands.
+func nearest(word string, words []string) string {
+	dictionary := &cobra.Command{SuggestionsMinimumDistance: 2}
+	for _, w := range words {
+		dictionary.AddCommand(&cobra.Command{Use: w, Run: func(*cobra.Command, []string) {}})
+	}
+	if near := dictionary.SuggestionsFor(word); len(near) > 0 {
+		return near[0]
+	}
+	return ""
+}
+
+// noArguments refuses words where a command takes flags only.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return usererr.New(usererr.Invalid, "%q takes no argument, got %q", cmd.CommandPath(), args[0]).
+		WithHint("run '%s --help' for its flags", cmd.CommandPath())
+}
+
+// required refuses a command line that lacks a flag.
+func required(cmd *cobra.Command, flag, value, example string) error {
+	if value != "" {
+		return nil
+	}
+	return usererr.New(usererr.Invalid, "%q needs --%s", cmd.CommandPath(), flag).
+		WithHint("give it as --%s %s", flag, example)
+}
