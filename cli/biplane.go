@@ -91,8 +91,9 @@ Exit status: 0 done; 1 found something or refused; 2 could not run.`,
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
 	root.SetFlagErrorFunc(flagError)
-	root.CompletionOptions.DisableDefaultCmd = true                   // ours names the three shells and has an example
-	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"}) // `--help` is the one way
+	root.CompletionOptions.DisableDefaultCmd = true // ours names the three shells and has an example
+	root.SetHelpCommand(a.help())
+	root.SetUsageTemplate(usage)
 
 	flags := root.PersistentFlags()
 	flags.SortFlags = false
@@ -113,6 +114,7 @@ func finish(cmd *cobra.Command) {
 	cmd.Flags().SortFlags = false
 	cmd.DisableFlagsInUseLine = true
 	if cmd.HasSubCommands() && cmd.RunE == nil {
+		cmd.Use += " COMMAND"
 		cmd.Args = cobra.ArbitraryArgs
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {

@@ -66,7 +66,9 @@ func flagError(cmd *cobra.Command, err error) error {
 				names = append(names, f.Name)
 			}
 		})
-		if near := nearest(name, names); near != "" {
+		if sub, _, err := cmd.Find([]string{name}); err == nil && sub != cmd {
+			help = fmt.Sprintf("did you mean '%s'?", sub.CommandPath())
+		} else if near := nearest(name, names); near != "" {
 			help = fmt.Sprintf("did you mean '--%s'?", near)
 		}
 		return usererr.New(usererr.Invalid, "unknown flag --%s for %q", name, cmd.CommandPath()).WithHint("%s", help).Because(err)

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"github.com/goccy/go-yaml"
 )
@@ -94,5 +96,28 @@ func ordered(decoder *json.Decoder) (any, error) {
 		}
 		return number.Float64()
 	}
+	if text, ok := token.(string); ok && !plain(text) {
+		return quoted(text), nil
+	}
 	return token, nil
+}
+
+// plain reports whether text can be left to the YAML library. It leaves
+// 012345670000, an account, without quotes, which a reader of YAML 1.1 takes for
+// an octal number; so what does not start as a word does is quoted here.
+func plain(text string) bool {
+	if text == "" || strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+		return false
+	}
+	first := rune(text[0])
+	return 'a' <= first && first <= 'z' || 'A' <= first && first <= 'Z' || first == '/'
+}
+
+// quoted is a string between double quotes, with JSON's escapes, which are YAML's.
+type quoted string
+
+// MarshalYAML is what the library calls.
+func (q quoted) MarshalYAML() ([]byte, error) {
+	text, err := marshalJSON(string(q))
+	return bytes.TrimSpace(text), err
 }
