@@ -169,9 +169,9 @@ func completeChoice(cmd *cobra.Command, flag string, words []string) {
 	}
 }
 
-// found ends a command with exit status 1 and no sentence: what was found is on
+// errFound ends a command with exit status 1 and no sentence: what was found is on
 // stdout already.
-var found = errors.New("found something")
+var errFound = errors.New("found something")
 
 // unknownCommand names the word back.
 func unknownCommand(cmd *cobra.Command, word string) error {

@@ -18,7 +18,7 @@ func (a *app) exit(ctx context.Context, err error) int {
 	if err == nil {
 		return 0
 	}
-	if errors.Is(err, found) {
+	if errors.Is(err, errFound) {
 		return 1
 	}
 	a.log.Debug("failed", "error", usererr.Chain(err))

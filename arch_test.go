@@ -1,0 +1,259 @@
+// Package biplane_test holds the walls between the parts: which package may
+// import which, and what each program links. The compiler keeps the rest,
+// because a part's workings sit in its own internal/.
+package biplane_test
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "biplane.dev/biplane/"
+
+var update = flag.Bool("update", false, "write cmd/*/deps.txt")
+
+// arrows are the imports that are refused. A pattern is an import path, or
+// with /... everything below it too; our own packages are named without the
+// module, and "std" is the standard library.
+var arrows = []struct {
+	from    string
+	never   []string // imports refused
+	only    []string // or: every other import refused
+	because string
+}{
+	{from: "provision/iampolicy/sar", only: []string{"std"},
+		because: "the service facts are data, to be read by anything"},
+	{from: "provision/iampolicy", only: []string{"std", "provision/iampolicy/sar"},
+		because: "the engine is usable on its own, and what decides must be readable to the end"},
+	{from: "provision/vendor", only: []string{"std", "github.com/goccy/go-yaml/...", "internal/usererr"},
+		because: "names are below everything that uses them"},
+	{from: "provision/step", never: []string{"github.com/aws/...", "provision/access", "provision/operations"},
+		because: "a step is run, killed and resumed alike whatever it makes"},
+	{from: "provision/...", never: []string{"cli", "cmd/...", "internal/awsdouble/...", "internal/awsidentity/..."},
+		because: "what goes to AWS must not know that it is being tested"},
+	{from: "internal/awsidentity/...", never: []string{"internal/awsdouble/...", "provision/access", "provision/operations", "provision/vendor", "cli"},
+		because: "the identity service judges any policy, so it must not know ours; the sandbox links it without the double"},
+	{from: "internal/awsdouble/...", never: []string{"provision/access", "cli"},
+		because: "a double that knew the documents would not test them"},
+	{from: "internal/usererr", only: []string{"std"},
+		because: "every package may return one"},
+	{from: "cli", never: []string{"internal/awsdouble/...", "internal/awsidentity/..."},
+		because: "the command line works against AWS and the double with no difference"},
+}
+
+// fences keep a library to the packages that wrap it.
+var fences = []struct {
+	library string
+	within  []string
+	because string
+}{
+	{"github.com/spf13/...", []string{"cli", "cmd/..."},
+		"flags are read once, at the edge"},
+	{"go.etcd.io/bbolt", []string{"internal/awsidentity/..."},
+		"one store, of the identity service; steps have no state file"},
+	{"github.com/aws/aws-sdk-go-v2/config", []string{"cli", "cmd/..."},
+		"credentials and region are found once, at the edge, and handed down"},
+	{"cli", []string{"cmd/biplane"},
+		"the command line is nobody's library"},
+	{"k8s.io/kubernetes/...", nil,
+		"only the sandbox's own module may build an API server"},
+	{"unsafe", nil,
+		"nothing here is worth it"},
+	{"C", nil,
+		"binaries are static"},
+}
+
+// links say what a program must not contain, however deep.
+var links = []struct {
+	program string
+	never   []string
+	because string
+}{
+	{"cmd/biplane", []string{"internal/awsdouble/...", "internal/awsidentity/...", "go.etcd.io/bbolt", "sigs.k8s.io/controller-runtime/...", "testing", "github.com/rogpeppe/go-internal/..."},
+		"the command line holds no store, no controllers and no double"},
+	{"cmd/biplane-awsdouble", []string{"cli", "provision/access", "github.com/spf13/cobra"},
+		"the double is an endpoint, and knows nothing of what is sent to it"},
+}
+
+type pkg struct {
+	ImportPath string
+	Name       string
+	Dir        string
+	Standard   bool
+	Imports    []string
+	Deps       []string
+}
+
+func TestImports(t *testing.T) {
+	t.Parallel()
+	packages := list(t)
+	for _, p := range packages {
+		from, ours := strings.CutPrefix(p.ImportPath, module)
+		if !ours {
+			continue
+		}
+		for _, imported := range p.Imports {
+			for _, rule := range arrows {
+				if !matches(rule.from, from) {
+					continue
+				}
+				refused := slices.ContainsFunc(rule.never, func(pattern string) bool { return matches(pattern, short(imported)) })
+				if len(rule.only) > 0 {
+					refused = !slices.ContainsFunc(rule.only, func(pattern string) bool {
+						return matches(pattern, short(imported)) || pattern == "std" && packages[imported].Standard
+					})
+				}
+				if refused {
+					t.Errorf("got %s importing %s, want it not to: %s", from, short(imported), rule.because)
+				}
+			}
+			for _, fence := range fences {
+				if matches(fence.library, short(imported)) && !slices.ContainsFunc(fence.within, func(pattern string) bool { return matches(pattern, from) }) {
+					t.Errorf("got %s importing %s, want only %v to: %s", from, short(imported), fence.within, fence.because)
+				}
+			}
+		}
+	}
+	for _, link := range links {
+		program, ok := packages[module+link.program]
+		if !ok {
+			t.Errorf("got no program %s, want the one that a rule is about", link.program)
+		}
+		for _, dep := range program.Deps {
+			if slices.ContainsFunc(link.never, func(pattern string) bool { return matches(pattern, short(dep)) }) {
+				t.Errorf("got %s linking %s, want it not to: %s", link.program, short(dep), link.because)
+			}
+		}
+	}
+}
+
+// TestDepsLists compares what each program links with the list beside it, so
+// that a review sees what a change adds. `make generate` writes the lists.
+func TestDepsLists(t *testing.T) {
+	t.Parallel()
+	packages := list(t)
+	for _, p := range packages {
+		from, ours := strings.CutPrefix(p.ImportPath, module)
+		if !ours || p.Name != "main" || !strings.HasPrefix(from, "cmd/") {
+			continue
+		}
+		var linked strings.Builder
+		for _, dep := range slices.Sorted(slices.Values(p.Deps)) {
+			if !packages[dep].Standard {
+				linked.WriteString(dep + "\n")
+			}
+		}
+		file := filepath.Join(filepath.FromSlash(from), "deps.txt")
+		if *update {
+			if err := os.WriteFile(file, []byte(linked.String()), 0o644); err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		kept, err := os.ReadFile(file)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+		have := strings.Fields(string(kept))
+		now := strings.Fields(linked.String())
+		for _, dep := range now {
+			if !slices.Contains(have, dep) {
+				t.Errorf("got %s linking %s, want it in %s: run 'make generate' if it is meant", from, dep, file)
+			}
+		}
+		for _, dep := range have {
+			if !slices.Contains(now, dep) {
+				t.Errorf("got %s in %s, want it gone, since %s does not link it: run 'make generate'", dep, file, from)
+			}
+		}
+	}
+}
+
+// TestPackages holds rules about names and state that no import shows.
+func TestPackages(t *testing.T) {
+	t.Parallel()
+	for _, p := range list(t) {
+		from, ours := strings.CutPrefix(p.ImportPath, module)
+		if !ours {
+			continue
+		}
+		if slices.Contains([]string{"util", "utils", "common", "helpers", "models", "impl"}, path.Base(from)) {
+			t.Errorf("got package %s, want a noun that its users would say", from)
+		}
+		files, err := filepath.Glob(filepath.Join(p.Dir, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		documented := false
+		for _, file := range files {
+			parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments|parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			documented = documented || parsed.Doc != nil && !strings.HasSuffix(file, "_test.go")
+			for _, decl := range parsed.Decls {
+				if f, ok := decl.(*ast.FuncDecl); ok && f.Recv == nil && f.Name.Name == "init" {
+					t.Errorf("got func init in %s, want what it sets up to be an argument", file)
+				}
+			}
+		}
+		if !documented {
+			t.Errorf("got no package comment in %s, want what it is for, what it is not for, and where to start", from)
+		}
+	}
+}
+
+// list asks the go command about every package of the module and all they
+// import, tests aside: as linked for a Linux server, whatever runs the test.
+func list(t *testing.T) map[string]pkg {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Name,Dir,Standard,Imports,Deps", "./...")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=-mod=readonly")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	packages := map[string]pkg{}
+	for decoder := json.NewDecoder(out); ; {
+		var p pkg
+		if err := decoder.Decode(&p); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages[p.ImportPath] = p
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	if len(packages) == 0 {
+		t.Fatal("got no packages from go list, want ours")
+	}
+	return packages
+}
+
+func short(importPath string) string { return strings.TrimPrefix(importPath, module) }
+
+func matches(pattern, name string) bool {
+	if prefix, below := strings.CutSuffix(pattern, "/..."); below {
+		return name == prefix || strings.HasPrefix(name, prefix+"/")
+	}
+	return name == pattern
+}
