@@ -35,9 +35,9 @@ var (
 )
 
 const (
-	forAllValues = "ForAllValues:"
-	forAnyValue  = "ForAnyValue:"
-	ifExists     = "IfExists"
+	allValuesPrefix = "ForAllValues:"
+	anyValuePrefix  = "ForAnyValue:"
+	ifExistsSuffix  = "IfExists"
 )
 
 // spelling finds the word that given is, whatever its case; false if none.
@@ -55,17 +55,17 @@ func spelling(given string, words []string) (string, bool) {
 func operatorSpelling(given string) (full, bare string, ok bool) {
 	rest := given
 	var prefix, suffix string
-	for _, p := range []string{forAllValues, forAnyValue} {
+	for _, p := range []string{allValuesPrefix, anyValuePrefix} {
 		if len(rest) >= len(p) && strings.EqualFold(rest[:len(p)], p) {
 			prefix, rest = p, rest[len(p):]
 		}
 	}
-	if i := len(rest) - len(ifExists); i > 0 && strings.EqualFold(rest[i:], ifExists) {
-		suffix, rest = ifExists, rest[:i]
+	if i := len(rest) - len(ifExistsSuffix); i > 0 && strings.EqualFold(rest[i:], ifExistsSuffix) {
+		suffix, rest = ifExistsSuffix, rest[:i]
 	}
 	for name := range operators {
 		if strings.EqualFold(name, rest) {
-			if name == "Null" && suffix != "" { // Null asks whether the key exists; IfExists would answer first
+			if name == "Null" && prefix+suffix != "" { // Null asks whether the key exists; there is nothing to add
 				return "", "", false
 			}
 			return prefix + name + suffix, name, true

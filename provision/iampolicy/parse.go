@@ -359,8 +359,8 @@ func (s *scan) conditions(n node, path string) []Condition {
 }
 
 func operatorRemedy(given string) string {
-	if strings.HasSuffix(strings.ToLower(given), "null"+strings.ToLower(ifExists)) {
-		return "write \"Null\"; it asks whether the key is there and takes no IfExists"
+	if strings.Contains(strings.ToLower(given), "null") {
+		return "write \"Null\"; it asks whether the key is there and takes neither prefix nor IfExists"
 	}
 	return "use one of IAM's operators, such as StringEquals, StringLike, ArnLike, Bool or IpAddress"
 }
