@@ -138,12 +138,12 @@ type operand struct {
 func newCondition(src *Condition, variables bool) (condition, error) {
 	c := condition{source: src, key: strings.ToLower(src.Key)}
 	name := src.Operator
-	if rest, ok := strings.CutPrefix(name, allValuesPrefix); ok {
+	if rest, ok := strings.CutPrefix(name, "ForAllValues:"); ok {
 		c.set, name = everyValue, rest
-	} else if rest, ok := strings.CutPrefix(name, anyValuePrefix); ok {
+	} else if rest, ok := strings.CutPrefix(name, "ForAnyValue:"); ok {
 		c.set, name = someValue, rest
 	}
-	name, c.ifExists = strings.CutSuffix(name, ifExistsSuffix)
+	name, c.ifExists = strings.CutSuffix(name, "IfExists")
 	var ok bool
 	c.compare, c.negated, ok = baseOperator(name)
 	if !ok || c.compare == null && c.ifExists {
