@@ -25,13 +25,14 @@ func (r *Reference) CanMatch(action *Action, pattern string) Match {
 	if allowsAll(pattern) {
 		return Can
 	}
+	read := newARNPattern(pattern)
 	for _, resource := range action.Resources {
-		if r.typeCanMatch(action.Service, resource.Type, pattern) {
+		if r.typeCanMatch(action.Service, resource.Type, read) {
 			return Can
 		}
 	}
 	for _, arn := range r.exceptions[strings.ToLower(action.String())] {
-		if arnsOverlap(arn, pattern) {
+		if read.overlaps(newARNFormat(arn)) {
 			return LiveOnly
 		}
 	}
@@ -42,12 +43,18 @@ func (r *Reference) CanMatch(action *Action, pattern string) Match {
 // patterns can match: a call needs them all, so it is refused as long as there
 // is one. It is empty for an action without resource types.
 func (r *Reference) Unmatched(action *Action, patterns []string) []string {
+	var read []arnPattern
+	for _, pattern := range patterns {
+		if allowsAll(pattern) {
+			return nil
+		}
+		read = append(read, newARNPattern(pattern))
+	}
 	var unmatched []string
 	for _, resource := range action.Resources {
-		matched := slices.ContainsFunc(patterns, func(pattern string) bool {
-			return allowsAll(pattern) || r.typeCanMatch(action.Service, resource.Type, pattern)
-		})
-		if resource.Required && !matched {
+		if resource.Required && !slices.ContainsFunc(read, func(p arnPattern) bool {
+			return r.typeCanMatch(action.Service, resource.Type, p)
+		}) {
 			unmatched = append(unmatched, resource.Type)
 		}
 	}
@@ -57,9 +64,10 @@ func (r *Reference) Unmatched(action *Action, patterns []string) []string {
 // MatchingTypes returns the names of the action's resource types that the
 // pattern can match.
 func (r *Reference) MatchingTypes(action *Action, pattern string) []string {
+	read := newARNPattern(pattern)
 	var names []string
 	for _, resource := range action.Resources {
-		if allowsAll(pattern) || r.typeCanMatch(action.Service, resource.Type, pattern) {
+		if allowsAll(pattern) || r.typeCanMatch(action.Service, resource.Type, read) {
 			names = append(names, resource.Type)
 		}
 	}
@@ -69,30 +77,59 @@ func (r *Reference) MatchingTypes(action *Action, pattern string) []string {
 // allowsAll is whether the pattern is "*", however often the sign is written.
 func allowsAll(pattern string) bool { return pattern != "" && strings.Trim(pattern, "*") == "" }
 
-func (r *Reference) typeCanMatch(service, name, pattern string) bool {
+func (r *Reference) typeCanMatch(service, name string, pattern arnPattern) bool {
 	t, ok := r.ResourceType(service, name)
-	return ok && arnsOverlap(t.ARN, pattern)
+	return ok && pattern.overlaps(t.format)
 }
 
-// arnsOverlap is whether some ARN of the format given is matched by the pattern.
-// The six fields are compared one by one, as IAM does; a pattern with fewer
-// fields is compared as a whole.
-func arnsOverlap(format, pattern string) bool {
-	pattern = starVariables(pattern)
-	patternFields := strings.SplitN(pattern, ":", 6)
-	if len(patternFields) < 6 {
-		return overlap(tokens(format), wildcards(pattern))
+// arnFormat is the ARN of a resource type, cut at its first five colons; its
+// variables hold no colon.
+type arnFormat struct {
+	whole  []token
+	fields [6][]token
+}
+
+func newARNFormat(arn string) arnFormat {
+	f := arnFormat{whole: tokens(arn)}
+	for i, field := range strings.SplitN(arn, ":", 6) {
+		f.fields[i] = tokens(field)
 	}
-	for i, field := range splitFormat(format) {
-		if !overlap(tokens(field), wildcards(patternFields[i])) {
+	return f
+}
+
+// arnPattern is an entry of a Resource element, cut in the same way. One that
+// has fewer than six fields is compared as a whole.
+type arnPattern struct {
+	whole  []token
+	fields [6][]token
+	isARN  bool
+}
+
+func newARNPattern(pattern string) arnPattern {
+	pattern = starVariables(pattern)
+	p := arnPattern{whole: wildcards(pattern)}
+	fields := strings.SplitN(pattern, ":", 6)
+	p.isARN = len(fields) == 6
+	for i, field := range fields {
+		p.fields[i] = wildcards(field)
+	}
+	return p
+}
+
+// overlaps is whether some ARN of the format is matched by the pattern. The six
+// fields are compared one by one, as IAM does. The second to the fifth rarely
+// tell types of a service apart, so the resource comes first.
+func (p arnPattern) overlaps(f arnFormat) bool {
+	if !p.isARN {
+		return overlap(f.whole, p.whole)
+	}
+	for i := len(p.fields) - 1; i >= 0; i-- {
+		if !overlap(f.fields[i], p.fields[i]) {
 			return false
 		}
 	}
 	return true
 }
-
-// splitFormat splits an ARN format into six fields; its variables hold no colon.
-func splitFormat(format string) []string { return strings.SplitN(format, ":", 6) }
 
 // starVariables replaces each ${…} by *. A default, ${key, 'value'}, goes with it.
 func starVariables(pattern string) string {
@@ -191,6 +228,12 @@ func (t token) shares(u token) bool {
 // what is left of a from i, and of b from j, have such a text; it is filled from
 // the ends, so the work is len(a) × len(b) whatever the patterns are.
 func overlap(a, b []token) bool {
+	for len(a) > 0 && len(b) > 0 && a[0].kind == char && b[0].kind == char { // the plain beginning
+		if a[0].char != b[0].char {
+			return false
+		}
+		a, b = a[1:], b[1:]
+	}
 	next := make([]bool, len(b)+1) // for i+1
 	reach := make([]bool, len(b)+1)
 	for i := len(a); i >= 0; i-- {

@@ -28,6 +28,7 @@ func parseService(prefix, text string) *Service {
 		case "type":
 			s.ResourceTypes = append(s.ResourceTypes, &ResourceType{
 				Service: prefix, Name: column.at(1), ARN: column.at(2), ConditionKeys: list(column.at(3)),
+				format: newARNFormat(column.at(2)),
 			})
 		case "action":
 			a := &Action{

@@ -73,6 +73,8 @@ type ResourceType struct {
 	Name          string
 	ARN           string
 	ConditionKeys []string
+
+	format arnFormat
 }
 
 // ConditionKey is a condition key and the type of its values: String, ARN,

@@ -124,11 +124,11 @@ func TestExpand(t *testing.T) {
 	t.Parallel()
 	for pattern, want := range map[string][]string{
 		"iam:*OpenIDConnectProviderThumb*": {"iam:UpdateOpenIDConnectProviderThumbprint"},
-		"IAM:passrole":                 {"iam:PassRole"},
-		"sts:Get?allerIdentity":        {"sts:GetCallerIdentity"},
-		"iam:NoSuch*":                  nil,
-		"noservice:*":                  nil,
-		"ec*:DescribeRepositories":     nil, // no wildcard in the name, but one in the service
+		"IAM:passrole":                     {"iam:PassRole"},
+		"sts:Get?allerIdentity":            {"sts:GetCallerIdentity"},
+		"iam:NoSuch*":                      nil,
+		"noservice:*":                      nil,
+		"ec*:DescribeRepositories":         nil, // no wildcard in the name, but one in the service
 	} {
 		var got []string
 		for _, action := range sar.Default().Expand(pattern) {
