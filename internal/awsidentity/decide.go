@@ -1,0 +1,321 @@
+package awsidentity
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"sync"
+
+	bolt "go.etcd.io/bbolt"
+
+	"biplane.dev/biplane/provision/iampolicy"
+)
+
+// Decide says whether the caller may do req, by the caller's policies, boundary
+// and session policy, and the resource's policy where there is one (else nil).
+// It fills in req.Principal and the condition keys of the caller and the time;
+// those of the action and the resource are the asker's to give, and aws:SourceIp
+// and aws:RequestedRegion too where they differ from the caller's connection.
+func (s *Service) Decide(c *Caller, req iampolicy.Request, resource *iampolicy.Document) (iampolicy.Decision, error) {
+	var decision iampolicy.Decision
+	err := s.decided(c, req, resource, func(e *iampolicy.Evaluator, req iampolicy.Request) { decision = e.Decide(&req) })
+	return decision, err
+}
+
+// Explain is Decide with the reasons.
+func (s *Service) Explain(c *Caller, req iampolicy.Request, resource *iampolicy.Document) (iampolicy.Explanation, error) {
+	var explanation iampolicy.Explanation
+	err := s.decided(c, req, resource, func(e *iampolicy.Evaluator, req iampolicy.Request) { explanation = e.Explain(&req) })
+	return explanation, err
+}
+
+// Authorize returns nil when every one of reqs is allowed, and an *Error with
+// code AccessDenied, which names the first that is not, in AWS's words.
+func (s *Service) Authorize(c *Caller, reqs []iampolicy.Request, resource *iampolicy.Document) error {
+	return s.db.View(func(tx *bolt.Tx) error { return s.authorize(s.visible(tx), c, reqs, resource) })
+}
+
+func (s *Service) authorize(v *view, c *Caller, reqs []iampolicy.Request, resource *iampolicy.Document) error {
+	for _, req := range reqs {
+		e, full, err := s.evaluator(v, c, req, resource)
+		if err != nil {
+			return err
+		}
+		if e == nil || e.Decide(&full) == iampolicy.Allowed {
+			continue
+		}
+		return denied(c, req, e.Explain(&full))
+	}
+	return nil
+}
+
+// denied words a refusal as AWS does.
+func denied(c *Caller, req iampolicy.Request, why iampolicy.Explanation) error {
+	head := fmt.Sprintf("User: %s is not authorized to perform: %s on resource: %s", c.ARN, req.Action, req.Resource)
+	names := map[iampolicy.Part]string{
+		iampolicy.IdentityPart: "identity-based policy", iampolicy.BoundaryPart: "permissions boundary",
+		iampolicy.SessionPart: "session policy", iampolicy.SCPPart: "service control policy", iampolicy.ResourcePart: "resource-based policy",
+	}
+	if why.Decision == iampolicy.ExplicitDeny {
+		part := iampolicy.IdentityPart
+		if len(why.Statements) > 0 {
+			part = why.Statements[0].Part
+		}
+		article := "a"
+		if part == iampolicy.IdentityPart {
+			article = "an"
+		}
+		return errDenied("%s with an explicit deny in %s %s", head, article, names[part])
+	}
+	part := why.MissingPart
+	if names[part] == "" {
+		part = iampolicy.IdentityPart
+	}
+	return errDenied("%s because no %s allows the %s action", head, names[part], req.Action)
+}
+
+func (s *Service) decided(c *Caller, req iampolicy.Request, resource *iampolicy.Document, use func(*iampolicy.Evaluator, iampolicy.Request)) error {
+	return s.db.View(func(tx *bolt.Tx) error {
+		e, full, err := s.evaluator(s.visible(tx), c, req, resource)
+		if err != nil {
+			return err
+		}
+		if e == nil {
+			e, err = iampolicy.Compile(iampolicy.Policies{Identity: []*iampolicy.Document{allowAll()}, Resource: resource})
+			if err != nil {
+				return err
+			}
+		}
+		use(e, full)
+		return nil
+	})
+}
+
+// evaluator compiles what has a say over the caller and completes the request.
+// It is nil for the account itself, which may do everything.
+func (s *Service) evaluator(v *view, c *Caller, req iampolicy.Request, resource *iampolicy.Document) (*iampolicy.Evaluator, iampolicy.Request, error) {
+	texts, tags, err := s.policiesOf(v, c)
+	if err != nil {
+		return nil, req, err
+	}
+	req.Principal = principalOf(c)
+	keys := maps.Clone(c.keys)
+	tagKeys(keys, "aws:PrincipalTag/", tags)
+	for key, values := range req.Context {
+		if !ofPrincipal(key) {
+			keys.Set(key, values...)
+		}
+	}
+	keys.Set("aws:CurrentTime", v.now.Format("2006-01-02T15:04:05Z"))
+	keys.Set("aws:EpochTime", strconv.FormatInt(v.now.Unix(), 10))
+	req.Context = keys
+	if c.Type == AccountCaller && resource == nil {
+		return nil, req, nil
+	}
+	e, err := s.evaluated.get(texts, resource)
+	return e, req, err
+}
+
+// ofPrincipal says that a key describes the caller, so that an asker may not
+// overwrite it.
+func ofPrincipal(key string) bool {
+	lower := strings.ToLower(key)
+	switch lower {
+	case "aws:userid", "aws:username", "aws:tokenissuetime", "aws:multifactorauthpresent", "aws:sourceidentity", "aws:federatedprovider":
+		return true
+	}
+	return strings.HasPrefix(lower, "aws:principal")
+}
+
+// document is the text of one policy and the name under which it is explained.
+type document struct{ name, text string }
+
+// documents is everything that has a say over a caller.
+type documents struct {
+	identity   []document
+	boundary   *document
+	session    []document
+	restricted bool // a session policy was passed
+}
+
+// policiesOf collects a caller's policies and tags.
+func (s *Service) policiesOf(v *view, c *Caller) (documents, []Tag, error) {
+	var out documents
+	if c.Type == AccountCaller {
+		return documents{identity: []document{{"the account itself", allowAllText}}}, nil, nil
+	}
+	p, err := principalObject(v, c)
+	if errors.Is(err, errAbsent) {
+		return out, nil, errBadToken()
+	}
+	if err != nil {
+		return out, nil, err
+	}
+	if err := s.collect(v, c.Account, p, &out); err != nil {
+		return out, nil, err
+	}
+	tags := p.Tags
+	if one := c.session; one != nil {
+		tags = mergeTags(tags, one.Tags)
+		if one.Policy != "" {
+			out.session = append(out.session, document{"session policy", one.Policy})
+			out.restricted = true
+		}
+		for _, arn := range one.PolicyARNs {
+			out.restricted = true
+			text, err := s.managedText(v, c.Account, arn)
+			if errors.Is(err, errAbsent) {
+				continue // deleted since: it allows nothing more
+			}
+			if err != nil {
+				return out, nil, err
+			}
+			out.session = append(out.session, document{arn, text})
+		}
+	}
+	return out, tags, nil
+}
+
+func principalObject(v *view, c *Caller) (*principal, error) {
+	if c.Type == RoleCaller {
+		r, err := get[role](v, c.Account, roles, index(c.RoleName))
+		if err != nil {
+			return nil, err
+		}
+		return &r.principal, nil
+	}
+	u, err := get[user](v, c.Account, users, index(c.UserName))
+	if err != nil {
+		return nil, err
+	}
+	return &u.principal, nil
+}
+
+// collect adds the identity policies and the boundary of a role or user.
+func (s *Service) collect(v *view, accountID string, p *principal, out *documents) error {
+	for _, one := range p.Inline {
+		out.identity = append(out.identity, document{one.Name, one.Document})
+	}
+	for _, arn := range p.Attached {
+		text, err := s.managedText(v, accountID, arn)
+		if errors.Is(err, errAbsent) {
+			continue // attached before readers see it
+		}
+		if err != nil {
+			return err
+		}
+		out.identity = append(out.identity, document{arn, text})
+	}
+	if p.Boundary != "" {
+		text, err := s.managedText(v, accountID, p.Boundary)
+		if errors.Is(err, errAbsent) {
+			text, err = allowNothingText, nil // a boundary that is gone bounds everything
+		}
+		if err != nil {
+			return err
+		}
+		out.boundary = &document{p.Boundary, text}
+	}
+	return nil
+}
+
+// managedText is the default version of a managed policy.
+func (s *Service) managedText(v *view, accountID, arn string) (string, error) {
+	p, err := s.managedPolicy(v, accountID, arn)
+	if err != nil {
+		return "", err
+	}
+	return p.version(p.Default).Document, nil
+}
+
+const (
+	allowAllText     = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`
+	allowNothingText = `{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"*","Resource":"*"}]}`
+)
+
+func allowAll() *iampolicy.Document {
+	return &iampolicy.Document{Version: "2012-10-17", Statements: []iampolicy.Statement{{
+		Effect: iampolicy.Allow, Action: []string{"*"}, Resource: []string{"*"},
+	}}}
+}
+
+// evaluators keeps what has been compiled, by the text it was compiled from, so
+// that a change of any policy is seen at once. When it is full it starts again.
+type evaluators struct {
+	lock  sync.Mutex
+	byKey map[string]*iampolicy.Evaluator
+}
+
+const maxEvaluators = 512
+
+func (e *evaluators) get(texts documents, resource *iampolicy.Document) (*iampolicy.Evaluator, error) {
+	var key strings.Builder
+	add := func(part string, d document) {
+		fmt.Fprintf(&key, "%s %d %d %s%s", part, len(d.name), len(d.text), d.name, d.text)
+	}
+	for _, d := range texts.identity {
+		add("i", d)
+	}
+	if texts.boundary != nil {
+		add("b", *texts.boundary)
+	}
+	for _, d := range texts.session {
+		add("s", d)
+	}
+	if texts.restricted {
+		key.WriteString("r")
+	}
+	e.lock.Lock()
+	found := e.byKey[key.String()]
+	e.lock.Unlock()
+	if found != nil && resource == nil {
+		return found, nil
+	}
+	compiled, err := compile(texts, resource)
+	if err != nil || resource != nil {
+		return compiled, err
+	}
+	e.lock.Lock()
+	defer e.lock.Unlock()
+	if len(e.byKey) >= maxEvaluators {
+		clear(e.byKey)
+	}
+	e.byKey[key.String()] = compiled
+	return compiled, nil
+}
+
+func compile(texts documents, resource *iampolicy.Document) (*iampolicy.Evaluator, error) {
+	p := iampolicy.Policies{Resource: resource}
+	for _, d := range texts.identity {
+		parsed, err := iampolicy.Parse(d.name, []byte(d.text))
+		if err != nil {
+			return nil, fmt.Errorf("reading a stored policy: %w", err)
+		}
+		p.Identity = append(p.Identity, parsed)
+	}
+	if texts.boundary != nil {
+		parsed, err := iampolicy.Parse(texts.boundary.name, []byte(texts.boundary.text))
+		if err != nil {
+			return nil, fmt.Errorf("reading a stored boundary: %w", err)
+		}
+		p.Boundary = parsed
+	}
+	if texts.restricted {
+		// Where every session policy is gone by now, this one allows nothing.
+		p.Session = []*iampolicy.Document{{Name: "session policy"}}
+	}
+	for _, d := range texts.session {
+		parsed, err := iampolicy.Parse(d.name, []byte(d.text))
+		if err != nil {
+			return nil, fmt.Errorf("reading a stored session policy: %w", err)
+		}
+		p.Session = append(p.Session, parsed)
+	}
+	e, err := iampolicy.Compile(p)
+	if err != nil {
+		return nil, fmt.Errorf("compiling stored policies: %w", err)
+	}
+	return e, nil
+}
