@@ -39,8 +39,8 @@ type statement struct {
 	source        *Statement
 	deny          bool
 	notAction     bool
-	actions       []string // lower-cased
-	anyResource   bool     // no Resource element, as in a trust policy
+	actions       []splitAction // lower-cased
+	anyResource   bool          // no Resource element, as in a trust policy
 	notResource   bool
 	resources     []arnTemplate
 	principals    *Principals // nil outside resource policies
@@ -105,20 +105,21 @@ func (p *part) index() {
 		s := &p.statements[i]
 		isLoose := s.notAction
 		for _, a := range s.actions {
-			if strings.ContainsAny(a, "*?") {
+			if strings.ContainsAny(a.text, "*?") {
 				isLoose = true
 			} else {
-				p.exact[a] = nil
+				p.exact[a.text] = nil
 			}
 		}
 		if isLoose {
 			p.loose = append(p.loose, s)
 		}
 	}
-	for action := range p.exact {
+	for text := range p.exact {
+		action := newSplitAction(text)
 		for i := range p.statements {
-			if s := &p.statements[i]; s.matchesAction(action) {
-				p.exact[action] = append(p.exact[action], s)
+			if s := &p.statements[i]; s.matchesAction(&action) {
+				p.exact[text] = append(p.exact[text], s)
 			}
 		}
 	}
@@ -140,7 +141,7 @@ func newStatement(kind Part, d *Document, index int) (statement, error) {
 	}
 	s.notAction = len(src.NotAction) > 0
 	for _, a := range slices.Concat(src.Action, src.NotAction) {
-		s.actions = append(s.actions, strings.ToLower(a))
+		s.actions = append(s.actions, newSplitAction(strings.ToLower(a)))
 	}
 
 	variables := d.Version == "2012-10-17"

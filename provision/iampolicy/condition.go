@@ -146,7 +146,7 @@ func newCondition(src *Condition, variables bool) (condition, error) {
 	name, c.ifExists = strings.CutSuffix(name, "IfExists")
 	var ok bool
 	c.compare, c.negated, ok = baseOperator(name)
-	if !ok || c.compare == null && c.ifExists {
+	if !ok || c.compare == null && name != src.Operator {
 		return c, fmt.Errorf("%q is no condition operator of IAM", src.Operator)
 	}
 	for _, v := range src.Values {

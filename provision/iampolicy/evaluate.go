@@ -10,14 +10,31 @@ type call struct {
 	resource splitARN
 }
 
+// splitAction is an action, or a pattern of actions, cut at its colon.
 type splitAction struct {
 	text          string
 	service, name string
+	whole         bool // has a colon
+}
+
+func newSplitAction(text string) splitAction {
+	service, name, found := strings.Cut(text, ":")
+	return splitAction{text, service, name, found}
+}
+
+// match is MatchAction for a pattern that is already in lower case.
+func (p *splitAction) match(action *splitAction) bool {
+	switch {
+	case p.text == "*":
+		return true
+	case p.whole && action.whole:
+		return globMatch(p.service, action.service, true) && globMatch(p.name, action.name, true)
+	}
+	return MatchAction(p.text, action.text)
 }
 
 func newCall(r *Request) call {
-	service, name, _ := strings.Cut(r.Action, ":")
-	return call{Request: r, action: splitAction{r.Action, service, name}, resource: newSplitARN(r.Resource)}
+	return call{Request: r, action: newSplitAction(r.Action), resource: newSplitARN(r.Resource)}
 }
 
 // grant is how far an Allow carries. Only resource policies tell more than
@@ -96,10 +113,9 @@ func (e *Evaluator) combine(v *verdict, c *call) (Decision, Part) {
 		return Allowed, ""
 	}
 
-	mustGrant := e.resource != nil && (!c.sameAccount() || c.resourceRules())
 	grantsAlone := e.resource != nil && c.sameAccount()
 	switch {
-	case mustGrant && v.resource == grantNone:
+	case e.mustGrant(c) && v.resource == grantNone:
 		return ImplicitDeny, ResourcePart
 	case v.scp == grantNone:
 		return ImplicitDeny, SCPPart
@@ -113,6 +129,12 @@ func (e *Evaluator) combine(v *verdict, c *call) (Decision, Part) {
 		return ImplicitDeny, SessionPart
 	}
 	return Allowed, ""
+}
+
+// mustGrant reports whether the resource policy must allow: across accounts,
+// and for roles and KMS keys.
+func (e *Evaluator) mustGrant(c *call) bool {
+	return e.resource != nil && (!c.sameAccount() || c.resourceRules())
 }
 
 // hasIdentity reports whether the caller can have identity policies at all. The
@@ -160,7 +182,7 @@ func (p *part) weigh(c *call, denied *bool) grant {
 	best := grantNone
 	statements, known := p.lookup(c.action.text)
 	for _, s := range statements {
-		if !s.deny && best == grantDirect || !known && !s.matchesAction(c.action.text) {
+		if !s.deny && best == grantDirect || !known && !s.matchesAction(&c.action) {
 			continue
 		}
 		if !s.matchesResource(c) {
@@ -196,9 +218,9 @@ func (p *part) lookup(action string) (statements []*statement, known bool) {
 	return p.loose, false
 }
 
-func (s *statement) matchesAction(action string) bool {
-	for _, pattern := range s.actions {
-		if matchFields(pattern, action, actionFields, true) {
+func (s *statement) matchesAction(action *splitAction) bool {
+	for i := range s.actions {
+		if s.actions[i].match(action) {
 			return !s.notAction
 		}
 	}
