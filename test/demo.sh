@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# The main job, from an AWS account that knows nothing of the vendor to one
+# with nothing of the vendor left in it, against the AWS double. Every command
+# is printed as it would be typed, and must end with the status that is written
+# beside it here. `make demo` builds and sets up what this needs.
+set -euo pipefail
+top=$(cd "$(dirname "$0")/.." && pwd)
+PATH=$top/bin:$top/.cache/venv/bin:$PATH
+export AWS_PAGER='' AWS_CLI_AUTO_PROMPT=off AWS_EC2_METADATA_DISABLED=true
+
+scratch=$(mktemp -d)
+double=
+finish() {
+	status=$?
+	if [ -n "$double" ]; then
+		kill "$double" 2>/dev/null && wait "$double" || true
+	fi
+	[ "$status" = 0 ] || { echo "demo: failed; the double said:" >&2; tail -n 5 "$scratch/double.log" >&2 || true; }
+	rm -rf "$scratch"
+}
+trap finish EXIT
+
+say() { printf '\n# %s\n' "$*"; }
+
+# run STATUS COMMAND...: print it, run it, and insist on its exit status.
+run() {
+	local want=$1 got=0
+	shift
+	printf '$ %s\n' "$(printf '%q ' "$@" | sed "s#$scratch/##g; s/ \$//")"
+	"$@" </dev/null 2>&1 | sed "s#$scratch/##g" || true
+	got=${PIPESTATUS[0]}
+	if [ "$got" != "$want" ]; then
+		echo "demo: exit status $got, want $want" >&2
+		exit 1
+	fi
+}
+
+say "An AWS account on this machine: one endpoint that enforces policies, trust and sizes"
+echo '$ biplane-awsdouble --env-file env'
+biplane-awsdouble --env-file "$scratch/env" >"$scratch/double.log" 2>&1 &
+double=$!
+for ((i = 0; i < 600; i++)); do
+	[ ! -s "$scratch/env" ] || break
+	kill -0 "$double" 2>/dev/null || { echo "demo: the double ended before it was ready" >&2; exit 1; }
+	sleep 0.1
+done
+# shellcheck disable=SC1091
+. "$scratch/env"
+export AWS_REGION=eu-central-1
+region=eu-central-1
+account=$(aws sts get-caller-identity --query Account --output text)
+cd "$scratch"
+
+say "The published documents, and what a careful reader says about them"
+run 0 biplane access policy --policy seed --account "$account" --region $region --out seed
+biplane access lint seed/union-ai-admin/*.json --account "$account" >findings 2>summary && status=0 || status=$?
+echo '$ biplane access lint seed/union-ai-admin/*.json'
+sed -n 1,12p findings
+echo '    ...'
+cat summary
+[ "$status" = 1 ] || { echo "demo: lint found nothing" >&2; exit 1; }
+
+say "Following the published way by hand: IAM refuses the policy"
+run 0 aws iam create-role --role-name union-ai-admin --assume-role-policy-document file://seed/union-ai-admin/trust.json --query Role.Arn --output text
+run 254 aws iam put-role-policy --role-name union-ai-admin --policy-name UnionIAMPolicyManual --policy-document file://seed/union-ai-admin/UnionIAMPolicyManual.json
+run 0 aws iam delete-role --role-name union-ai-admin
+
+say "The vendor makes an external ID, the customer grants access with it"
+external_id=$(biplane access new-external-id)
+run 0 biplane access grant --method iam --external-id "$external_id" --region $region --yes
+role=$(biplane access grant --method iam --external-id "$external_id" --region $region --yes 2>/dev/null | tail -n 1)
+name=${role##*/}
+
+say "The vendor proves that the access fits: right, wrong, absent external ID; another role; the calls of every step"
+run 0 biplane access check --profile vendor --other-profile vendor-other --role-arn "$role" --external-id "$external_id" --region $region
+
+say "The vendor works: one call that is allowed, one that is not"
+as_vendor() {
+	aws sts assume-role --profile vendor --role-arn "$role" --role-session-name demo --external-id "$external_id" \
+		--query 'Credentials.[AccessKeyId,SecretAccessKey,SessionToken]' --output text >session
+	(
+		read -r AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN <session
+		export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN
+		run "$@"
+	)
+}
+as_vendor 0 aws ec2 describe-vpcs --query 'Vpcs[].VpcId' --output text
+as_vendor 254 aws iam create-role --path /union/ --role-name union-worker --assume-role-policy-document file://seed/union-ai-admin/trust.json
+
+say "Why not? The role must carry the boundary that the customer made"
+run 1 biplane access explain iam:CreateRole --account "$account" --region $region --resource "arn:aws:iam::$account:role/union/union-worker"
+
+say "The customer takes the access back"
+run 0 biplane access revoke --region $region --yes
+
+say "What is left in the account: nothing"
+left=$(aws iam list-roles --query "Roles[?contains(RoleName, '$name')].RoleName" --output text
+	aws iam list-policies --scope Local --query 'Policies[].PolicyName' --output text)
+printf '$ aws iam list-roles; aws iam list-policies --scope Local\n%s\n' "${left:-(nothing)}"
+[ -z "${left//[[:space:]]/}" ] || { echo "demo: something is left" >&2; exit 1; }
+printf '\ndemo: done in %d seconds\n' "$SECONDS"
