@@ -2,7 +2,6 @@ package iampolicy
 
 import (
 	"bytes"
-	"cmp"
 	"slices"
 	"strings"
 )
@@ -93,15 +92,16 @@ func (m *matrix) putTogether() []Statement {
 		joined[key] = st
 	}
 
-	out := make([]Statement, 0, len(joined))
+	byText := make(map[string]*Statement, len(joined)) // Effect comes first in it
 	for _, st := range joined {
 		st.NotPrincipal = sortedPrincipals(st.NotPrincipal)
 		st.Principal = sortedPrincipals(st.Principal)
-		out = append(out, *st)
+		byText[statementText(st)] = st
 	}
-	slices.SortFunc(out, func(a, b Statement) int {
-		return cmp.Or(cmp.Compare(a.Effect, b.Effect), cmp.Compare(statementText(&a), statementText(&b)))
-	})
+	out := make([]Statement, 0, len(joined))
+	for _, text := range sortedKeys(byText) {
+		out = append(out, *byText[text])
+	}
 	return out
 }
 

@@ -174,10 +174,24 @@ func (w *textWriter) strings(values []string) {
 // encoding/json has more of them.
 func (w *textWriter) str(s string) {
 	w.raw(`"`)
-	for _, r := range s { // an invalid byte becomes U+FFFD
-		w.raw(escape(r))
+	if isPlain(s) {
+		w.raw(s)
+	} else {
+		for _, r := range s { // an invalid byte becomes U+FFFD
+			w.raw(escape(r))
+		}
 	}
 	w.raw(`"`)
+}
+
+// isPlain reports whether s stands in JSON as it is, as nearly everything does.
+func isPlain(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < 0x20 || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // escape is r as it stands in the shortest JSON string.

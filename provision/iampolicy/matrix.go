@@ -149,7 +149,7 @@ func (s selector) covers(narrow selector, cover, overlap func(a, b string) bool)
 	switch {
 	case s.kind == absent || narrow.kind == absent:
 		return false
-	case s.kind == only && !strings.ContainsAny(s.key, "*?"): // matches itself alone
+	case s.kind == only && narrow.kind == only && !mayCover(s.key, narrow.key):
 		return false
 	case s.kind != except && narrow.kind != except:
 		return all(narrow.values, func(v string) bool { return inAny(s.values, v) })
@@ -161,6 +161,14 @@ func (s selector) covers(narrow selector, cover, overlap func(a, b string) bool)
 		return all(s.values, func(w string) bool { return inAny(narrow.values, w) })
 	}
 	return slices.Contains(s.values, "*")
+}
+
+// mayCover spares most of the work of comparing patterns: what comes before
+// the first wildcard of wide must begin narrow too, and without a wildcard
+// there is nothing but itself that wide matches.
+func mayCover(wide, narrow string) bool {
+	loose := strings.IndexAny(wide, "*?$")
+	return loose >= 0 && strings.HasPrefix(narrow, wide[:loose])
 }
 
 func (s selector) coversAction(narrow selector) bool {
