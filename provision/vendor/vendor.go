@@ -1,11 +1,17 @@
 // Package vendor holds the vendor profile: the names that a vendor chooses, in
-// one strict YAML file. The default, embedded here, is that of the seed
-// documents. Everything that names a role, a policy, an account or a prefix
-// reads it from a Profile; nothing else in the tree spells such a name out.
+// one strict YAML file. The default, embedded here, is that of the published
+// set-up documents. Everything that names a role, a policy, an account or a
+// prefix reads it from a Profile; nothing else in the tree spells such a name
+// out. It knows nothing of AWS but the form that a name must have.
+//
+// Start with Default or Load. default.yaml explains each field.
 package vendor
 
-// APIVersion is the only version of the file that there is.
-const APIVersion = "biplane.dev/v1"
+// APIVersion and Kind are what the file's first two fields say.
+const (
+	APIVersion = "biplane.dev/v1"
+	Kind       = "VendorProfile"
+)
 
 // Profile is one vendor's names. See default.yaml for each field's meaning.
 type Profile struct {
@@ -28,7 +34,7 @@ type Profile struct {
 	TagPrefix string `json:"tagPrefix"` // union: , of union:managed-by and the other tags
 
 	// Prefix starts the names of what strict lets the vendor make (union-).
-	// CompatPrefix is the seed's (opta-), which its grants are written for.
+	// CompatPrefix is the published grants' (opta-).
 	Prefix         string `json:"prefix"`
 	CompatPrefix   string `json:"compatPrefix"`
 	EndpointPrefix string `json:"endpointPrefix"` // unionai-access- , of the private endpoint's things
@@ -40,3 +46,11 @@ type Profile struct {
 	UserRole  string `json:"userRole"`  // userflyterole
 	Namespace string `json:"namespace"` // union
 }
+
+// ManagedByValue is the value of the ownership tag, which says that Biplane made
+// a thing and may manage it. It is Biplane's, not the vendor's: two vendors in
+// one account are told apart by the tag's key.
+const ManagedByValue = "biplane"
+
+// ManagedByKey is the key of the ownership tag.
+func (p *Profile) ManagedByKey() string { return p.TagPrefix + "managed-by" }
