@@ -35,6 +35,8 @@ type Role struct {
 	// itself; nil where there is none.
 	Boundary *string  `json:"boundary"`
 	Policies []Policy `json:"policies"`
+	// Attached are ARNs of AWS's own policies that the role carries beside them.
+	Attached []string `json:"attached,omitempty"`
 }
 
 // Trust is a role's trust policy. Document is the text that IAM is given.

@@ -1,0 +1,5 @@
+package access
+
+import "errors"
+
+func (t *target) compat() (*Set, error) { return nil, errors.New("not yet") }
