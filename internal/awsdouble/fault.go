@@ -1,0 +1,164 @@
+package awsdouble
+
+import (
+	"fmt"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// FaultKind is what goes wrong.
+type FaultKind string
+
+// The kinds of fault.
+const (
+	Throttle FaultKind = "throttle" // refused for being too many, in the service's own words
+	Broken   FaultKind = "error"    // refused with a 5xx status, not performed
+	Lost     FaultKind = "lost"     // performed, and the connection cut before the answer
+	Slow     FaultKind = "latency"  // performed after a while
+)
+
+// A Fault happens to calls that it matches.
+type Fault struct {
+	Kind      FaultKind
+	Service   string        // as IAM calls it; "" for all
+	Operation string        // may have *; "" for all
+	Count     int           // how many times; 0 for always
+	After     int           // how many matching calls go well before
+	Every     int           // every n-th matching call; 0 and 1 for each
+	Status    int           // of an error; 500 by default
+	Delay     time.Duration // of latency
+}
+
+// FaultGrammar is how ParseFault wants a fault, for help texts.
+const FaultGrammar = "KIND[:SERVICE[:OPERATION]][,count=N][,after=N][,every=N][,status=N][,delay=DURATION]"
+
+// ParseFault reads FaultGrammar: "throttle:ec2,every=3", "lost:iam:Create*,count=1".
+func ParseFault(text string) (Fault, error) {
+	bad := func(format string, args ...any) (Fault, error) {
+		return Fault{}, fmt.Errorf("fault %q: %s; write it as %s", text, fmt.Sprintf(format, args...), FaultGrammar)
+	}
+	head, rest, _ := strings.Cut(text, ",")
+	kind, where, _ := strings.Cut(head, ":")
+	f := Fault{Kind: FaultKind(kind)}
+	f.Service, f.Operation, _ = strings.Cut(where, ":")
+	switch f.Kind {
+	case Throttle, Broken, Lost, Slow:
+	default:
+		return bad("%q is none of throttle, error, lost and latency", kind)
+	}
+	if _, err := path.Match(f.Operation, ""); err != nil || strings.Contains(f.Operation, ":") {
+		return bad("%q is no operation", f.Operation)
+	}
+	if rest != "" {
+		for option := range strings.SplitSeq(rest, ",") {
+			name, value, _ := strings.Cut(option, "=")
+			var err error
+			switch name {
+			case "count":
+				f.Count, err = positive(value)
+			case "after":
+				f.After, err = positive(value)
+			case "every":
+				f.Every, err = positive(value)
+			case "status":
+				if f.Status, err = strconv.Atoi(value); err == nil && (f.Status < 500 || f.Status > 599 || f.Kind != Broken) {
+					err = fmt.Errorf("only an error has one, from 500 to 599")
+				}
+			case "delay":
+				if f.Delay, err = time.ParseDuration(value); err == nil && (f.Delay <= 0 || f.Kind != Slow) {
+					err = fmt.Errorf("only latency has one, above 0")
+				}
+			default:
+				return bad("there is no option %q", name)
+			}
+			if err != nil {
+				return bad("%s=%s cannot be used: %v", name, value, err)
+			}
+		}
+	}
+	if f.Kind == Slow && f.Delay == 0 {
+		return bad("latency needs delay=, such as delay=200ms")
+	}
+	return f, nil
+}
+
+func positive(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("it is no whole number above 0")
+	}
+	return n, nil
+}
+
+// faults counts what has happened.
+type faults struct {
+	lock sync.Mutex
+	list []armed
+}
+
+type armed struct {
+	Fault
+	seen, done int
+}
+
+func arm(list []Fault) *faults {
+	f := &faults{}
+	for _, one := range list {
+		f.list = append(f.list, armed{Fault: one})
+	}
+	return f
+}
+
+// strike says what happens to a call: how long it takes, whether its answer is
+// lost, and how it is refused, if it is.
+func (f *faults) strike(c *call) (delay time.Duration, lost bool, refused *refusal) {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	for i := range f.list {
+		one := &f.list[i]
+		if !one.matches(c) || !one.due() {
+			continue
+		}
+		switch one.Kind {
+		case Slow:
+			delay += one.Delay
+		case Lost:
+			lost = true
+		case Throttle:
+			refused = &refusal{codeThrottled, "Rate exceeded", http.StatusBadRequest}
+		case Broken:
+			refused = &refusal{codeInternal, "An internal error occurred.", http.StatusInternalServerError}
+			if one.Status != 0 && one.Status != http.StatusInternalServerError {
+				refused = &refusal{"ServiceUnavailable", "The service is unavailable.", one.Status}
+			}
+		}
+	}
+	return delay, lost, refused
+}
+
+func (a *armed) matches(c *call) bool {
+	if a.Service != "" && a.Service != c.Service && a.Service != c.signing {
+		return false
+	}
+	if a.Operation == "" {
+		return true
+	}
+	ok, err := path.Match(a.Operation, c.Operation)
+	return err == nil && ok
+}
+
+func (a *armed) due() bool {
+	if a.Count > 0 && a.done >= a.Count {
+		return false
+	}
+	a.seen++
+	if a.seen <= a.After || a.Every > 1 && (a.seen-a.After)%a.Every != 0 {
+		return false
+	}
+	a.done++
+	return true
+}

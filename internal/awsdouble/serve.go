@@ -1,0 +1,381 @@
+package awsdouble
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"biplane.dev/biplane/internal/awsidentity"
+	"biplane.dev/biplane/internal/usererr"
+	"biplane.dev/biplane/provision/iampolicy"
+)
+
+// ServeHTTP is what happens to every request, in order: it is recognised, may
+// meet a fault, is authenticated and decided, performed, and answered.
+func (d *Double) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	requestID := newRequestID()
+	c, err := recognise(r, d.routes)
+	seen := Call{N: int(d.count.Add(1)), Service: c.Service, Operation: c.Operation, Region: c.Region}
+	var answer *http.Response
+	lost := false
+	if err == nil {
+		answer, lost, err = d.serve(c, &seen)
+	}
+	if err != nil {
+		if r.Context().Err() != nil {
+			panic(http.ErrAbortHandler) // nobody listens any more
+		}
+		refused, internal := asRefusal(err)
+		if internal {
+			d.log.Error("call failed", "service", c.Service, "operation", c.Operation, "error", usererr.Chain(err))
+		}
+		answer = refused.answer(c, requestID)
+		if seen.Decision == "" {
+			seen.Decision = Undecided
+		}
+	}
+	defer answer.Body.Close()
+	seen.Status = answer.StatusCode
+	d.log.Debug("call", "n", seen.N, "service", seen.Service, "operation", seen.Operation, "caller", seen.Caller,
+		"resources", seen.Resources, "decision", seen.Decision, "status", seen.Status)
+	if d.observe != nil {
+		d.observe(seen)
+	}
+	if lost {
+		io.Copy(io.Discard, answer.Body) // until then it may still be under way
+		panic(http.ErrAbortHandler)
+	}
+	maps.Copy(w.Header(), answer.Header)
+	w.WriteHeader(answer.StatusCode)
+	if _, err := io.Copy(flushing{w}, answer.Body); err != nil {
+		panic(http.ErrAbortHandler) // a cut answer must not look like a whole one
+	}
+}
+
+// flushing sends what it gets at once, so that streams stay streams.
+type flushing struct{ w http.ResponseWriter }
+
+func (f flushing) Write(p []byte) (int, error) {
+	n, err := f.w.Write(p)
+	if flusher, ok := f.w.(http.Flusher); ok && err == nil {
+		flusher.Flush()
+	}
+	return n, err
+}
+
+// serve performs a call that was recognised, or returns why not. seen is filled
+// in on the way; lost says that the answer must not reach the client.
+func (d *Double) serve(c *call, seen *Call) (answer *http.Response, lost bool, err error) {
+	ctx := c.request.Context()
+	delay, lost, refused := d.faults.strike(c)
+	if delay += d.latency; delay > 0 {
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return nil, false, context.Cause(ctx)
+		}
+	}
+	if refused != nil {
+		return nil, false, refused
+	}
+
+	// IAM and STS authenticate and decide by themselves, on the same engine.
+	if c.Service == "iam" || c.Service == "sts" {
+		cut, err := d.ask(*seen)
+		if err != nil {
+			return nil, false, err
+		}
+		answer := d.perform(c)
+		seen.Decision = Allowed
+		if answer.StatusCode == http.StatusForbidden {
+			seen.Decision = Refused
+		}
+		return answer, lost || cut, nil
+	}
+
+	caller, err := d.authenticate(c)
+	if err != nil {
+		return nil, false, err
+	}
+	if caller != nil {
+		seen.Caller, c.Account, c.Partition = caller.ARN, caller.Account, caller.Partition
+	}
+	if c.protocol == s3Protocol {
+		if err := c.readS3Body(); err != nil {
+			return nil, false, err
+		}
+	}
+	if c.Service == "elasticloadbalancing" && c.params.one("Version") == "2012-06-01" {
+		return nil, false, &refusal{codeUnknown, "Classic load balancers are not known to the AWS double.", http.StatusBadRequest}
+	}
+	questions, err := d.mapping.questions(ctx, c, d.world)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, q := range questions {
+		seen.Actions = append(seen.Actions, q.Action)
+		seen.Resources = append(seen.Resources, q.Resource)
+	}
+	seen.Decision = Refused
+	if err := d.decide(ctx, c, caller, questions); err != nil {
+		return nil, false, err
+	}
+	seen.Decision = Allowed
+	if c.Service == "ec2" && strings.EqualFold(c.params.one("DryRun"), "true") {
+		return nil, false, &refusal{"DryRunOperation", "Request would have succeeded, but DryRun flag is set.", http.StatusPreconditionFailed}
+	}
+	if c.Operation == "PutBucketPolicy" {
+		if _, err := iampolicy.Parse("bucket policy", c.body); err != nil {
+			return nil, false, &refusal{"MalformedPolicy", capital(err.Error()) + ".", http.StatusBadRequest}
+		}
+	}
+	cut, err := d.ask(*seen)
+	if err != nil {
+		return nil, false, err
+	}
+	answer, err = d.forward(ctx, c)
+	if err == nil && answer.StatusCode < 300 {
+		d.linkRoles(c.Account, questions)
+	}
+	return answer, lost || cut, err
+}
+
+// ask gives the hook its say, just before a call is performed.
+func (d *Double) ask(seen Call) (cut bool, err error) {
+	if d.hook == nil {
+		return false, nil
+	}
+	v := d.hook(seen)
+	if v.refusal != nil {
+		return false, v.refusal
+	}
+	return v.drop, nil
+}
+
+// authenticate finds the caller; nil is nobody, whom only S3 listens to.
+func (d *Double) authenticate(c *call) (*awsidentity.Caller, error) {
+	if c.signed == nil {
+		c.Account = d.customer
+		return nil, nil
+	}
+	caller, err := d.identity.Authenticate(c.request)
+	if err != nil {
+		return nil, err
+	}
+	return caller, nil
+}
+
+// decide returns nil when every question is answered with yes.
+func (d *Double) decide(ctx context.Context, c *call, caller *awsidentity.Caller, questions []iampolicy.Request) error {
+	if len(questions) == 0 {
+		return fmt.Errorf("%s:%s came to no question, which would let it pass undecided", c.Service, c.Operation)
+	}
+	for _, q := range questions {
+		var policy *iampolicy.Document
+		if bucket := bucketOf(q.Resource); bucket != "" && bucket != "*" && c.Operation != "CreateBucket" {
+			owner, err := d.world.bucketOwner(ctx, c, bucket)
+			if err != nil {
+				return err
+			}
+			if owner != "" {
+				q.ResourceAccount = owner
+				if policy, err = d.world.bucketPolicy(ctx, c, owner, bucket); err != nil {
+					return err
+				}
+				if bucket == c.params.one("Bucket") {
+					c.Account = owner // moto keeps a bucket under its owner
+				}
+			}
+		}
+		if caller == nil {
+			if err := decideNobody(q, policy, c.request); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := d.identity.Authorize(caller, []iampolicy.Request{q}, policy); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decideNobody decides an unsigned request: only the bucket's policy can allow it.
+func decideNobody(q iampolicy.Request, policy *iampolicy.Document, r *http.Request) error {
+	denied := &refusal{codeDenied, "Access Denied", http.StatusForbidden}
+	if policy == nil {
+		return denied
+	}
+	evaluator, err := iampolicy.Compile(iampolicy.Policies{Resource: policy})
+	if err != nil {
+		return fmt.Errorf("compiling a bucket's policy: %w", err)
+	}
+	q.Principal = iampolicy.Principal{Type: iampolicy.Anonymous}
+	q.Context.Set("aws:SecureTransport", "true")
+	q.Context.Set("aws:PrincipalType", "Anonymous")
+	if agent := r.UserAgent(); agent != "" {
+		q.Context.Set("aws:UserAgent", agent)
+	}
+	if evaluator.Decide(&q) != iampolicy.Allowed {
+		return denied
+	}
+	return nil
+}
+
+// perform lets the identity service answer.
+func (d *Double) perform(c *call) *http.Response {
+	w := &recorder{header: http.Header{}}
+	d.identity.ServeHTTP(w, c.request)
+	return w.response()
+}
+
+// linkRoles makes the service-linked roles that a call needed, as the service
+// would have done itself.
+func (d *Double) linkRoles(account string, questions []iampolicy.Request) {
+	for _, q := range questions {
+		if service, ok := q.Context.Get("iam:AWSServiceName"); ok && q.Action == "iam:CreateServiceLinkedRole" {
+			d.world.identity.ask(account, "CreateServiceLinkedRole", "AWSServiceName", service[0])
+		}
+	}
+}
+
+// forward hands a decided call to moto.
+func (d *Double) forward(ctx context.Context, c *call) (*http.Response, error) {
+	if err := d.world.moto.ready(ctx); err != nil {
+		return nil, err
+	}
+	r := c.request
+	out := r.Clone(ctx)
+	out.RequestURI = ""
+	out.URL.Scheme, out.URL.Host = "http", "moto"
+	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect"} {
+		out.Header.Del(name)
+	}
+	if c.protocol == s3Protocol {
+		if bucket := hostBucket(r.Host); bucket != "" {
+			out.URL.Path, out.URL.RawPath = "/"+bucket+r.URL.Path, ""
+			out.Host = "s3." + c.Region + ".amazonaws.com"
+		}
+	}
+	if c.signed == nil || c.signed.Presigned {
+		out.URL.RawQuery = withoutSignature(r.URL.RawQuery)
+	}
+	region := c.Region
+	if region == "" {
+		region = d.region
+	}
+	signForMoto(out, c.Account, region, c.signing)
+	answer, err := d.world.moto.transport.RoundTrip(out)
+	if err != nil {
+		return nil, fmt.Errorf("handing %s of %s to moto: %w", c.Operation, c.Service, err)
+	}
+	if answer.StatusCode < 300 && (c.Operation == "CreateBucket" || c.Operation == "DeleteBucket") {
+		d.world.forgetBucket(c.params.one("Bucket"))
+	}
+	answer.Header.Del("Connection")
+	return answer, nil
+}
+
+// withoutSignature takes a presigned request's signature out of its query. What
+// else stands there, moto must see as it was sent.
+func withoutSignature(raw string) string {
+	var kept []string
+	for field := range strings.SplitSeq(raw, "&") {
+		name, _, _ := strings.Cut(field, "=")
+		if name, err := url.QueryUnescape(name); err == nil {
+			switch name {
+			case "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders",
+				"X-Amz-Signature", "X-Amz-Security-Token", "X-Amz-Content-Sha256":
+				continue
+			}
+		}
+		kept = append(kept, field)
+	}
+	return strings.Join(kept, "&")
+}
+
+// recorder keeps an answer, so that it can be looked at and be lost.
+type recorder struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (w *recorder) Header() http.Header { return w.header }
+
+func (w *recorder) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+}
+
+func (w *recorder) Write(p []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return w.body.Write(p)
+}
+
+func (w *recorder) response() *http.Response {
+	w.WriteHeader(http.StatusOK)
+	return &http.Response{StatusCode: w.status, Header: w.header, Body: io.NopCloser(&w.body), ContentLength: int64(w.body.Len())}
+}
+
+func newRequestID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// bucketOwner is the account that has a bucket, or "".
+func (w *world) bucketOwner(ctx context.Context, c *call, bucket string) (string, error) {
+	w.lock.Lock()
+	owner, ok := w.owners[bucket]
+	w.lock.Unlock()
+	if ok {
+		return owner, nil
+	}
+	for account := range w.identity.keys {
+		text, err := w.raw(ctx, account, c.Region, want{service: "s3", operation: "ListBuckets", path: "/"})
+		if err != nil {
+			return "", err
+		}
+		list, err := fromXML(text)
+		if err != nil {
+			return "", fmt.Errorf("reading moto's buckets: %w", err)
+		}
+		for _, name := range list.all("Buckets.Bucket.Name") {
+			if name == bucket {
+				w.lock.Lock()
+				w.owners[bucket] = account
+				w.lock.Unlock()
+				return account, nil
+			}
+		}
+	}
+	return "", nil
+}
+
+func (w *world) forgetBucket(bucket string) {
+	w.lock.Lock()
+	defer w.lock.Unlock()
+	delete(w.owners, bucket)
+}
+
+// bucketPolicy is the policy on a bucket, or nil.
+func (w *world) bucketPolicy(ctx context.Context, c *call, owner, bucket string) (*iampolicy.Document, error) {
+	text, err := w.raw(ctx, owner, c.Region, want{service: "s3", operation: "GetBucketPolicy", path: "/" + url.PathEscape(bucket) + "?policy"})
+	if err != nil || len(text) == 0 {
+		return nil, err
+	}
+	policy, err := iampolicy.Parse("the policy of bucket "+bucket, text)
+	if err != nil {
+		return nil, fmt.Errorf("reading the policy of bucket %s: %w", bucket, err)
+	}
+	return policy, nil
+}

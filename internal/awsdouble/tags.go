@@ -1,0 +1,68 @@
+package awsdouble
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"biplane.dev/biplane/provision/iampolicy"
+)
+
+// requestTags returns the tags that a call gives, or the keys of those that it
+// takes away, whichever way its service writes them: a list of keys and values,
+// a map, or XML.
+func requestTags(params *node) (map[string]string, bool) {
+	tags := map[string]string{}
+	for _, n := range params.children {
+		switch strings.ToLower(n.name) {
+		case "tags", "tag", "taglist", "tagset":
+			collectTags(n, tags)
+		case "tagkeys", "tagkey", "tagkeylist": // of the calls that remove tags
+			for _, c := range n.children {
+				tags[c.value] = ""
+			}
+			if n.value != "" {
+				tags[n.value] = ""
+			}
+		}
+	}
+	return tags, len(tags) > 0
+}
+
+func collectTags(n *node, tags map[string]string) {
+	key := cmpNode(n.get("Key"), n.get("key"), n.get("TagKey"))
+	if key != nil {
+		value := cmpNode(n.get("Value"), n.get("value"), n.get("TagValue"))
+		tags[key.value] = ""
+		if value != nil {
+			tags[key.value] = value.value
+		}
+		return
+	}
+	for _, c := range n.children {
+		switch {
+		case len(c.children) > 0:
+			collectTags(c, tags)
+		case !isNumber(c.name): // a map: the names are the keys
+			tags[c.name] = c.value
+		}
+	}
+}
+
+func cmpNode(nodes ...*node) *node {
+	for _, n := range nodes {
+		if n != nil {
+			return n
+		}
+	}
+	return nil
+}
+
+// setTags gives the condition keys of a request's tags: prefix + key for each,
+// and aws:TagKeys.
+func setTags(keys iampolicy.Context, prefix string, tags map[string]string) {
+	for key, value := range tags {
+		keys.Set(prefix+key, value)
+	}
+	keys.Set("aws:TagKeys", slices.Sorted(maps.Keys(tags))...)
+}
