@@ -1,0 +1,183 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/iam/types"
+
+	"biplane.dev/biplane/provision/step"
+	"biplane.dev/biplane/provision/vendor"
+)
+
+// IAM is what grant, check and revoke ask of IAM, and nothing more: an
+// administrator who wants to write a policy for them finds it here.
+// *iam.Client is one.
+type IAM interface {
+	GetAccountSummary(context.Context, *iam.GetAccountSummaryInput, ...func(*iam.Options)) (*iam.GetAccountSummaryOutput, error)
+
+	GetRole(context.Context, *iam.GetRoleInput, ...func(*iam.Options)) (*iam.GetRoleOutput, error)
+	ListRoles(context.Context, *iam.ListRolesInput, ...func(*iam.Options)) (*iam.ListRolesOutput, error)
+	CreateRole(context.Context, *iam.CreateRoleInput, ...func(*iam.Options)) (*iam.CreateRoleOutput, error)
+	TagRole(context.Context, *iam.TagRoleInput, ...func(*iam.Options)) (*iam.TagRoleOutput, error)
+	DeleteRole(context.Context, *iam.DeleteRoleInput, ...func(*iam.Options)) (*iam.DeleteRoleOutput, error)
+
+	ListRolePolicies(context.Context, *iam.ListRolePoliciesInput, ...func(*iam.Options)) (*iam.ListRolePoliciesOutput, error)
+	GetRolePolicy(context.Context, *iam.GetRolePolicyInput, ...func(*iam.Options)) (*iam.GetRolePolicyOutput, error)
+	PutRolePolicy(context.Context, *iam.PutRolePolicyInput, ...func(*iam.Options)) (*iam.PutRolePolicyOutput, error)
+	DeleteRolePolicy(context.Context, *iam.DeleteRolePolicyInput, ...func(*iam.Options)) (*iam.DeleteRolePolicyOutput, error)
+
+	ListAttachedRolePolicies(context.Context, *iam.ListAttachedRolePoliciesInput, ...func(*iam.Options)) (*iam.ListAttachedRolePoliciesOutput, error)
+	AttachRolePolicy(context.Context, *iam.AttachRolePolicyInput, ...func(*iam.Options)) (*iam.AttachRolePolicyOutput, error)
+	DetachRolePolicy(context.Context, *iam.DetachRolePolicyInput, ...func(*iam.Options)) (*iam.DetachRolePolicyOutput, error)
+
+	GetPolicy(context.Context, *iam.GetPolicyInput, ...func(*iam.Options)) (*iam.GetPolicyOutput, error)
+	GetPolicyVersion(context.Context, *iam.GetPolicyVersionInput, ...func(*iam.Options)) (*iam.GetPolicyVersionOutput, error)
+	ListPolicies(context.Context, *iam.ListPoliciesInput, ...func(*iam.Options)) (*iam.ListPoliciesOutput, error)
+	ListPolicyVersions(context.Context, *iam.ListPolicyVersionsInput, ...func(*iam.Options)) (*iam.ListPolicyVersionsOutput, error)
+	ListEntitiesForPolicy(context.Context, *iam.ListEntitiesForPolicyInput, ...func(*iam.Options)) (*iam.ListEntitiesForPolicyOutput, error)
+	CreatePolicy(context.Context, *iam.CreatePolicyInput, ...func(*iam.Options)) (*iam.CreatePolicyOutput, error)
+	TagPolicy(context.Context, *iam.TagPolicyInput, ...func(*iam.Options)) (*iam.TagPolicyOutput, error)
+	DeletePolicyVersion(context.Context, *iam.DeletePolicyVersionInput, ...func(*iam.Options)) (*iam.DeletePolicyVersionOutput, error)
+	DeletePolicy(context.Context, *iam.DeletePolicyInput, ...func(*iam.Options)) (*iam.DeletePolicyOutput, error)
+
+	SimulatePrincipalPolicy(context.Context, *iam.SimulatePrincipalPolicyInput, ...func(*iam.Options)) (*iam.SimulatePrincipalPolicyOutput, error)
+}
+
+// place is one customer account, and how things in it are named and marked.
+type place struct {
+	iam       IAM
+	partition string
+	account   string
+	vendor    *vendor.Profile
+}
+
+func (p place) policyARN(path, name string) string {
+	return "arn:" + p.partition + ":iam::" + p.account + ":policy" + path + name
+}
+
+func (p place) roleARN(path, name string) string {
+	return "arn:" + p.partition + ":iam::" + p.account + ":role" + path + name
+}
+
+// RoleARN is the ARN of a role of the set.
+func (s *Set) RoleARN(r Role) string {
+	return place{partition: s.Partition, account: s.Account}.roleARN(r.Path, r.Name)
+}
+
+// The tags on everything that grant makes, beside vendor.Profile.ManagedByKey.
+const (
+	componentTag   = "component" // what part of Biplane made it
+	componentValue = "access"
+	profileTag     = "profile"
+	regionTag      = "region"
+)
+
+// tags marks what a set consists of. They go into the create call itself, so
+// that a thing is never there without its owner's name on it.
+func (p place) tags(set *Set) []types.Tag {
+	tag := func(key, value string) types.Tag { return types.Tag{Key: &key, Value: &value} }
+	return []types.Tag{
+		tag(p.vendor.ManagedByKey(), vendor.ManagedByValue),
+		tag(p.vendor.TagPrefix+componentTag, componentValue),
+		tag(p.vendor.TagPrefix+profileTag, string(set.Profile)),
+		tag(p.vendor.TagPrefix+regionTag, set.Region),
+	}
+}
+
+// ours reports whether grant made, or adopted, what carries these tags. What
+// the vendor makes later has the same manager, but another component.
+func (p place) ours(tags []types.Tag) bool {
+	return tagValue(tags, p.vendor.ManagedByKey()) == vendor.ManagedByValue &&
+		tagValue(tags, p.vendor.TagPrefix+componentTag) == componentValue
+}
+
+func tagValue(tags []types.Tag, key string) string {
+	for _, t := range tags {
+		if aws.ToString(t.Key) == key {
+			return aws.ToString(t.Value)
+		}
+	}
+	return ""
+}
+
+// missingTags returns those of want that are not among have, or differ there.
+func missingTags(have, want []types.Tag) []types.Tag {
+	return slices.DeleteFunc(slices.Clone(want), func(t types.Tag) bool {
+		return slices.ContainsFunc(have, func(h types.Tag) bool {
+			return aws.ToString(h.Key) == aws.ToString(t.Key) && aws.ToString(h.Value) == aws.ToString(t.Value)
+		})
+	})
+}
+
+func tagText(tags []types.Tag) string {
+	var parts []string
+	for _, t := range tags {
+		parts = append(parts, aws.ToString(t.Key)+"="+aws.ToString(t.Value))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// noSuchEntity reports whether IAM says that the thing isn't there.
+func noSuchEntity(err error) bool {
+	var none *types.NoSuchEntityException
+	return errors.As(err, &none)
+}
+
+// passing marks the errors that end by looking again: somebody was faster, or
+// what was written a moment ago is not everywhere yet.
+func passing(err error) error {
+	if err == nil {
+		return nil
+	}
+	var (
+		exists       *types.EntityAlreadyExistsException
+		concurrent   *types.ConcurrentModificationException
+		inUse        *types.DeleteConflictException
+		unmodifiable *types.EntityTemporarilyUnmodifiableException
+	)
+	if errors.As(err, &exists) || errors.As(err, &concurrent) || errors.As(err, &inUse) || errors.As(err, &unmodifiable) || noSuchEntity(err) {
+		return fmt.Errorf("%w: %w", step.ErrConflict, err)
+	}
+	return err
+}
+
+// unlessGone is for removing: what is not there any more is as good as removed.
+func unlessGone(err error) error {
+	if noSuchEntity(err) {
+		return nil
+	}
+	return passing(err)
+}
+
+// plain decodes a document as IAM returns it, percent-encoded (RFC 3986).
+func plain(document *string) ([]byte, error) {
+	text, err := url.PathUnescape(aws.ToString(document))
+	if err != nil {
+		return nil, fmt.Errorf("decoding a policy document from IAM: %w", err)
+	}
+	return []byte(text), nil
+}
+
+// settled is the Check of every step here: what Make made is there when looking
+// finds nothing more to do.
+func settled(ctx context.Context, s step.Step) error {
+	found, err := s.Look(ctx)
+	if err != nil {
+		return err
+	}
+	switch change := found.Plan(step.Present); change.Action {
+	case step.Keep:
+		return nil
+	case step.Refuse:
+		return fmt.Errorf("%s is not as it was made: %s", s.Name(), strings.Join(change.Details, "; "))
+	default:
+		return fmt.Errorf("%s: %w", s.Name(), step.ErrNotYet)
+	}
+}

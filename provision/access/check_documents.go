@@ -1,0 +1,240 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/smithy-go"
+
+	"biplane.dev/biplane/provision/iampolicy"
+)
+
+// documents reads every role with its policies and compares them with the set,
+// then asks what they allow. Who reads is the caller where it is the customer;
+// else the vendor, with the provision role's own rights.
+func (c *Checker) documents(ctx context.Context, report *Report, sessions map[string]aws.CredentialsProvider) error {
+	var reader IAM
+	switch session := sessions[c.Set.Roles[0].Name]; {
+	case c.byCustomer():
+		reader = c.NewIAM(nil)
+	case session != nil:
+		reader = c.NewIAM(session)
+	}
+	read := &liveReader{iam: reader, policies: map[string]livePolicy{}}
+	if c.Set.Boundary != nil {
+		if err := c.checkPolicy(ctx, report, read, *c.Set.Boundary, c.Set.path()); err != nil {
+			return err
+		}
+	}
+	p := place{iam: reader, partition: c.Set.Partition, account: c.Set.Account, vendor: c.Vendor}
+	for _, role := range c.Set.Roles {
+		s := &roleStep{place: p, role: role, tags: p.tags(c.Set)}
+		if err := c.checkRole(ctx, report, read, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// liveReader reads policies once, however many roles carry them.
+type liveReader struct {
+	iam      IAM
+	policies map[string]livePolicy // by ARN
+}
+
+// livePolicy is a managed policy's default version; document is nil when there
+// is none, or why says that it could not be read.
+type livePolicy struct {
+	document []byte
+	why      string
+}
+
+// noReader is why nothing was read where nobody can.
+const noReader = "the provision role cannot be assumed, and these are not the customer's credentials, so nobody can read it"
+
+// policy reads one managed policy.
+func (l *liveReader) policy(ctx context.Context, arn string) (livePolicy, error) {
+	if known, ok := l.policies[arn]; ok {
+		return known, nil
+	}
+	if l.iam == nil {
+		return livePolicy{why: noReader}, nil
+	}
+	live, err := readPolicy(ctx, l.iam, arn)
+	if denied(err) {
+		live, err = livePolicy{why: unreadable(err)}, nil
+	}
+	if err == nil {
+		l.policies[arn] = live
+	}
+	return live, err
+}
+
+func readPolicy(ctx context.Context, api IAM, arn string) (livePolicy, error) {
+	out, err := api.GetPolicy(ctx, &iam.GetPolicyInput{PolicyArn: &arn})
+	if noSuchEntity(err) {
+		return livePolicy{}, nil
+	}
+	if err != nil {
+		return livePolicy{}, err
+	}
+	version, err := api.GetPolicyVersion(ctx, &iam.GetPolicyVersionInput{PolicyArn: &arn, VersionId: out.Policy.DefaultVersionId})
+	if err != nil {
+		return livePolicy{}, err
+	}
+	document, err := plain(version.PolicyVersion.Document)
+	return livePolicy{document: document}, err
+}
+
+// unreadable says which call the reader may not make.
+func unreadable(err error) string {
+	var operation *smithy.OperationError
+	if errors.As(err, &operation) {
+		return fmt.Sprintf("iam:%s is not allowed to the reader; run it with the customer's credentials to know", operation.OperationName)
+	}
+	return "the reader is not allowed to read it; run it with the customer's credentials to know"
+}
+
+// checkPolicy adds the row of one managed policy.
+func (c *Checker) checkPolicy(ctx context.Context, report *Report, read *liveReader, want Policy, path string) error {
+	arn := place{partition: c.Set.Partition, account: c.Set.Account}.policyARN(path, want.Name)
+	live, err := read.policy(ctx, arn)
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading %s: %w", arn, err)
+	case live.why != "":
+		report.add(policyRow, want.Name, CannotTell, "%s", live.why)
+	case live.document == nil:
+		report.add(policyRow, want.Name, Fail, "it is not there; run 'biplane access grant' again")
+	default:
+		report.addComparison(policyRow, want.Name, documentDifferences("the document", live.document, want.Document),
+			fmt.Sprintf("as wanted, %s characters", thousands(want.Size)))
+	}
+	return nil
+}
+
+// addComparison passes when there are no differences.
+func (r *Report) addComparison(check, target string, differences []string, pass string) {
+	if len(differences) == 0 {
+		r.add(check, target, Pass, "%s", pass)
+		return
+	}
+	var trimmed []string
+	for _, d := range differences {
+		trimmed = append(trimmed, strings.TrimSpace(d))
+	}
+	r.add(check, target, Fail, "%s", strings.Join(trimmed, "; "))
+}
+
+// checkRole adds the rows of one role: itself, its trust, its boundary, its
+// policies, what else it carries, and what all of it allows.
+func (c *Checker) checkRole(ctx context.Context, report *Report, read *liveReader, s *roleStep) error {
+	name := s.role.Name
+	if read.iam == nil {
+		report.add(roleItself, name, CannotTell, noReader)
+		return nil
+	}
+	live, err := readRole(ctx, read.iam, name)
+	if denied(err) {
+		report.add(roleItself, name, CannotTell, "%s", unreadable(err))
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading role %s: %w", name, err)
+	}
+	if live == nil {
+		report.add(roleItself, name, Fail, "it is not there; run 'biplane access grant' again")
+		return nil
+	}
+	found := &foundRole{roleStep: s, live: live}
+	report.addComparison(roleItself, name, found.formDifferences(), "path, tags and length of sessions are as wanted")
+	report.addComparison(trustPolicy, name, found.trustDifferences(), strings.Join(trustLines(live.trust), "; "))
+	report.addComparison(boundaryRow, name, found.boundaryDifferences(), or(live.boundary, "none, as wanted"))
+
+	deployed := deployed{role: s.role, arn: live.arn}
+	for _, want := range s.role.Policies {
+		if want.Kind == inline {
+			have, ok := live.inline[want.Name]
+			if !ok {
+				report.add(policyRow, want.Name, Fail, "it is not in role %s", name)
+				continue
+			}
+			report.addComparison(policyRow, want.Name, documentDifferences("the document", have, want.Document),
+				fmt.Sprintf("in role %s as wanted, %s characters", name, thousands(want.Size)))
+			continue
+		}
+		if !slices.Contains(live.attached, s.policyARN(s.role.Path, want.Name)) {
+			report.add(policyRow, want.Name, Fail, "it is not attached to role %s", name)
+			continue
+		}
+		if err := c.checkPolicy(ctx, report, read, want, s.role.Path); err != nil {
+			return err
+		}
+	}
+	for _, arn := range s.role.Attached {
+		if !slices.Contains(live.attached, arn) {
+			report.add(policyRow, arn, Fail, "it is not attached to role %s", name)
+		}
+	}
+	var extras []string
+	for _, extra := range found.extras() {
+		extras = append(extras, "it carries "+extra+", which is not of this set")
+	}
+	report.addComparison(extraRow, name, extras, "only the policies of the set")
+
+	if err := deployed.read(ctx, read, live); err != nil {
+		return err
+	}
+	return c.simulate(ctx, report, read.iam, deployed)
+}
+
+// deployed is all that has a say on a role's calls, as it is in the account.
+type deployed struct {
+	role     Role
+	arn      string
+	policies iampolicy.Policies
+	why      string // it cannot be told: a document could not be read
+}
+
+// read collects the documents of a role, extra ones too.
+func (d *deployed) read(ctx context.Context, read *liveReader, live *liveRole) error {
+	add := func(name string, text []byte) *iampolicy.Document {
+		document, err := iampolicy.Parse(name, text)
+		if err != nil {
+			d.why = fmt.Sprintf("%s cannot be read: %v", name, err)
+			return nil
+		}
+		return document
+	}
+	for name, text := range live.inline {
+		d.policies.Identity = append(d.policies.Identity, add(name, text))
+	}
+	for _, arn := range live.attached {
+		policy, err := read.policy(ctx, arn)
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", arn, err)
+		}
+		if policy.document == nil {
+			d.why = or(policy.why, "policy "+arn+" is gone")
+			return nil
+		}
+		d.policies.Identity = append(d.policies.Identity, add(arn, policy.document))
+	}
+	if live.boundary != "" {
+		policy, err := read.policy(ctx, live.boundary)
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", live.boundary, err)
+		}
+		if policy.document == nil {
+			d.why = or(policy.why, "boundary "+live.boundary+" is gone")
+			return nil
+		}
+		d.policies.Boundary = add(live.boundary, policy.document)
+	}
+	return nil
+}

@@ -1,0 +1,130 @@
+package access
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"biplane.dev/biplane/provision/iampolicy"
+	"biplane.dev/biplane/provision/step"
+)
+
+// maxDifferences is how many lines of one document's difference are shown: a
+// document of another region differs in hundreds.
+const maxDifferences = 6
+
+// documentDifferences says in what a document means something else than the
+// one wanted, or nothing. White space, order, letter case of actions and Sids
+// are no differences.
+func documentDifferences(what string, have, want []byte) []string {
+	wanted, err := iampolicy.Parse("wanted", want)
+	if err != nil {
+		return []string{fmt.Sprintf("%s that is wanted cannot be read: %v", what, err)}
+	}
+	there, err := iampolicy.Parse("there", have)
+	if err != nil {
+		return []string{fmt.Sprintf("%s cannot be read: %v", what, err)}
+	}
+	if iampolicy.Equal(there, wanted) {
+		return nil
+	}
+	return []string{what + " is another one"}
+}
+
+// trustLines says who may assume a role and under which conditions, a line for
+// each statement.
+func trustLines(document []byte) []string {
+	doc, err := iampolicy.Parse("trust", document)
+	if err != nil {
+		return []string{fmt.Sprintf("its trust policy cannot be read: %v", err)}
+	}
+	var lines []string
+	for _, s := range doc.Statements {
+		line := "trusts "
+		if s.Effect == iampolicy.Deny {
+			line = "refuses "
+		}
+		line += strings.Join(principalNames(s.Principal), ", ")
+		if s.NotPrincipal != nil {
+			line += "everybody but " + strings.Join(principalNames(s.NotPrincipal), ", ")
+		}
+		for i, c := range s.Condition {
+			word := " if "
+			if i > 0 {
+				word = " and "
+			}
+			line += fmt.Sprintf("%s%s %s %s", word, c.Key, c.Operator, strings.Join(c.Values, " or "))
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+func principalNames(p *iampolicy.Principals) []string {
+	if p == nil {
+		return nil
+	}
+	var names []string
+	if p.Any {
+		names = append(names, "everybody")
+	}
+	for _, values := range [][]string{p.AWS, p.Service, p.Federated, p.CanonicalUser} {
+		for _, v := range values {
+			if v == "*" {
+				v = "everybody"
+			}
+			names = append(names, v)
+		}
+	}
+	return names
+}
+
+// refusal says that something else is there, with the difference.
+func refusal(ours bool, differences []string) step.Change {
+	if ours {
+		return step.Change{
+			Action:  step.Refuse,
+			Details: append([]string{"it was granted before, for something else than is wanted now"}, differences...),
+			Hint:    "to change what was granted, run 'biplane access revoke', then grant again; or give the flags that it was granted with",
+		}
+	}
+	return step.Change{
+		Action:  step.Refuse,
+		Details: append([]string{"it was made by somebody else, and differs"}, differences...),
+		Hint:    "rename or delete it if it is yours, or choose another roleName and policyName in a file for --vendor-profile",
+	}
+}
+
+// notOurs says why something stays.
+func notOurs(managedByKey string) string {
+	return "it has no tag " + managedByKey + " of ours, so somebody else made it"
+}
+
+// listed names at most n things.
+func listed(things []string, n int) string {
+	if len(things) <= n {
+		return strings.Join(things, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(things[:n], ", "), len(things)-n)
+}
+
+// thousands writes 10395 as 10,395.
+func thousands(n int) string {
+	text := strconv.Itoa(n)
+	var groups []string
+	for len(text) > 3 {
+		groups = append(groups, text[len(text)-3:])
+		text = text[:len(text)-3]
+	}
+	groups = append(groups, text)
+	slices.Reverse(groups)
+	return strings.Join(groups, ",")
+}
+
+func or(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}

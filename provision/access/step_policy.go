@@ -1,0 +1,172 @@
+package access
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/iam/types"
+
+	"biplane.dev/biplane/provision/step"
+)
+
+// policyStep keeps one managed policy, the boundary included.
+type policyStep struct {
+	place
+	policy  Policy
+	path    string
+	purpose string
+	tags    []types.Tag
+	// users are the roles of the set. What else uses the policy keeps it from
+	// being removed.
+	users []string
+}
+
+func policyStepName(policy string) string { return "policy " + policy }
+
+func (s *policyStep) Name() string    { return policyStepName(s.policy.Name) }
+func (s *policyStep) Needs() []string { return nil }
+func (s *policyStep) arn() string     { return s.policyARN(s.path, s.policy.Name) }
+
+func (s *policyStep) Check(ctx context.Context) error { return settled(ctx, s) }
+
+// foundPolicy is the policy as it is; version is nil when it is not there.
+type foundPolicy struct {
+	*policyStep
+	there       bool
+	tags        []types.Tag
+	differences []string
+	strangers   []string // who uses it beside the set's roles
+}
+
+func (s *policyStep) Look(ctx context.Context) (step.Found, error) {
+	found := &foundPolicy{policyStep: s}
+	out, err := s.iam.GetPolicy(ctx, &iam.GetPolicyInput{PolicyArn: aws.String(s.arn())})
+	if noSuchEntity(err) {
+		return found, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	version, err := s.iam.GetPolicyVersion(ctx, &iam.GetPolicyVersionInput{PolicyArn: aws.String(s.arn()), VersionId: out.Policy.DefaultVersionId})
+	if noSuchEntity(err) {
+		return found, nil // deleted between the two calls
+	}
+	if err != nil {
+		return nil, err
+	}
+	have, err := plain(version.PolicyVersion.Document)
+	if err != nil {
+		return nil, err
+	}
+	found.there = true
+	found.tags = out.Policy.Tags
+	found.differences = documentDifferences("the document", have, s.policy.Document)
+	if aws.ToInt32(out.Policy.AttachmentCount)+aws.ToInt32(out.Policy.PermissionsBoundaryUsageCount) > 0 {
+		found.strangers, err = s.lookForStrangers(ctx)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// lookForStrangers names those who use the policy and are not of the set.
+func (s *policyStep) lookForStrangers(ctx context.Context) ([]string, error) {
+	var strangers []string
+	pages := iam.NewListEntitiesForPolicyPaginator(s.iam, &iam.ListEntitiesForPolicyInput{PolicyArn: aws.String(s.arn())})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if noSuchEntity(err) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range page.PolicyRoles {
+			if name := aws.ToString(r.RoleName); !slices.Contains(s.users, name) {
+				strangers = append(strangers, "role "+name)
+			}
+		}
+		for _, u := range page.PolicyUsers {
+			strangers = append(strangers, "user "+aws.ToString(u.UserName))
+		}
+		for _, g := range page.PolicyGroups {
+			strangers = append(strangers, "group "+aws.ToString(g.GroupName))
+		}
+	}
+	slices.Sort(strangers)
+	return slices.Compact(strangers), nil
+}
+
+func (f *foundPolicy) Plan(goal step.Goal) step.Change {
+	if goal == step.Absent {
+		return f.planRemoval()
+	}
+	missing := missingTags(f.tags, f.policyStep.tags)
+	switch {
+	case !f.there:
+		return step.Change{Action: step.Create, Details: []string{
+			fmt.Sprintf("%s: %s characters, for %s", f.arn(), thousands(f.policy.Size), f.purpose),
+		}}
+	case len(f.differences) > 0:
+		return refusal(f.ours(f.tags), f.differences)
+	case !f.ours(f.tags):
+		return step.Change{Action: step.Adopt, Details: []string{"its document is the one wanted; it gets the tags " + tagText(missing)}}
+	case len(missing) > 0:
+		return step.Change{Action: step.Finish, Details: []string{"set tags " + tagText(missing)}}
+	}
+	return step.Change{Action: step.Keep}
+}
+
+func (f *foundPolicy) planRemoval() step.Change {
+	switch {
+	case !f.there:
+		return step.Change{Action: step.None}
+	case !f.ours(f.tags):
+		return step.Change{Action: step.Leave, Details: []string{notOurs(f.vendor.ManagedByKey())}}
+	case len(f.strangers) > 0:
+		return step.Change{Action: step.Leave, Details: []string{"it is still used by " + listed(f.strangers, 5)}}
+	}
+	return step.Change{Action: step.Remove, Details: []string{f.arn()}}
+}
+
+func (f *foundPolicy) Make(ctx context.Context) error {
+	if f.there {
+		_, err := f.iam.TagPolicy(ctx, &iam.TagPolicyInput{PolicyArn: aws.String(f.arn()), Tags: missingTags(f.tags, f.policyStep.tags)})
+		return passing(err)
+	}
+	_, err := f.iam.CreatePolicy(ctx, &iam.CreatePolicyInput{
+		PolicyName:     aws.String(f.policy.Name),
+		Path:           aws.String(f.path),
+		PolicyDocument: aws.String(string(f.policy.Document)),
+		Description:    aws.String(f.purpose),
+		Tags:           f.policyStep.tags,
+	})
+	return passing(err)
+}
+
+// Remove deletes every version, since IAM deletes no policy that has more than
+// its default one.
+func (f *foundPolicy) Remove(ctx context.Context) error {
+	pages := iam.NewListPolicyVersionsPaginator(f.iam, &iam.ListPolicyVersionsInput{PolicyArn: aws.String(f.arn())})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return unlessGone(err)
+		}
+		for _, v := range page.Versions {
+			if v.IsDefaultVersion {
+				continue
+			}
+			_, err := f.iam.DeletePolicyVersion(ctx, &iam.DeletePolicyVersionInput{PolicyArn: aws.String(f.arn()), VersionId: v.VersionId})
+			if err := unlessGone(err); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := f.iam.DeletePolicy(ctx, &iam.DeletePolicyInput{PolicyArn: aws.String(f.arn())})
+	return unlessGone(err)
+}
