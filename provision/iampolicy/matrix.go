@@ -72,6 +72,9 @@ func takeApart(d *Document, principals bool) *matrix {
 	for i := range d.Statements {
 		st := &d.Statements[i]
 		actions := selectors(st.Action, st.NotAction, strings.ToLower, divide)
+		if len(actions) == 0 { // matches nothing; Parse refuses it
+			continue
+		}
 		resources := selectors(st.Resource, st.NotResource, strings.Clone, divide)
 		if len(resources) == 0 {
 			resources = []selector{{kind: absent}}
@@ -149,6 +152,8 @@ func (s selector) covers(narrow selector, cover, overlap func(a, b string) bool)
 	switch {
 	case s.kind == absent || narrow.kind == absent:
 		return false
+	case s.kind == except && hasVariable(s.values): // matches nothing where the variable has no value
+		return false
 	case s.kind == only && narrow.kind == only && !mayCover(s.key, narrow.key):
 		return false
 	case s.kind != except && narrow.kind != except:
@@ -161,6 +166,10 @@ func (s selector) covers(narrow selector, cover, overlap func(a, b string) bool)
 		return all(s.values, func(w string) bool { return inAny(narrow.values, w) })
 	}
 	return slices.Contains(s.values, "*")
+}
+
+func hasVariable(values []string) bool {
+	return slices.ContainsFunc(values, func(v string) bool { return strings.Contains(v, "${") })
 }
 
 // mayCover spares most of the work of comparing patterns: what comes before
