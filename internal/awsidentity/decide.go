@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -108,8 +107,7 @@ func (s *Service) evaluator(v *view, c *Caller, req iampolicy.Request, resource 
 			keys.Set(key, values...)
 		}
 	}
-	keys.Set("aws:CurrentTime", v.now.Format("2006-01-02T15:04:05Z"))
-	keys.Set("aws:EpochTime", strconv.FormatInt(v.now.Unix(), 10))
+	timeKeys(keys, v.now)
 	req.Context = keys
 	if c.Type == AccountCaller && resource == nil {
 		return nil, req, nil

@@ -67,6 +67,80 @@ func operations() map[string]operation {
 		{"CreateServiceLinkedRole", writes, newLinkedRole, k(serviceGiven), nil, (*call).createServiceLinkedRole},
 		{"DeleteServiceLinkedRole", writes, aRole, k(serviceThere), nil, (*call).deleteServiceLinkedRole},
 		{"GetServiceLinkedRoleDeletionStatus", reads, linkedRoleOfTask, nil, nil, (*call).getServiceLinkedRoleDeletionStatus},
+
+		// Managed policies
+		{"CreatePolicy", writes, newPolicy, k(requestTags), d(tagging("iam:TagPolicy")), (*call).createPolicy},
+		{"GetPolicy", reads, aPolicy, nil, nil, (*call).getPolicy},
+		{"ListPolicies", reads, anything, nil, nil, (*call).listPolicies},
+		{"DeletePolicy", writes, aPolicy, nil, nil, (*call).deletePolicy},
+		{"CreatePolicyVersion", writes, aPolicy, nil, nil, (*call).createPolicyVersion},
+		{"GetPolicyVersion", reads, aPolicy, nil, nil, (*call).getPolicyVersion},
+		{"ListPolicyVersions", reads, aPolicy, nil, nil, (*call).listPolicyVersions},
+		{"DeletePolicyVersion", writes, aPolicy, nil, nil, (*call).deletePolicyVersion},
+		{"SetDefaultPolicyVersion", writes, aPolicy, nil, nil, (*call).setDefaultPolicyVersion},
+		{"TagPolicy", writes, aPolicy, k(requestTags), nil, (*call).tagPolicy},
+		{"UntagPolicy", writes, aPolicy, k(tagKeysGiven), nil, (*call).untagPolicy},
+		{"ListPolicyTags", reads, aPolicy, nil, nil, (*call).listPolicyTags},
+		{"ListEntitiesForPolicy", reads, aPolicy, nil, nil, (*call).listEntitiesForPolicy},
+
+		// Instance profiles
+		{"CreateInstanceProfile", writes, newProfile, k(requestTags), d(tagging("iam:TagInstanceProfile")), (*call).createInstanceProfile},
+		{"GetInstanceProfile", reads, aProfile, nil, nil, (*call).getInstanceProfile},
+		{"ListInstanceProfiles", reads, anything, nil, nil, (*call).listInstanceProfiles},
+		{"ListInstanceProfilesForRole", reads, aRole, nil, nil, (*call).listInstanceProfilesForRole},
+		{"DeleteInstanceProfile", writes, aProfile, nil, nil, (*call).deleteInstanceProfile},
+		{"AddRoleToInstanceProfile", writes, aProfile, nil, d(passingRole("ec2.amazonaws.com")), (*call).addRoleToInstanceProfile},
+		{"RemoveRoleFromInstanceProfile", writes, aProfile, nil, nil, (*call).removeRoleFromInstanceProfile},
+		{"TagInstanceProfile", writes, aProfile, k(requestTags), nil, (*call).tagInstanceProfile},
+		{"UntagInstanceProfile", writes, aProfile, k(tagKeysGiven), nil, (*call).untagInstanceProfile},
+		{"ListInstanceProfileTags", reads, aProfile, nil, nil, (*call).listInstanceProfileTags},
+
+		// OpenID Connect providers
+		{"CreateOpenIDConnectProvider", writes, newProvider, k(requestTags), d(tagging("iam:TagOpenIDConnectProvider")), (*call).createOpenIDConnectProvider},
+		{"GetOpenIDConnectProvider", reads, aProvider, nil, nil, (*call).getOpenIDConnectProvider},
+		{"ListOpenIDConnectProviders", reads, anything, nil, nil, (*call).listOpenIDConnectProviders},
+		{"DeleteOpenIDConnectProvider", writes, aProvider, nil, nil, (*call).deleteOpenIDConnectProvider},
+		{"UpdateOpenIDConnectProviderThumbprint", writes, aProvider, nil, nil, (*call).updateOpenIDConnectProviderThumbprint},
+		{"AddClientIDToOpenIDConnectProvider", writes, aProvider, nil, nil, (*call).addClientIDToOpenIDConnectProvider},
+		{"RemoveClientIDFromOpenIDConnectProvider", writes, aProvider, nil, nil, (*call).removeClientIDFromOpenIDConnectProvider},
+		{"TagOpenIDConnectProvider", writes, aProvider, k(requestTags), nil, (*call).tagOpenIDConnectProvider},
+		{"UntagOpenIDConnectProvider", writes, aProvider, k(tagKeysGiven), nil, (*call).untagOpenIDConnectProvider},
+		{"ListOpenIDConnectProviderTags", reads, aProvider, nil, nil, (*call).listOpenIDConnectProviderTags},
+
+		// Users and their keys
+		{"CreateUser", writes, newUser, k(boundaryGiven, requestTags), d(tagging("iam:TagUser")), (*call).createUser},
+		{"GetUser", reads, aUser, nil, nil, (*call).getUser},
+		{"ListUsers", reads, anything, nil, nil, (*call).listUsers},
+		{"DeleteUser", writes, aUser, nil, nil, (*call).deleteUser},
+		{"TagUser", writes, aUser, k(requestTags), nil, (*call).tagUser},
+		{"UntagUser", writes, aUser, k(tagKeysGiven), nil, (*call).untagUser},
+		{"ListUserTags", reads, aUser, nil, nil, (*call).listUserTags},
+		{"PutUserPermissionsBoundary", writes, aUser, k(boundaryGiven), nil, (*call).putUserPermissionsBoundary},
+		{"DeleteUserPermissionsBoundary", writes, aUser, k(boundaryThere), nil, (*call).deleteUserPermissionsBoundary},
+		{"PutUserPolicy", writes, aUser, k(boundaryThere), nil, (*call).putUserPolicy},
+		{"GetUserPolicy", reads, aUser, nil, nil, (*call).getUserPolicy},
+		{"ListUserPolicies", reads, aUser, nil, nil, (*call).listUserPolicies},
+		{"DeleteUserPolicy", writes, aUser, k(boundaryThere), nil, (*call).deleteUserPolicy},
+		{"AttachUserPolicy", writes, aUser, k(boundaryThere, policyGiven), nil, (*call).attachUserPolicy},
+		{"DetachUserPolicy", writes, aUser, k(boundaryThere, policyGiven), nil, (*call).detachUserPolicy},
+		{"ListAttachedUserPolicies", reads, aUser, nil, nil, (*call).listAttachedUserPolicies},
+		{"CreateAccessKey", writes, aUser, nil, nil, (*call).createAccessKey},
+		{"ListAccessKeys", reads, aUser, nil, nil, (*call).listAccessKeys},
+		{"UpdateAccessKey", writes, aUser, nil, nil, (*call).updateAccessKey},
+		{"DeleteAccessKey", writes, aUser, nil, nil, (*call).deleteAccessKey},
+
+		// The account
+		{"GetAccountSummary", reads, anything, nil, nil, (*call).getAccountSummary},
+		{"GetAccountAuthorizationDetails", reads, anything, nil, nil, (*call).getAccountAuthorizationDetails},
+		{"ListAccountAliases", reads, anything, nil, nil, (*call).listAccountAliases},
+		{"CreateAccountAlias", writes, anything, nil, nil, (*call).createAccountAlias},
+		{"DeleteAccountAlias", writes, anything, nil, nil, (*call).deleteAccountAlias},
+
+		// The simulator
+		{"SimulatePrincipalPolicy", reads, source, nil, nil, (*call).simulatePrincipalPolicy},
+		{"SimulateCustomPolicy", reads, anything, nil, nil, (*call).simulateCustomPolicy},
+		{"GetContextKeysForPrincipalPolicy", reads, source, nil, nil, (*call).getContextKeysForPrincipalPolicy},
+		{"GetContextKeysForCustomPolicy", reads, anything, nil, nil, (*call).getContextKeysForCustomPolicy},
 	}
 	sts := []row{
 		{"AssumeRole", trusted, nil, nil, nil, (*call).assumeRole},
@@ -143,6 +217,63 @@ func linkedRoleOfTask(c *call) (string, iampolicy.Context) {
 	path := strings.TrimPrefix(c.p.get("DeletionTaskId"), "task")
 	return c.arnOf("role" + path[:max(0, strings.LastIndexByte(path, '/'))]), nil
 }
+
+func newPolicy(c *call) (string, iampolicy.Context) {
+	return c.arnOf("policy" + rootPath(c.p.get("Path")) + c.p.get("PolicyName")), nil
+}
+
+func aPolicy(c *call) (string, iampolicy.Context) {
+	arn := c.p.get("PolicyArn")
+	p, err := c.s.managedPolicy(c.view, c.account, arn)
+	if err != nil {
+		return arn, nil
+	}
+	return arn, resourceTags(p.Tags)
+}
+
+func newProfile(c *call) (string, iampolicy.Context) {
+	return c.arnOf("instance-profile" + rootPath(c.p.get("Path")) + c.p.get("InstanceProfileName")), nil
+}
+
+func aProfile(c *call) (string, iampolicy.Context) {
+	p, err := get[profile](c.view, c.account, profiles, index(c.p.get("InstanceProfileName")))
+	if err != nil {
+		return c.arnOf("instance-profile/" + c.p.get("InstanceProfileName")), nil
+	}
+	return p.ARN, resourceTags(p.Tags)
+}
+
+func newProvider(c *call) (string, iampolicy.Context) {
+	return c.arnOf("oidc-provider/" + strings.TrimSuffix(strings.TrimPrefix(c.p.get("Url"), "https://"), "/")), nil
+}
+
+func aProvider(c *call) (string, iampolicy.Context) {
+	arn := c.p.get("OpenIDConnectProviderArn")
+	p, err := get[provider](c.view, c.account, providers, arn)
+	if err != nil {
+		return arn, nil
+	}
+	return arn, resourceTags(p.Tags)
+}
+
+func newUser(c *call) (string, iampolicy.Context) {
+	return c.arnOf("user" + rootPath(c.p.get("Path")) + c.p.get("UserName")), nil
+}
+
+// aUser is the caller where no user is named.
+func aUser(c *call) (string, iampolicy.Context) {
+	name := c.p.get("UserName")
+	if name == "" {
+		name = c.caller.UserName
+	}
+	u, err := get[user](c.view, c.account, users, index(name))
+	if err != nil {
+		return c.arnOf("user/" + name), nil
+	}
+	return u.ARN, resourceTags(u.Tags)
+}
+
+func source(c *call) (string, iampolicy.Context) { return c.p.get("PolicySourceArn"), nil }
 
 func rootPath(path string) string {
 	if path == "" {
@@ -223,6 +354,18 @@ func tagKeysGiven(c *call, keys iampolicy.Context) {
 func tagging(action string) dependent {
 	return func(c *call, arn string, keys iampolicy.Context) (iampolicy.Request, bool) {
 		return request(action, arn, keys), len(c.p.tags("Tags")) > 0
+	}
+}
+
+// passingRole: whoever hands a role to a service must be allowed to pass it.
+func passingRole(service string) dependent {
+	return func(c *call, _ string, _ iampolicy.Context) (iampolicy.Request, bool) {
+		arn, keys := aRole(c)
+		if keys == nil {
+			keys = iampolicy.Context{}
+		}
+		keys.Set("iam:PassedToService", service)
+		return request("iam:PassRole", arn, keys), true
 	}
 }
 

@@ -405,11 +405,20 @@ func (c *call) tagRole() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Tags = mergeTags(r.Tags, c.p.tags("Tags"))
-	if err := errors.Join(checkTags(c.p.tags("Tags"), maxTags), checkTags(r.Tags, maxTags)); err != nil {
+	if r.Tags, err = c.addTags(r.Tags); err != nil {
 		return nil, err
 	}
 	return nil, c.save(r)
+}
+
+// addTags is what every Tag… operation does.
+func (c *call) addTags(have []Tag) ([]Tag, error) {
+	add := c.p.tags("Tags")
+	if err := checkTags(add, maxTags); err != nil {
+		return nil, err
+	}
+	all := mergeTags(have, add)
+	return all, checkTags(all, maxTags)
 }
 
 func (c *call) untagRole() (any, error) {
