@@ -42,6 +42,10 @@ func (r *Reference) CanMatch(action *Action, pattern string) Match {
 // Unmatched returns the required resource types of the action that none of the
 // patterns can match: a call needs them all, so it is refused as long as there
 // is one. It is empty for an action without resource types.
+//
+// Types that share the part of the name before a slash (listener/app and
+// listener/net) are kinds of one thing. The reference calls each of them
+// required, but a call touches one.
 func (r *Reference) Unmatched(action *Action, patterns []string) []string {
 	var read []arnPattern
 	for _, pattern := range patterns {
@@ -51,14 +55,19 @@ func (r *Reference) Unmatched(action *Action, patterns []string) []string {
 		read = append(read, newARNPattern(pattern))
 	}
 	var unmatched []string
+	matched := map[string]bool{} // by the part before a slash
 	for _, resource := range action.Resources {
-		if resource.Required && !slices.ContainsFunc(read, func(p arnPattern) bool {
-			return r.typeCanMatch(action.Service, resource.Type, p)
-		}) {
+		thing, _, _ := strings.Cut(resource.Type, "/")
+		if slices.ContainsFunc(read, func(p arnPattern) bool { return r.typeCanMatch(action.Service, resource.Type, p) }) {
+			matched[thing] = true
+		} else if resource.Required {
 			unmatched = append(unmatched, resource.Type)
 		}
 	}
-	return unmatched
+	return slices.DeleteFunc(unmatched, func(name string) bool {
+		thing, _, _ := strings.Cut(name, "/")
+		return matched[thing]
+	})
 }
 
 // MatchingTypes returns the names of the action's resource types that the

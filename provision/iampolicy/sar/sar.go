@@ -219,7 +219,8 @@ func (r *Reference) ActionKey(action *Action, key string) (ConditionKey, bool) {
 	has := known(action.ConditionKeys)
 	for _, resource := range action.Resources {
 		has = has || known(resource.ConditionKeys)
-		if t, ok := r.ResourceType(action.Service, resource.Type); ok {
+		// A type lists the tags in a request too, for those of its actions that take tags.
+		if t, ok := r.ResourceType(action.Service, resource.Type); ok && !isRequestTag(key) {
 			has = has || known(t.ConditionKeys)
 		}
 	}
@@ -230,6 +231,11 @@ func (r *Reference) ActionKey(action *Action, key string) (ConditionKey, bool) {
 		return found, true
 	}
 	return ConditionKey{Key: key, Type: "String"}, true
+}
+
+func isRequestTag(key string) bool {
+	key = strings.ToLower(key)
+	return key == "aws:tagkeys" || strings.HasPrefix(key, "aws:requesttag/")
 }
 
 // ServiceKey finds a condition key of a service, whichever of its actions know it.
@@ -257,4 +263,13 @@ func sameKey(known, key string) bool {
 		return known == key
 	}
 	return overlap(tokens(known), literal(key))
+}
+
+// GlobalKeys returns the names of the condition keys that belong to no service.
+func (r *Reference) GlobalKeys() []string {
+	names := make([]string, len(r.global))
+	for i, key := range r.global {
+		names[i] = key.Key
+	}
+	return names
 }

@@ -1,0 +1,176 @@
+package iampolicy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"biplane.dev/biplane/provision/iampolicy/sar"
+)
+
+// lintActions finds actions and services that do not exist.
+func (l *linter) lintActions() {
+	for i := range l.doc.Statements {
+		s := &l.doc.Statements[i]
+		l.lintActionList(i, "Action", s.Action)
+		l.lintActionList(i, "NotAction", s.NotAction)
+	}
+}
+
+func (l *linter) lintActionList(i int, element string, patterns []string) {
+	for n, pattern := range patterns {
+		if actionFault(pattern) != "" || isEveryAction(pattern) {
+			continue // the first is a Problem already
+		}
+		service, _, _ := strings.Cut(pattern, ":")
+		path := l.entry(i, element, n)
+		if strings.ContainsAny(service, "*?") {
+			l.report("wildcard-service", i, path, quote(pattern)+" has a wildcard in the service part, which IAM refuses",
+				"name each service")
+			continue
+		}
+		if _, ok := l.reference.Service(service); !ok {
+			remedy := "correct the part before the colon"
+			if near := nearest(service, l.reference.Services()); near != "" {
+				remedy = "did you mean " + near + "?"
+			}
+			l.report("unknown-service", i, path, "there is no service "+quote(service)+" in the reference of "+sar.Date, remedy)
+			continue
+		}
+		if len(l.reference.Expand(pattern)) == 0 {
+			l.report("unknown-action", i, path, "there is no action "+quote(pattern)+" in the reference of "+sar.Date, l.nearestAction(pattern))
+		}
+	}
+}
+
+func (l *linter) nearestAction(pattern string) string {
+	if strings.ContainsAny(pattern, "*?") {
+		return "no action's name fits the wildcards; correct or remove it"
+	}
+	prefix, name, _ := strings.Cut(pattern, ":")
+	service, _ := l.reference.Service(prefix)
+	var names []string
+	for _, action := range service.Actions {
+		names = append(names, action.Name)
+	}
+	if near := nearest(name, names); near != "" {
+		return "did you mean " + service.Prefix + ":" + near + "?"
+	}
+	return "look the name up in AWS's Service Authorization Reference of " + service.Prefix
+}
+
+// isEveryAction is whether the pattern matches all actions of all services.
+func isEveryAction(pattern string) bool {
+	service, name, cut := strings.Cut(pattern, ":")
+	return isAny(service) && (!cut || isAny(name))
+}
+
+// expand is the actions that a pattern names; none for a pattern that IAM
+// refuses or that matches everything.
+func (l *linter) expand(pattern string) []*sar.Action {
+	service, _, _ := strings.Cut(pattern, ":")
+	if actionFault(pattern) != "" || strings.ContainsAny(service, "*?") {
+		return nil
+	}
+	return l.reference.Expand(pattern)
+}
+
+// lintBreadth finds statements that allow more than they name.
+func (l *linter) lintBreadth() {
+	l.each(Allow, func(i int, s *Statement) {
+		for n, pattern := range s.Action {
+			if isEveryAction(pattern) {
+				l.report("all-actions", i, l.entry(i, "Action", n), "the statement allows every action of every service, those of tomorrow included",
+					"list the actions that are needed")
+			}
+		}
+		for _, not := range []struct {
+			element, code, allows, remedy string
+			there                         bool
+		}{
+			{"NotAction", "allow-not-action", "every action but those listed, iam and sts included", "list the actions that are needed under Action", s.NotAction != nil},
+			{"NotResource", "allow-not-resource", "every resource but those listed", "list the resources that are needed under Resource", s.NotResource != nil},
+			{"NotPrincipal", "allow-not-principal", "every principal but those listed, anonymous ones included", "name the principals under Principal", s.NotPrincipal != nil},
+		} {
+			if not.there {
+				l.report(not.code, i, fmt.Sprintf("Statement[%d].%s", i, not.element), "Allow with "+not.element+" allows "+not.allows, not.remedy)
+			}
+		}
+		if l.kind == identityKind {
+			l.lintUnconditioned(i, s)
+		}
+	})
+}
+
+// lintUnconditioned finds writes on "*" that could name a resource. Those that
+// AWS cannot limit to one are left out: "*" is the only way to allow them.
+func (l *linter) lintUnconditioned(i int, s *Statement) {
+	star := slices.IndexFunc(s.Resource, isAny)
+	if star < 0 || slices.ContainsFunc(s.Condition, func(c Condition) bool { return canFail(&c) }) {
+		return
+	}
+	var writes []string
+	for _, pattern := range s.Action {
+		if isEveryAction(pattern) {
+			continue
+		}
+		named := false
+		for _, action := range l.expand(pattern) {
+			if action.AccessLevel != sar.List && action.AccessLevel != sar.Read && len(action.Resources) > 0 && !l.denied(action, "*") {
+				named = true
+			}
+		}
+		if named && !slices.Contains(writes, pattern) {
+			writes = append(writes, pattern)
+		}
+	}
+	if len(writes) > 0 {
+		l.report("unconditioned-write", i, l.entry(i, "Resource", star),
+			some(writes)+" may change every resource of the account, with no condition",
+			"list the ARNs, or limit it by a condition such as aws:ResourceTag")
+	}
+}
+
+// canFail is whether a condition can refuse a request at all: one that lets in
+// every value and an absent key too cannot.
+func canFail(c *Condition) bool {
+	set, bare, ifExists := cutOperator(c.Operator)
+	lenient := ifExists || set == allValuesPrefix
+	return !lenient || bare != "StringLike" && bare != "ArnLike" || !slices.ContainsFunc(c.Values, isAny)
+}
+
+// nearest is the name most like the given one, or "" where none is near.
+func nearest(given string, names []string) string {
+	given = strings.ToLower(given)
+	best, least := "", max(1, min(4, len(given)/4))+1
+	for _, name := range names {
+		if d := distance(given, strings.ToLower(name), least); d < least {
+			best, least = name, d
+		}
+	}
+	return best
+}
+
+// distance is the number of letters to insert, remove or replace; limit or more
+// means too many.
+func distance(a, b string, limit int) int {
+	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
+		return limit
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,304 @@
+package iampolicy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"biplane.dev/biplane/provision/iampolicy/sar"
+)
+
+// lintMatching finds entries that can never match: an action and the ARNs of
+// its statement are of different kinds.
+func (l *linter) lintMatching() {
+	for i := range l.doc.Statements {
+		s := &l.doc.Statements[i]
+		if len(s.Resource) == 0 || slices.ContainsFunc(s.Resource, func(r string) bool { return !isAny(r) && arnFault(r) != "" }) {
+			continue // a bad ARN is a Problem already
+		}
+		var known []*sar.Action
+		live := false
+		for n, pattern := range s.Action {
+			actions := l.expand(pattern)
+			if len(actions) == 0 {
+				continue
+			}
+			known = append(known, actions...)
+			if best := l.bestMatch(actions, s.Resource); best == sar.Can {
+				live = true
+			} else {
+				l.reportDead(i, s, l.entry(i, "Action", n), pattern, actions, best)
+			}
+		}
+		if live && !slices.ContainsFunc(s.Action, isEveryAction) {
+			l.lintDeadResources(i, s, known)
+		}
+	}
+	if l.kind == identityKind {
+		l.lintIncomplete()
+	}
+}
+
+func (l *linter) bestMatch(actions []*sar.Action, patterns []string) sar.Match {
+	best := sar.Never
+	for _, action := range actions {
+		for _, pattern := range patterns {
+			if best = max(best, l.canMatch(action, pattern)); best == sar.Can {
+				return best
+			}
+		}
+	}
+	return best
+}
+
+func (l *linter) reportDead(i int, s *Statement, path, pattern string, actions []*sar.Action, best sar.Match) {
+	needs, remedy := l.needs(actions)
+	listed := "it lists " + some(s.Resource)
+	switch {
+	case s.Effect == Deny:
+		l.report("dead-deny", i, path, pattern+" "+needs+", and the statement denies nothing of it: "+listed, remedy)
+	case best == sar.LiveOnly:
+		l.report("dead-grant-live", i, path, pattern+" "+needs+" by AWS's reference; the ARN listed works all the same, because the live authorizer tests it", remedy)
+	case l.grantedElsewhere(i, actions):
+		l.report("dead-grant-covered", i, path, pattern+" "+needs+", so this entry grants nothing; another statement grants it", "remove the entry")
+	default:
+		l.report("dead-grant", i, path, pattern+" "+needs+", so it is not granted at all: "+listed, remedy)
+	}
+}
+
+// needs says what the actions act on, and what to list for it.
+func (l *linter) needs(actions []*sar.Action) (needs, remedy string) {
+	var types, arns []string
+	for _, action := range actions {
+		for _, resource := range action.Resources {
+			if slices.Contains(types, resource.Type) {
+				continue
+			}
+			types = append(types, resource.Type)
+			if t, ok := l.reference.ResourceType(action.Service, resource.Type); ok {
+				arns = append(arns, t.ARN)
+			}
+		}
+	}
+	if len(types) == 0 {
+		return "acts on no resource type and needs \"*\"", `move it to a statement with "Resource": "*"`
+	}
+	return "acts on " + some(types), "list " + some(arns)
+}
+
+// grantedElsewhere is whether another Allow statement grants all the actions.
+func (l *linter) grantedElsewhere(here int, actions []*sar.Action) bool {
+	for _, action := range actions {
+		found := false
+		l.each(Allow, func(i int, s *Statement) {
+			found = found || i != here && s.allowsAction(action) && l.bestMatch([]*sar.Action{action}, s.Resource) == sar.Can
+		})
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+// allowsAction is whether the statement's Action names the action.
+func (s *Statement) allowsAction(action *sar.Action) bool {
+	return slices.ContainsFunc(s.Action, func(pattern string) bool { return MatchAction(pattern, action.String()) })
+}
+
+func (l *linter) lintDeadResources(i int, s *Statement, known []*sar.Action) {
+	for n, pattern := range s.Resource {
+		if isAny(pattern) {
+			continue
+		}
+		if !slices.ContainsFunc(known, func(a *sar.Action) bool { return l.canMatch(a, pattern) != sar.Never }) {
+			l.report("dead-resource", i, l.entry(i, "Resource", n), "no action of the statement acts on "+pattern,
+				"remove it, or add the actions that it was listed for")
+		}
+	}
+}
+
+// lintIncomplete finds actions that touch several resource types at once, of
+// which the document grants some only: the call is refused.
+func (l *linter) lintIncomplete() {
+	type grant struct {
+		statement int
+		path      string
+		patterns  []string
+	}
+	grants := map[*sar.Action]*grant{}
+	var order []*sar.Action
+	l.each(Allow, func(i int, s *Statement) {
+		for n, pattern := range s.Action {
+			if strings.ContainsAny(pattern, "*?") {
+				continue
+			}
+			for _, action := range l.expand(pattern) {
+				if grants[action] == nil {
+					grants[action] = &grant{statement: i, path: l.entry(i, "Action", n)}
+					order = append(order, action)
+				}
+			}
+		}
+	})
+	l.each(Allow, func(_ int, s *Statement) {
+		patterns := make([]string, len(s.Resource))
+		for n, pattern := range s.Resource {
+			patterns[n] = starPlaceholders(pattern)
+		}
+		if s.NotResource != nil {
+			patterns = []string{"*"} // near enough: it allows nearly everything
+		}
+		for action, g := range grants {
+			if s.allowsAction(action) {
+				g.patterns = append(g.patterns, patterns...)
+			}
+		}
+	})
+	for _, action := range order {
+		g := grants[action]
+		if l.bestMatch([]*sar.Action{action}, g.patterns) != sar.Can {
+			continue // dead, and reported
+		}
+		if missing := l.reference.Unmatched(action, g.patterns); len(missing) > 0 {
+			l.report("incomplete-grant", g.statement, g.path,
+				fmt.Sprintf("a call of %s needs %s as well, which the document does not grant it on", action, some(missing)),
+				"list an ARN of each type, unless another policy of the role does")
+		}
+	}
+}
+
+// redundancy is looked for among this many entries at most; IAM's largest
+// document has about a thousand.
+const mostEntries = 4000
+
+// lintRedundant finds what another entry of the document allows already.
+func (l *linter) lintRedundant() {
+	if l.kind != identityKind {
+		return
+	}
+	entries := 0
+	for i := range l.doc.Statements {
+		entries += len(l.doc.Statements[i].Action) + len(l.doc.Statements[i].Resource)
+	}
+	if entries > mostEntries {
+		return
+	}
+	l.each(Allow, func(i int, s *Statement) {
+		l.lintRedundantResources(i, s)
+		if s.NotAction != nil || s.NotResource != nil || len(s.Resource) == 0 {
+			return
+		}
+		type redundant struct {
+			entry int
+			by    int
+		}
+		var found []redundant
+		for n, pattern := range s.Action {
+			if by, ok := l.coveredBy(i, n, pattern, s); ok {
+				found = append(found, redundant{n, by})
+			}
+		}
+		if len(found) == len(s.Action) && len(found) > 1 && !slices.ContainsFunc(found, func(r redundant) bool { return r.by == i }) {
+			l.report("redundant-statement", i, fmt.Sprintf("Statement[%d]", i), "all that the statement allows is allowed by other statements", "remove it")
+			return
+		}
+		for _, r := range found {
+			where := fmt.Sprintf("statement %d", r.by)
+			if r.by == i {
+				where = "another entry of the statement"
+			}
+			l.report("redundant-grant", i, l.entry(i, "Action", r.entry), s.Action[r.entry]+" is allowed on the same or more by "+where, "remove the entry")
+		}
+	})
+}
+
+func (l *linter) lintRedundantResources(i int, s *Statement) {
+	for n, narrow := range s.Resource {
+		for m, wide := range s.Resource {
+			if m == n || !Covers(wide, narrow) || Covers(narrow, wide) && m > n {
+				continue
+			}
+			l.report("redundant-resource", i, l.entry(i, "Resource", n), narrow+" is matched by "+wide+" of the same statement", "remove it")
+			break
+		}
+	}
+}
+
+// coveredBy finds the statement that allows an entry's action on all of its
+// resources, under no further condition.
+func (l *linter) coveredBy(here, entry int, pattern string, s *Statement) (by int, ok bool) {
+	actions := l.expand(pattern)
+	live := slices.DeleteFunc(slices.Clone(s.Resource), func(r string) bool { return l.bestMatch(actions, []string{r}) != sar.Can })
+	if len(actions) == 0 || len(live) == 0 {
+		return 0, false
+	}
+	for j := range l.doc.Statements {
+		other := &l.doc.Statements[j]
+		if other.Effect != Allow || len(other.Resource) == 0 || !noMoreConditions(other, s) {
+			continue
+		}
+		if !allCovered(other.Resource, live) {
+			continue
+		}
+		for m, wide := range other.Action {
+			if j == here && m == entry || !CoversAction(wide, pattern) {
+				continue
+			}
+			// Of two that cover each other the later is the one too many.
+			later := j > here || j == here && m > entry
+			if later && CoversAction(pattern, wide) && noMoreConditions(s, other) && allCovered(live, l.liveOn(actions, other.Resource)) {
+				continue
+			}
+			return j, true
+		}
+	}
+	return 0, false
+}
+
+func (l *linter) liveOn(actions []*sar.Action, patterns []string) []string {
+	return slices.DeleteFunc(slices.Clone(patterns), func(r string) bool { return l.bestMatch(actions, []string{r}) != sar.Can })
+}
+
+func allCovered(wide, narrow []string) bool {
+	return !slices.ContainsFunc(narrow, func(n string) bool {
+		return !slices.ContainsFunc(wide, func(w string) bool { return Covers(w, n) })
+	})
+}
+
+// noMoreConditions is whether every condition of a is one of b's too.
+func noMoreConditions(a, b *Statement) bool {
+	for _, c := range a.Condition {
+		if !slices.ContainsFunc(b.Condition, func(d Condition) bool {
+			return c.Operator == d.Operator && strings.EqualFold(c.Key, d.Key) && slices.Equal(c.Values, d.Values)
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// denied is whether a Deny of the document takes back what is allowed for the
+// action on everything that the pattern matches. A Deny counts without
+// conditions, and also when it only spares requests that name one of the keys
+// in the way that is wanted: "deny unless the boundary is X".
+func (l *linter) denied(action *sar.Action, pattern string, keys ...pathKey) bool {
+	found := false
+	l.each(Deny, func(_ int, s *Statement) {
+		if found || s.Principal != nil || s.NotPrincipal != nil {
+			return
+		}
+		acts := s.allowsAction(action)
+		if s.NotAction != nil {
+			acts = !slices.ContainsFunc(s.NotAction, func(not string) bool { return MatchAction(not, action.String()) })
+		}
+		reaches := slices.ContainsFunc(s.Resource, func(wide string) bool { return Covers(wide, pattern) })
+		if s.NotResource != nil {
+			reaches = !slices.ContainsFunc(s.NotResource, func(not string) bool { return Overlaps(not, pattern) })
+		}
+		unless := !slices.ContainsFunc(s.Condition, func(c Condition) bool {
+			return !slices.ContainsFunc(keys, func(k pathKey) bool { return k.limitsDeny(&c) })
+		})
+		found = acts && reaches && unless
+	})
+	return found
+}
