@@ -47,29 +47,40 @@ func (t *target) strict() (*Set, error) {
 	return set, nil
 }
 
-// domain is a group of grants that make one policy. The groups are by service,
-// not by what fits, so that a change of the table changes one document and the
-// same grants are in the same document in every region.
+// domain is a group of grants that make one policy. The groups are by what the
+// grants are for, not by what fits, so that a change of the table changes one
+// document and the same grants are in the same document in every region.
 type domain string
 
-var domains = []domain{"network", "cluster", "iam", "data", "logs", "endpoint"}
+var domains = []domain{"read", "network", "perimeter", "cluster", "iam", "data", "endpoint", "privatelink"}
 
-// domainOf says where an action is granted, in a phase.
-func domainOf(phase operations.Phase, action string) domain {
+// domainOf says where a pair is granted that a phase needs.
+func domainOf(phase operations.Phase, p pair) domain {
+	service, action, _ := strings.Cut(p.action, ":")
 	if phase == operations.PrivateEndpoint {
-		return "endpoint"
+		if service == "ec2" || service == "elasticloadbalancing" {
+			return "privatelink" // its address and what it offers to the vendor's network
+		}
+		return "endpoint" // its tasks
 	}
-	switch service, _, _ := strings.Cut(action, ":"); service {
-	case "ec2", "route53", "elasticloadbalancing":
+	if p.resource == "*" && len(p.when) == 0 {
+		return "read" // lists and descriptions, which know no resource
+	}
+	has := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(action, word) })
+	}
+	switch {
+	case service == "ec2" && has("SecurityGroup", "VpcEndpoint"), service == "route53":
+		return "perimeter" // groups and endpoints: who reaches what
+	case service == "ec2" && has("LaunchTemplate", "Instances", "NetworkInterface", "Volume"),
+		service == "elasticloadbalancing", service == "eks", service == "autoscaling", service == "ssm":
+		return "cluster" // and its nodes, with what they leave behind
+	case service == "ec2":
 		return "network"
-	case "iam":
+	case service == "iam":
 		return "iam"
-	case "s3", "ecr", "kms":
-		return "data"
-	case "eks", "autoscaling", "ssm":
-		return "cluster"
 	}
-	return "logs" // logs, queue, rules, quotas
+	return "data" // buckets, keys, images, logs, queue
 }
 
 // granted is the text of what a role is allowed in a domain, or nil.
@@ -83,10 +94,67 @@ func (t *target) granted(who operations.Roles, d domain) []byte {
 	if len(pairs) == 0 {
 		return nil
 	}
-	return document(group(pairs))
+	return document(group(mergeTagging(mergeValues(pairs))))
 }
 
-// grant is one pair with the domain that it is in.
+// mergeValues makes one pair of those that differ in the values of their only
+// condition: to be allowed for one list or for another is to be allowed for both.
+func mergeValues(pairs []pair) []pair {
+	var merged []pair
+	at := map[string]int{}
+	for _, p := range pairs {
+		operator, key, ok := onlyCondition(p.when)
+		if !ok {
+			merged = append(merged, p)
+			continue
+		}
+		id := p.action + " " + p.resource + " " + operator + " " + key
+		if i, seen := at[id]; seen {
+			values := slices.Concat(merged[i].when[operator][key], p.when[operator][key])
+			slices.Sort(values)
+			merged[i].when = conditions{operator: {key: slices.Compact(values)}}
+			continue
+		}
+		at[id] = len(merged)
+		merged = append(merged, p)
+	}
+	return merged
+}
+
+func onlyCondition(when conditions) (operator, key string, ok bool) {
+	if len(when) != 1 {
+		return "", "", false
+	}
+	for o, keys := range when {
+		for k := range keys {
+			operator, key = o, k
+		}
+		ok = len(keys) == 1 && o == "StringEquals"
+	}
+	return operator, key, ok
+}
+
+// mergeTagging writes the rights to tag what a call makes, one for each call, as
+// one right for all of them. It is no wider: in a call of one of the names only
+// what that call makes is tagged, so the other things of the list don't occur.
+func mergeTagging(pairs []pair) []pair {
+	const key = "ec2:CreateAction"
+	var calls []string
+	for _, p := range pairs {
+		calls = append(calls, p.when["StringEquals"][key]...)
+	}
+	slices.Sort(calls)
+	merged := conditions{"StringEquals": {key: slices.Compact(calls)}}
+	pairs = slices.Clone(pairs)
+	for i, p := range pairs {
+		if p.when["StringEquals"][key] != nil {
+			pairs[i].when = merged
+		}
+	}
+	return pairs
+}
+
+// grantedPair is one pair with the domain that it is in.
 type grantedPair struct {
 	pair
 	domain domain
@@ -118,7 +186,7 @@ func (t *target) grantsOf(who operations.Roles) []grantedPair {
 						p := pair{action: action, resource: names.Pattern(resource), when: when}
 						if !seen[p.key()] {
 							seen[p.key()] = true
-							list = append(list, grantedPair{p, domainOf(op.Phase, action)})
+							list = append(list, grantedPair{p, domainOf(op.Phase, p)})
 						}
 					}
 				}

@@ -10,13 +10,14 @@ import (
 // statement is one statement as it is written: no white space, a list of one as
 // a scalar, keys in the order in which people read them.
 type statement struct {
-	Sid       string
-	Effect    string
-	Principal map[string]any
-	Action    []string
-	NotAction []string
-	Resource  []string
-	Condition conditions
+	Sid         string
+	Effect      string
+	Principal   map[string]any
+	Action      []string
+	NotAction   []string
+	Resource    []string
+	NotResource []string
+	Condition   conditions
 }
 
 // conditions is operator, key, values.
@@ -41,6 +42,7 @@ func document(statements []statement) []byte {
 		writeList(&b, "Action", s.Action)
 		writeList(&b, "NotAction", s.NotAction)
 		writeList(&b, "Resource", s.Resource)
+		writeList(&b, "NotResource", s.NotResource)
 		if len(s.Condition) > 0 {
 			b.WriteString(`,"Condition":{`)
 			for i, operator := range sortedKeys(s.Condition) {

@@ -65,7 +65,7 @@ func access() []Operation {
 			op("iam:ListRolePolicies", looking, "lists the access role's inline policies", on(accessRole)),
 			op("iam:GetRolePolicy", looking, "reads an inline policy, to compare it with the wanted one", on(accessRole)),
 			op("iam:ListAttachedRolePolicies", looking, "lists the access role's managed policies", on(accessRole)),
-			op("iam:GetPolicyVersion", looking, "reads a managed policy's text, to compare it with the wanted one", on(madePolicy)),
+			op("iam:GetPolicyVersion", looking, "reads a managed policy's text, to compare it with the wanted one", on(accessPolicy)),
 			op("iam:SimulatePrincipalPolicy", looking, "asks IAM what the access role may do", on(accessRole)),
 			op("iam:GetContextKeysForPrincipalPolicy", looking, "asks which condition keys that question must supply", on(accessRole)),
 			op("iam:GetAccountSummary", looking, "reads the account's own limits of roles and policies", on(everything)),

@@ -45,6 +45,11 @@ func roles() []Operation {
 				on(everything)),
 			op("iam:GetRole", reading, "checks a role's trust, boundary and tags", on(madeRole)),
 			op("iam:ListRoleTags", reading, "checks that a role is the data plane's", on(madeRole)),
+
+			// The step looks before it makes, and before it removes.
+			op("iam:ListRolePolicies(made roles)", reading, "lists the inline policies of a role", on(madeRole)),
+			op("iam:GetRolePolicy(made roles)", looking, "reads an inline policy of a role", on(madeRole)),
+			op("iam:ListAttachedRolePolicies(made roles)", reading, "lists the managed policies of a role", on(madeRole)),
 		),
 	)
 }

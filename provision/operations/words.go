@@ -139,7 +139,6 @@ func (g Grant) listed() Grant {
 func AttachablePolicies() []string {
 	return []string{
 		"AmazonEKSClusterPolicy",             // the cluster's role
-		"AmazonEKSVPCResourceController",     // the cluster's role: groups for pods
 		"AmazonEKSWorkerNodePolicy",          // the nodes' role
 		"AmazonEKS_CNI_Policy",               // the nodes' role: addresses for pods
 		"AmazonEC2ContainerRegistryReadOnly", // the nodes' role: images
