@@ -25,7 +25,7 @@ type mapping struct {
 // A clause is one action on some resources.
 type clause struct {
 	action string // "ec2:CreateVpc"; empty for a function that gives whole questions
-	when   string // the parameter that must be given; "tags" for tags; empty for always
+	when   string // "tags", or what the parameters must be: "Name", "Name=x", "Name!=x,Other"; empty for always
 	tokens []string
 
 	pass       string // of iam:PassRole: the template of the roles
@@ -197,8 +197,7 @@ func (m *mapping) withoutRow(c *call) ([]iampolicy.Request, error) {
 	if c.Service == "s3" {
 		keys = s3Keys(c)
 	}
-	tags, given := requestTags(c.params)
-	if given {
+	if tags, tagged := requestTags(c.params); tagged {
 		setTags(keys, "aws:RequestTag/", tags)
 	}
 	requests := []iampolicy.Request{{Action: action.String(), Resource: "*", Context: keys}}
@@ -243,9 +242,9 @@ func (m *mapping) finish(ctx context.Context, c *call, q question, f facts) (iam
 			ofResource = append(ofResource, t.ConditionKeys...)
 		}
 	}
-	given := q.Context
+	asked := q.Context
 	q.Context = iampolicy.Context{}
-	for key, values := range given {
+	for key, values := range asked {
 		if knows(keys, key) {
 			q.Context.Set(key, values...)
 		}
@@ -335,7 +334,7 @@ func (x *expansion) clause(c clause) []question {
 	switch {
 	case c.when == "tags" && !tagged:
 		return nil
-	case c.when != "" && c.when != "tags" && !x.call.params.has(c.when):
+	case c.when != "" && c.when != "tags" && !given(x.call.params, c.when):
 		return nil
 	case c.slr != "":
 		return x.serviceLinkedRole(c)
@@ -403,6 +402,24 @@ func (x *expansion) clause(c clause) []question {
 	return all
 }
 
+// given says whether parameters are as a clause's if= has them.
+func given(params *node, conditions string) bool {
+	for condition := range strings.SplitSeq(conditions, ",") {
+		if name, value, ok := strings.Cut(condition, "!="); ok {
+			if strings.EqualFold(params.one(name), value) {
+				return false
+			}
+		} else if name, value, ok := strings.Cut(condition, "="); ok {
+			if !strings.EqualFold(params.one(name), value) {
+				return false
+			}
+		} else if !params.has(condition) {
+			return false
+		}
+	}
+	return true
+}
+
 func (x *expansion) serviceLinkedRole(c clause) []question {
 	if x.facts.roleExists(x.call.Account, c.slrRole) {
 		return nil
@@ -451,11 +468,11 @@ func (x *expansion) values(template string) []string {
 		}
 		var reference string
 		reference, template, _ = strings.Cut(rest, "}")
-		given := x.parameter(reference)
+		replacements := x.parameter(reference)
 		last := template == ""
 		var next []string
 		for _, before := range out {
-			for _, value := range given {
+			for _, value := range replacements {
 				switch {
 				case !strings.HasPrefix(value, "arn:"):
 					value = before + value
@@ -473,24 +490,24 @@ func (x *expansion) values(template string) []string {
 func (x *expansion) parameter(reference string) []string {
 	reference, filter, _ := strings.Cut(reference, "|")
 	name, otherwise, optional := strings.Cut(reference, "=")
-	given := x.call.params.all(name)
-	if len(given) == 0 && optional {
-		given = []string{otherwise}
+	values := x.call.params.all(name)
+	if len(values) == 0 && optional {
+		values = []string{otherwise}
 	}
-	for i, value := range given {
+	for i, value := range values {
 		switch filter {
 		case "":
 		case "base":
-			given[i] = base(value)
+			values[i] = base(value)
 		case "lb": // a load balancer's type as its ARN has it
-			given[i] = map[string]string{"application": "app", "network": "net", "gateway": "gwy"}[value]
+			values[i] = map[string]string{"application": "app", "network": "net", "gateway": "gwy"}[value]
 		case "listener": // a new listener of a load balancer
-			given[i] = strings.Replace(value, ":loadbalancer/", ":listener/", 1) + "/*"
+			values[i] = strings.Replace(value, ":loadbalancer/", ":listener/", 1) + "/*"
 		default:
 			x.fail(fmt.Errorf("operations.txt: no filter %q", filter))
 		}
 	}
-	return given
+	return values
 }
 
 // base is what follows the last slash.
