@@ -60,8 +60,8 @@ var fences = []struct {
 	within  []string
 	because string
 }{
-	{"github.com/spf13/...", []string{"cli", "cmd/..."},
-		"flags are read once, at the edge"},
+	{"github.com/spf13/...", []string{"cli", "internal/awsdouble"},
+		"flags are read once, at the edge: by the two programs that have some"},
 	{"go.etcd.io/bbolt", []string{"internal/awsidentity/..."},
 		"one store, of the identity service; steps have no state file"},
 	{"github.com/aws/aws-sdk-go-v2/config", []string{"cli", "cmd/..."},
@@ -84,7 +84,7 @@ var links = []struct {
 }{
 	{"cmd/biplane", []string{"internal/awsdouble/...", "internal/awsidentity/...", "go.etcd.io/bbolt", "sigs.k8s.io/controller-runtime/...", "testing", "github.com/rogpeppe/go-internal/..."},
 		"the command line holds no store, no controllers and no double"},
-	{"cmd/biplane-awsdouble", []string{"cli", "provision/access", "github.com/spf13/cobra"},
+	{"cmd/biplane-awsdouble", []string{"cli", "provision/access"},
 		"the double is an endpoint, and knows nothing of what is sent to it"},
 }
 

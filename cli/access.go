@@ -21,7 +21,13 @@ prove that they fit, and take them back.`,
 	a.aws.add(cmd)
 	flags.StringVar(&a.vendorProfile, "vendor-profile", "", "YAML `FILE` with the vendor's names (default: the built-in one)")
 	cmd.AddCommand(
-		a.accessNewExternalID(),
+		a.accessNewExternalID(), // the vendor makes the customer's external ID
+		a.accessPolicy(),        // what would be granted
+		a.accessLint(),          // what a reviewer would object to
+		a.accessExplain(),       // why one call is allowed or denied
+		a.accessGrant(),         // the customer lets the vendor in
+		a.accessCheck(),         // the vendor proves what came of it
+		a.accessRevoke(),        // the customer takes it back
 	)
 	return cmd
 }

@@ -8,7 +8,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"strings"
@@ -100,8 +99,8 @@ Exit status: 0 done; 1 found something or refused; 2 could not run.`,
 	flags.VarP(&a.output, "output", "o", "how results are printed")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress on stderr")
 	flags.Var(&a.logLevel, "log-level", "what is logged on stderr")
-	completeChoice(root, "output", a.output.allowed)
-	completeChoice(root, "log-level", a.logLevel.allowed)
+	complete(root, "output", func() []string { return a.output.allowed })
+	complete(root, "log-level", func() []string { return a.logLevel.allowed })
 
 	root.AddCommand(a.commands()...)
 	finish(root)
@@ -160,18 +159,17 @@ func (e *notAllowed) Error() string {
 	return "must be one of " + strings.Join(e.allowed, ", ")
 }
 
-// completeChoice offers words after the flag.
-func completeChoice(cmd *cobra.Command, flag string, words []string) {
+// complete offers words after the flag.
+func complete(cmd *cobra.Command, flag string, words func() []string) {
+	offer := func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		return words(), cobra.ShellCompDirectiveNoFileComp
+	}
 	// It fails only when the flag does not exist or is completed twice: a
 	// mistake in this package, found by the first run of any test.
-	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+	if err := cmd.RegisterFlagCompletionFunc(flag, offer); err != nil {
 		panic(err)
 	}
 }
-
-// errFound ends a command with exit status 1 and no sentence: what was found is on
-// stdout already.
-var errFound = errors.New("found something")
 
 // unknownCommand names the word back.
 func unknownCommand(cmd *cobra.Command, word string) error {

@@ -1,6 +1,11 @@
 package cli
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+
 	"github.com/spf13/cobra"
 
 	"biplane.dev/biplane/internal/usererr"
@@ -37,4 +42,31 @@ func (a *app) completion() *cobra.Command {
 			return usererr.New(usererr.Invalid, "no completion for %q", args[0]).WithHint("it knows %s", list(shells))
 		},
 	}
+}
+
+var profileHeading = regexp.MustCompile(`(?m)^\[(?:profile\s+)?"?([^\s"\]]+)"?\s*\]`)
+
+// profileNames are the headings of the AWS configuration files. The SDK reads
+// one profile by its name and lists none.
+func profileNames() []string {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = "" // then the variables may still name the files
+	}
+	var names []string
+	for variable, standard := range map[string]string{"AWS_CONFIG_FILE": "config", "AWS_SHARED_CREDENTIALS_FILE": "credentials"} {
+		file := os.Getenv(variable)
+		if file == "" {
+			file = filepath.Join(home, ".aws", standard)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // nothing to offer, which is no reason to fail
+		}
+		for _, heading := range profileHeading.FindAllSubmatch(text, -1) {
+			names = append(names, string(heading[1]))
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }

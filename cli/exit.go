@@ -12,22 +12,28 @@ import (
 	"biplane.dev/biplane/internal/usererr"
 )
 
-// exit prints err for the person, logs its chain, and returns the exit status.
-// It is the only place that does either.
+// exit ends a command line: it returns the exit status, and says why.
 func (a *app) exit(ctx context.Context, err error) int {
 	if err == nil {
 		return 0
 	}
-	if errors.Is(err, errFound) {
-		return 1
-	}
-	a.log.Debug("failed", "error", usererr.Chain(err))
 	if ctx.Err() != nil {
 		// Whatever failed, failed because we were told to stop.
-		err = usererr.New(usererr.Interrupted, "interrupted; run the same command again to finish")
+		return a.say(usererr.New(usererr.Interrupted, "interrupted; run the same command again to finish").Because(err))
 	}
-	status := 2
-	hint := ""
+	var told toldAlready
+	if errors.As(err, &told) {
+		return int(told)
+	}
+	return a.say(err)
+}
+
+// say prints err for the person, logs its chain, and returns the exit status
+// that it asks for.
+func (a *app) say(err error) int {
+	a.log.Debug("failed", "error", usererr.Chain(err))
+	err = awsSentence(err)
+	status, hint := 2, ""
 	var said *usererr.Error
 	if errors.As(err, &said) {
 		status, hint = said.Kind.ExitStatus(), said.Hint
@@ -38,6 +44,16 @@ func (a *app) exit(ctx context.Context, err error) int {
 	}
 	return status
 }
+
+// toldAlready ends a command with an exit status and no sentence.
+type toldAlready int
+
+const (
+	errFound    = toldAlready(1) // what was found is on stdout
+	errCouldNot = toldAlready(2) // say has said why
+)
+
+func (e toldAlready) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 // oneLine keeps a hostile file name or a library's long error from drawing on
 // the terminal or taking more than its line.
@@ -104,7 +120,7 @@ func list(words []string) string {
 // nearest returns the word of words that was probably meant, or "". Cobra
 // measures the distance, but between commands only: the words become commands.
 func nearest(word string, words []string) string {
-	dictionary := &cobra.Command{SuggestionsMinimumDistance: 2}
+	dictionary := &cobra.Command{SuggestionsMinimumDistance: min(2, len(word)/2)}
 	for _, w := range words {
 		dictionary.AddCommand(&cobra.Command{Use: w, Run: func(*cobra.Command, []string) {}})
 	}

@@ -53,6 +53,7 @@ func (a *app) help() *cobra.Command {
 				}
 				topic = sub
 			}
+			topic.InitDefaultHelpFlag() // cobra adds it to the command that runs
 			return topic.Help()
 		},
 	}

@@ -66,7 +66,7 @@ func ordered(decoder *json.Decoder) (any, error) {
 	case json.Delim('{'):
 		object := yaml.MapSlice{}
 		for decoder.More() {
-			key, err := decoder.Token()
+			key, err := decoder.Token() // the library quotes keys by itself; ours are words
 			if err != nil {
 				return nil, err
 			}
@@ -106,7 +106,7 @@ func ordered(decoder *json.Decoder) (any, error) {
 // 012345670000, an account, without quotes, which a reader of YAML 1.1 takes for
 // an octal number; so what does not start as a word does is quoted here.
 func plain(text string) bool {
-	if text == "" || strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+	if text == "" || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return false
 	}
 	first := rune(text[0])

@@ -1,0 +1,535 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"biplane.dev/biplane/internal/usererr"
+	"biplane.dev/biplane/provision/access"
+	"biplane.dev/biplane/provision/iampolicy"
+	"biplane.dev/biplane/provision/iampolicy/sar"
+	"biplane.dev/biplane/provision/operations"
+)
+
+// explainFlags are what a decision is made from.
+type explainFlags struct {
+	set       setFlags
+	role      string
+	principal string
+	resource  string
+	context   []string
+
+	documents      []string
+	boundary       string
+	session        string
+	scps           []string
+	resourcePolicy string
+}
+
+func (a *app) accessExplain() *cobra.Command {
+	var f explainFlags
+	cmd := &cobra.Command{
+		Use:   "explain ACTION",
+		Short: "Say which statement allows or denies a call, and which step needs it",
+		Long: `Say which statement allows or denies a call, which statements nearly applied and
+why they did not, and which step of Biplane needs the call.
+
+With --document only the documents given count. Without, those of --policy and
+--role do, for --account and --region. With --resource-policy alone, only that
+policy is asked: a caller of another account needs its own permission as well.
+
+The context of the call is what --context gives and nothing else, save that
+--principal also sets aws:PrincipalArn and aws:PrincipalAccount. A key that is
+given twice has two values; KEY= is there and empty. Several --scp are one level
+of an organization: one must allow, none may deny.
+
+Exit status: 0 allowed; 1 denied; 2 a document cannot be used.`,
+		Example: `  # May the vendor make a role without the boundary?
+  biplane access explain iam:CreateRole --account 123456789012 --region eu-central-1 \
+    --resource arn:aws:iam::123456789012:role/union-worker
+
+  # Does my own policy allow this?
+  biplane access explain s3:GetObject --document policy.json \
+    --resource arn:aws:s3:::bucket/key --context aws:SourceVpc=vpc-1
+
+  # Who gets through this trust policy?
+  biplane access explain sts:AssumeRole --resource-policy trust.json \
+    --principal arn:aws:iam::479331373192:role/biplane-controlplane --context sts:ExternalId=Ab3dEf6h`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return checkAction(args[0])
+			}
+			return usererr.New(usererr.Invalid, "%q needs one action, got %d", cmd.CommandPath(), len(args)).
+				WithHint("name the call, such as ec2:CreateVpc")
+		},
+		ValidArgsFunction: completeAction,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.explain(cmd.Context(), cmd, args[0], f)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.resource, "resource", "*", "`ARN` of the resource that the call is about")
+	flags.StringArrayVar(&f.context, "context", nil, "condition `KEY=VALUE` of the call; again for more keys, or more values of one")
+	flags.StringVar(&f.principal, "principal", "", "`ARN` of the caller")
+	flags.StringArrayVar(&f.documents, "document", nil, "identity policy `FILE` of the caller; again for more ('-' is stdin)")
+	flags.StringVar(&f.boundary, "boundary", "", "permissions boundary `FILE` of the caller")
+	flags.StringVar(&f.session, "session-policy", "", "session policy `FILE` that the role was assumed with")
+	flags.StringArrayVar(&f.scps, "scp", nil, "service control policy `FILE`; again for more of the same level")
+	flags.StringVar(&f.resourcePolicy, "resource-policy", "", "policy `FILE` of the resource: a bucket's, a key's, a role's trust")
+	flags.StringVar(&f.role, "role", "provision", "whose documents: provision, operate, observe, teardown, break-glass, ecs-execution, ecs-task, or a role's name")
+	f.set.addAccount(cmd)
+	f.set.add(cmd)
+	f.set.addExternalID(cmd, "the external ID in the generated documents")
+	complete(cmd, "role", func() []string {
+		return []string{"provision", "operate", "observe", "teardown", "break-glass", "ecs-execution", "ecs-task"}
+	})
+	return cmd
+}
+
+// explanation is the JSON of the command. Its arrays are never null.
+type explanation struct {
+	Decision   string                   `json:"decision"`
+	Statements []iampolicy.StatementRef `json:"statements"`
+	NearMisses []iampolicy.NearMiss     `json:"nearMisses"`
+	Steps      []neededBy               `json:"steps"`
+}
+
+// neededBy is one row of the operations table that needs the right.
+type neededBy struct {
+	Phase   string `json:"phase"`
+	Call    string `json:"call"`
+	Roles   string `json:"roles"` // who makes the call; empty where nobody may
+	Purpose string `json:"purpose"`
+	Omitted string `json:"omitted,omitempty"` // why strict gives nobody the right
+}
+
+// stepsThatNeed looks the action up among the rights of every operation, since
+// one call may need several.
+func stepsThatNeed(action string) []neededBy {
+	steps := []neededBy{}
+	for _, o := range operations.Operations() {
+		needs := slices.ContainsFunc(o.Grants, func(g operations.Grant) bool {
+			return slices.ContainsFunc(g.Actions, func(a string) bool { return strings.EqualFold(a, action) })
+		})
+		if needs {
+			steps = append(steps, neededBy{Phase: string(o.Phase), Call: o.Call, Roles: o.Roles.String(), Purpose: o.Purpose, Omitted: o.Omitted})
+		}
+	}
+	return steps
+}
+
+func (a *app) explain(ctx context.Context, cmd *cobra.Command, action string, f explainFlags) error {
+	request := iampolicy.Request{Action: action, Resource: f.resource, Context: iampolicy.Context{}}
+	if err := checkResource(f.resource); err != nil {
+		return err
+	}
+	if err := addContext(request.Context, f.context); err != nil {
+		return err
+	}
+	policies, generated, err := a.policies(ctx, cmd, f)
+	if err != nil {
+		return err
+	}
+	if request.Principal, err = principalOf(f, generated, request.Context); err != nil {
+		return err
+	}
+	a.doubt(action, f.resource)
+
+	// Without documents of the caller, the owner of a resource asks whom its
+	// policy lets in. That is the question of two accounts, where both must
+	// allow, with a caller who may do anything.
+	resourceAlone := len(policies.Identity) == 0
+	if resourceAlone {
+		policies.Identity = []*iampolicy.Document{anything}
+		request.ResourceAccount = "not the caller's"
+	}
+	evaluator, err := iampolicy.Compile(policies)
+	if err != nil {
+		return usererr.New(usererr.Invalid, "%v", err).
+			WithHint("a policy with a Principal goes to --resource-policy, one without to --document").Because(err)
+	}
+	why := evaluator.Explain(&request)
+	result := explanation{Decision: why.Decision.String(), Statements: []iampolicy.StatementRef{}, NearMisses: []iampolicy.NearMiss{}}
+	for _, statement := range why.Statements {
+		if !resourceAlone || statement.Part != iampolicy.IdentityPart {
+			result.Statements = append(result.Statements, statement)
+		}
+	}
+	for _, miss := range why.NearMisses {
+		if !resourceAlone || miss.Part != iampolicy.IdentityPart {
+			result.NearMisses = append(result.NearMisses, miss)
+		}
+	}
+	result.Steps = stepsThatNeed(action)
+	if err := a.print(result, func(w io.Writer) { explainTable(w, request, why.MissingPart, result) }); err != nil {
+		return err
+	}
+	if resourceAlone && why.Decision == iampolicy.Allowed {
+		fmt.Fprintln(a.Err, "note: only the resource's policy was asked; a caller of another account needs its own permission too (--document)")
+	}
+	if why.Decision != iampolicy.Allowed {
+		return errFound
+	}
+	return nil
+}
+
+// anything stands for a caller's own permissions where nobody asks about them.
+var anything = &iampolicy.Document{
+	Version:    "2012-10-17",
+	Statements: []iampolicy.Statement{{Effect: iampolicy.Allow, Action: []string{"*"}, Resource: []string{"*"}}},
+}
+
+// policies reads the documents that were given, or generates those of the role.
+// The role is nil unless they were generated.
+func (a *app) policies(ctx context.Context, cmd *cobra.Command, f explainFlags) (iampolicy.Policies, *generatedRole, error) {
+	var p iampolicy.Policies
+	var role *generatedRole
+	var err error
+	switch {
+	case len(f.documents) > 0:
+		for _, name := range f.documents {
+			document, err := a.readPolicy(ctx, name)
+			if err != nil {
+				return p, nil, err
+			}
+			p.Identity = append(p.Identity, document)
+		}
+	case f.resourcePolicy != "" && f.set.account == "":
+	default:
+		if f.set.account == "" {
+			return p, nil, usererr.New(usererr.Invalid, "no documents to explain by").
+				WithHint("give --document FILE, or --account and --region for the documents of --policy %s", f.set.policy.value)
+		}
+		if role, err = a.generatedRole(ctx, cmd, f); err != nil {
+			return p, nil, err
+		}
+		p.Identity, p.Boundary = role.identity, role.boundary
+	}
+	for _, part := range []struct {
+		file string
+		set  func(*iampolicy.Document)
+	}{
+		{f.boundary, func(d *iampolicy.Document) { p.Boundary = d }},
+		{f.session, func(d *iampolicy.Document) { p.Session = []*iampolicy.Document{d} }},
+		{f.resourcePolicy, func(d *iampolicy.Document) { p.Resource = d }},
+	} {
+		if part.file == "" {
+			continue
+		}
+		document, err := a.readPolicy(ctx, part.file)
+		if err != nil {
+			return p, nil, err
+		}
+		part.set(document)
+	}
+	var level []*iampolicy.Document
+	for _, name := range f.scps {
+		document, err := a.readPolicy(ctx, name)
+		if err != nil {
+			return p, nil, err
+		}
+		level = append(level, document)
+	}
+	if len(level) > 0 {
+		p.SCP = [][]*iampolicy.Document{level}
+	}
+	return p, role, nil
+}
+
+// generatedRole is one role of a set, with its documents ready to decide by.
+type generatedRole struct {
+	arn      string
+	account  string
+	identity []*iampolicy.Document
+	boundary *iampolicy.Document
+}
+
+func (a *app) generatedRole(ctx context.Context, cmd *cobra.Command, f explainFlags) (*generatedRole, error) {
+	options, err := f.set.options(ctx, a, cmd)
+	if err != nil {
+		return nil, err
+	}
+	set, err := access.Generate(options)
+	if err != nil {
+		return nil, err
+	}
+	role, err := roleNamed(set, options.Vendor, f.role)
+	if err != nil {
+		return nil, err
+	}
+	g := &generatedRole{arn: fmt.Sprintf("arn:%s:iam::%s:role%s%s", set.Partition, set.Account, role.Path, role.Name), account: set.Account}
+	for _, policy := range role.Policies {
+		document, err := iampolicy.Parse(policy.Name, policy.Document)
+		if err != nil {
+			return nil, fmt.Errorf("reading our own document: %w", err)
+		}
+		g.identity = append(g.identity, document)
+	}
+	if role.Boundary != nil && set.Boundary != nil && *role.Boundary == set.Boundary.Name {
+		if g.boundary, err = iampolicy.Parse(set.Boundary.Name, set.Boundary.Document); err != nil {
+			return nil, fmt.Errorf("reading our own boundary: %w", err)
+		}
+	}
+	return g, nil
+}
+
+// readPolicy reads one document strictly.
+func (a *app) readPolicy(ctx context.Context, name string) (*iampolicy.Document, error) {
+	text, err := a.readInput(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	document, err := iampolicy.Parse(name, text)
+	if err != nil {
+		var form *iampolicy.FormError
+		if errors.As(err, &form) {
+			return nil, usererr.New(usererr.Invalid, "%v", err).Because(err).
+				WithHint("run 'biplane access lint %s' for everything that is wrong with it", name)
+		}
+		return nil, notJSON(err)
+	}
+	return document, nil
+}
+
+var actionForm = regexp.MustCompile(`^[A-Za-z0-9-]+:[A-Za-z0-9]+$`)
+
+func checkAction(action string) error {
+	if actionForm.MatchString(action) {
+		return nil
+	}
+	err := usererr.New(usererr.Invalid, "%q is not one action", action)
+	if strings.ContainsAny(action, "*?") {
+		return err.WithHint("a call has no wildcard: ask about one action at a time, such as ec2:CreateVpc")
+	}
+	return err.WithHint("write it as service:Action, such as ec2:CreateVpc")
+}
+
+func checkResource(resource string) error {
+	if resource == "*" {
+		return nil
+	}
+	if _, ok := iampolicy.ParseARN(resource); ok {
+		return nil
+	}
+	return usererr.New(usererr.Invalid, "--resource %q is not an ARN", resource).
+		WithHint("write it as arn:aws:s3:::bucket/key, or leave it out for a call without a resource")
+}
+
+// addContext reads KEY=VALUE, each cut at its first '='.
+func addContext(context iampolicy.Context, pairs []string) error {
+	for _, pair := range pairs {
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok || key == "" {
+			return usererr.New(usererr.Invalid, "--context %q is not KEY=VALUE", pair).
+				WithHint("write it as aws:RequestedRegion=eu-central-1; KEY= is a key that is there and empty")
+		}
+		before, _ := context.Get(key)
+		context.Set(key, append(before, value)...)
+	}
+	return nil
+}
+
+// principalOf is the caller: as --principal says, else a session of the
+// generated role, else somebody in the account of the resource.
+func principalOf(f explainFlags, role *generatedRole, context iampolicy.Context) (iampolicy.Principal, error) {
+	if f.principal == "" {
+		if role != nil {
+			return sessionOf(role.arn), nil
+		}
+		if arn, ok := iampolicy.ParseARN(f.resource); ok {
+			return iampolicy.Principal{Type: iampolicy.AWS, Account: arn.Account}, nil
+		}
+		return iampolicy.Principal{Type: iampolicy.AWS, Account: f.set.account}, nil
+	}
+
+	wrong := usererr.New(usererr.Invalid, "--principal %q is not a caller", f.principal).
+		WithHint("give the ARN of a role, role session or user, such as arn:aws:iam::123456789012:role/name, or the name of a service")
+	if f.principal == "*" {
+		return iampolicy.Principal{Type: iampolicy.Anonymous}, nil
+	}
+	if strings.HasSuffix(f.principal, ".amazonaws.com") || strings.HasSuffix(f.principal, ".amazonaws.com.cn") {
+		return iampolicy.Principal{Type: iampolicy.Service, ARN: f.principal}, nil
+	}
+	arn, ok := iampolicy.ParseARN(f.principal)
+	if !ok || arn.Account == "" {
+		return iampolicy.Principal{}, wrong
+	}
+	principal := iampolicy.Principal{Type: iampolicy.AWS, ARN: f.principal, Account: arn.Account}
+	kind, _, _ := strings.Cut(arn.Resource, "/")
+	switch arn.Service + ":" + kind {
+	case "iam:role":
+		principal = sessionOf(f.principal)
+	case "sts:assumed-role":
+		name := strings.Split(arn.Resource, "/")
+		if len(name) != 3 {
+			return iampolicy.Principal{}, wrong
+		}
+		principal.RoleARN = fmt.Sprintf("arn:%s:iam::%s:role/%s", arn.Partition, arn.Account, name[1])
+	case "iam:oidc-provider", "iam:saml-provider":
+		principal.Type = iampolicy.Federated
+		return principal, nil
+	case "iam:user", "iam:root", "sts:federated-user":
+	default:
+		return iampolicy.Principal{}, wrong
+	}
+	fill := map[string]string{"aws:PrincipalArn": principal.ARN, "aws:PrincipalAccount": principal.Account}
+	if principal.RoleARN != "" {
+		fill["aws:PrincipalArn"] = principal.RoleARN
+	}
+	for key, value := range fill {
+		if _, given := context.Get(key); !given {
+			context.Set(key, value)
+		}
+	}
+	return principal, nil
+}
+
+// sessionOf is who calls with a role: IAM sees a session of it, never the role.
+func sessionOf(role string) iampolicy.Principal {
+	arn, _ := iampolicy.ParseARN(role)
+	name := arn.Resource[strings.LastIndex(arn.Resource, "/")+1:]
+	return iampolicy.Principal{
+		Type: iampolicy.AWS, Account: arn.Account, RoleARN: role,
+		ARN: fmt.Sprintf("arn:%s:sts::%s:assumed-role/%s/explain", arn.Partition, arn.Account, name),
+	}
+}
+
+// doubt says on stderr that the question is odd, and leaves the answer alone:
+// AWS may be newer than our copy of its reference.
+func (a *app) doubt(action, resource string) {
+	reference := sar.Default()
+	known, ok := reference.Action(action)
+	if ok {
+		if resource != "*" && reference.CanMatch(known, resource) == sar.Never {
+			var kinds []string
+			for _, r := range known.Resources {
+				kinds = append(kinds, r.Type)
+			}
+			if len(kinds) == 0 {
+				fmt.Fprintf(a.Err, "note: %s acts on no resource of its own: leave --resource out\n", known)
+			} else {
+				fmt.Fprintf(a.Err, "note: %s does not act on %s: it takes a resource of kind %s\n", known, resource, list(kinds))
+			}
+		}
+		return
+	}
+	prefix, name, _ := strings.Cut(action, ":")
+	service, ok := reference.Service(prefix)
+	if !ok {
+		fmt.Fprintf(a.Err, "note: AWS had no service %q on %s%s\n", prefix, sar.Date, suggestion(nearest(prefix, reference.Services())))
+		return
+	}
+	var names []string
+	for _, action := range service.Actions {
+		names = append(names, action.Name)
+	}
+	near := nearest(name, names)
+	if near != "" {
+		near = service.Prefix + ":" + near
+	}
+	fmt.Fprintf(a.Err, "note: %s had no action %q on %s%s\n", service.Prefix, name, sar.Date, suggestion(near))
+}
+
+func suggestion(near string) string {
+	if near == "" {
+		return ""
+	}
+	return "; did you mean " + near + "?"
+}
+
+// completeAction offers services, then the actions of one.
+func completeAction(_ *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	reference := sar.Default()
+	prefix, _, cut := strings.Cut(typed, ":")
+	if !cut {
+		var services []cobra.Completion
+		for _, name := range reference.Services() {
+			services = append(services, name+":")
+		}
+		return services, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	}
+	var actions []cobra.Completion
+	for _, action := range reference.Expand(prefix + ":*") {
+		actions = append(actions, action.String())
+	}
+	return actions, cobra.ShellCompDirectiveNoFileComp
+}
+
+func explainTable(w io.Writer, request iampolicy.Request, missing iampolicy.Part, e explanation) {
+	on := ""
+	if request.Resource != "*" {
+		on = " on " + request.Resource
+	}
+	switch e.Decision {
+	case "allowed":
+		fmt.Fprintf(w, "allowed: %s%s\n", request.Action, on)
+	case "explicitDeny":
+		fmt.Fprintf(w, "denied by a statement: %s%s\n", request.Action, on)
+	default:
+		fmt.Fprintf(w, "denied because nothing allows it: %s%s\n", request.Action, on)
+		if missing != "" {
+			fmt.Fprintf(w, "\nNo %s allows it.\n", partName(missing))
+		}
+	}
+	if len(e.Statements) > 0 {
+		fmt.Fprint(w, "\nDecided by\n")
+		for _, s := range e.Statements {
+			fmt.Fprintf(w, "  %s\n", statementName(s))
+		}
+	}
+	if len(e.NearMisses) > 0 {
+		fmt.Fprint(w, "\nNearly applied\n")
+		for _, miss := range e.NearMisses {
+			fmt.Fprintf(w, "  %s, but for %s\n    %s\n", statementName(miss.StatementRef), miss.Element, miss.Reason)
+		}
+	}
+	if len(e.Steps) == 0 {
+		fmt.Fprint(w, "\nNo step of Biplane needs it.\n")
+		return
+	}
+	fmt.Fprint(w, "\nNeeded by\n")
+	for _, s := range e.Steps {
+		_, phase, _ := strings.Cut(s.Phase, " ") // without the letter that orders it
+		fmt.Fprintf(w, "  %s: %s %s", phase, s.Call, s.Purpose)
+		if s.Roles != "" {
+			fmt.Fprintf(w, " (%s)", s.Roles)
+		}
+		if s.Omitted != "" {
+			fmt.Fprintf(w, "\n    strict gives nobody the right: %s", s.Omitted)
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+// statementName is how a person finds it: counted from 0, as JSON does.
+func statementName(s iampolicy.StatementRef) string {
+	name := fmt.Sprintf("%s, statement %d", s.Document, s.Index)
+	if s.Sid != "" {
+		name += fmt.Sprintf(" (%s)", s.Sid)
+	}
+	if s.Part != iampolicy.IdentityPart {
+		name += ", " + partName(s.Part)
+	}
+	return name
+}
+
+// partName is what AWS's documentation calls a part.
+func partName(part iampolicy.Part) string {
+	switch part {
+	case iampolicy.BoundaryPart:
+		return "permissions boundary"
+	case iampolicy.SCPPart:
+		return "service control policy"
+	}
+	return string(part) + " policy"
+}
