@@ -31,7 +31,7 @@ type scope struct {
 	effect                  Effect
 	principal, notPrincipal *Principals
 	condition               []Condition // normalized
-	conditionKeys           []string    // one text for each condition, sorted
+	shown                   []Condition // as in the document
 	principalKey            string      // of both principals
 }
 
@@ -143,12 +143,6 @@ func (s selector) covers(narrow selector, cover, overlap func(a, b string) bool)
 	if s.key == narrow.key {
 		return true
 	}
-	all := func(list []string, f func(string) bool) bool {
-		return !slices.ContainsFunc(list, func(v string) bool { return !f(v) })
-	}
-	inAny := func(list []string, v string) bool {
-		return slices.ContainsFunc(list, func(w string) bool { return cover(w, v) })
-	}
 	switch {
 	case s.kind == absent || narrow.kind == absent:
 		return false
@@ -157,13 +151,13 @@ func (s selector) covers(narrow selector, cover, overlap func(a, b string) bool)
 	case s.kind == only && narrow.kind == only && !mayCover(s.key, narrow.key):
 		return false
 	case s.kind != except && narrow.kind != except:
-		return all(narrow.values, func(v string) bool { return inAny(s.values, v) })
+		return within(narrow.values, s.values, cover)
 	case s.kind == except && narrow.kind != except:
-		return all(narrow.values, func(v string) bool {
-			return all(s.values, func(w string) bool { return !overlap(w, v) })
+		return !slices.ContainsFunc(narrow.values, func(v string) bool {
+			return slices.ContainsFunc(s.values, func(w string) bool { return overlap(w, v) })
 		})
 	case s.kind == except: // leaves out no more than narrow does
-		return all(s.values, func(w string) bool { return inAny(narrow.values, w) })
+		return within(s.values, narrow.values, cover)
 	}
 	return slices.Contains(s.values, "*")
 }
@@ -189,16 +183,45 @@ func (s selector) coversResource(narrow selector) bool {
 }
 
 // covers reports whether every request that narrow's cells are about is one of
-// s's: the same effect and principals, and no condition that narrow has not.
+// s's: the same effect and principals, and no condition that does not follow
+// from one of narrow's.
 func (s *scope) covers(narrow *scope) bool {
 	if s == narrow {
 		return true
 	}
 	return s.effect == narrow.effect && s.principalKey == narrow.principalKey &&
-		!slices.ContainsFunc(s.conditionKeys, func(c string) bool {
-			_, ok := slices.BinarySearch(narrow.conditionKeys, c)
-			return !ok
+		!slices.ContainsFunc(s.condition, func(wide Condition) bool {
+			return !slices.ContainsFunc(narrow.condition, func(n Condition) bool { return follows(wide, n) })
 		})
+}
+
+// follows reports whether wide holds whenever narrow does. Both are normalized.
+// It knows sameness, lists of which one has more values, patterns within
+// patterns, and IfExists.
+func follows(wide, narrow Condition) bool {
+	if wide.Key != narrow.Key || wide.Operator != narrow.Operator && wide.Operator != narrow.Operator+ifExistsSuffix {
+		return false
+	}
+	_, bare, _ := operatorSpelling(narrow.Operator)
+	same := func(w, n string) bool { return w == n }
+	matches := same
+	switch bare {
+	case "StringLike":
+		matches = func(w, n string) bool { return w == n || mayCover(w, n) && globCovers(parseGlob(w), parseGlob(n)) }
+	case "ArnLike":
+		matches = func(w, n string) bool { return w == n || mayCover(w, n) && Covers(w, n) }
+	}
+	if strings.Contains(bare, "Not") { // none of the values: more of them is narrower
+		return within(wide.Values, narrow.Values, same)
+	}
+	return within(narrow.Values, wide.Values, matches)
+}
+
+// within reports whether each of few is matched by one of many.
+func within(few, many []string, matches func(wide, narrow string) bool) bool {
+	return !slices.ContainsFunc(few, func(f string) bool {
+		return !slices.ContainsFunc(many, func(m string) bool { return matches(m, f) })
+	})
 }
 
 func (c cell) covers(narrow cell) bool {
@@ -273,12 +296,8 @@ func (m *matrix) granter() func(cell) bool {
 func newScope(st *Statement, p *Principals) *scope {
 	s := &scope{
 		effect: st.Effect, principal: p, notPrincipal: st.NotPrincipal,
-		condition: normalConditions(st.Condition),
+		condition: normalConditions(st.Condition), shown: st.Condition,
 	}
-	for i := range s.condition {
-		s.conditionKeys = append(s.conditionKeys, conditionText(s.condition[i:i+1]))
-	}
-	slices.Sort(s.conditionKeys)
 	s.principalKey = principalsKey(p) + "\x00" + principalsKey(s.notPrincipal)
 	s.key = strings.Join([]string{string(s.effect), s.principalKey, conditionText(s.condition)}, "\x00")
 	return s
@@ -317,12 +336,11 @@ func normalConditions(list []Condition) []Condition {
 	})
 }
 
+// conditionText is a Condition element's value.
 func conditionText(list []Condition) string {
 	w := textWriter{out: []byte("{")}
-	for _, c := range list { // one by one: an operator may have a key twice here
-		w.conditions([]Condition{c})
-	}
-	return string(w.out)
+	w.conditions(list)
+	return strings.TrimPrefix(string(w.out), `{"Condition":`)
 }
 
 func (p *Principals) count() int {

@@ -75,6 +75,13 @@ func (a author) conditions() []Condition {
 		{"ArnEquals", "aws:SourceArn", a.some("arn:aws:s3:::*")},
 		{"ArnLike", "aws:SourceArn", a.some("arn:aws:s3:::*")},
 		{"ForAllValues:StringEquals", "aws:TagKeys", a.some("Team", "Owner")},
+		{"StringNotEquals", "aws:RequestTag/Team", a.some("data", "ml", "${aws:username}")},
+		{"StringNotEqualsIfExists", "aws:RequestTag/Team", a.some("data", "ml")},
+		{"StringEqualsIfExists", "aws:RequestTag/Team", a.some("data", "ml")},
+		{"ForAnyValue:StringNotLike", "aws:TagKeys", a.some("T*", "Team", "Owner")},
+		{"ForAnyValue:StringLike", "aws:TagKeys", a.some("T*", "Team", "Owner", "*")},
+		{"ForAllValues:StringNotEquals", "aws:TagKeys", a.some("Team", "Owner")},
+		{"ArnNotLike", "aws:SourceArn", a.some("arn:aws:s3:::*", "arn:aws:s3:::a")},
 		{"Null", "aws:SecureTransport", a.some("true", "false")},
 	}
 	a.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
@@ -129,11 +136,11 @@ func TestRewritingKeepsDecisions(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v in %s", err, d.Text())
 		}
-		packed, err := PackFewest("p", d, 500)
+		packed, err := PackFewest("p", d, 700)
 		if err != nil {
 			t.Fatal(err)
 		}
-		stable, err := Pack([]Group{{"g", d}}, 600)
+		stable, err := Pack([]Group{{"g", d}}, 900)
 		if err != nil {
 			t.Fatal(err)
 		}
