@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -34,24 +35,26 @@ const (
 // openStore opens the file, or one that is gone when the process is where file
 // is empty. The file holds secret access keys, hence 0600.
 func openStore(file string) (db *bolt.DB, remove func() error, err error) {
-	remove = func() error { return nil }
+	cleanUp := func() error { return nil }
 	options := &bolt.Options{Timeout: 2 * time.Second}
 	if file == "" {
 		dir, err := os.MkdirTemp("", "awsidentity-")
 		if err != nil {
 			return nil, nil, fmt.Errorf("making a directory for the identity store: %w", err)
 		}
-		remove = func() error { return os.RemoveAll(dir) }
+		cleanUp = func() error { return os.RemoveAll(dir) }
 		file = filepath.Join(dir, "identity.db")
 		options.NoSync = true
 	}
+	// The file is mapped into memory: reading a page that was cut off is a fault,
+	// which is made a panic here, as bbolt makes of pages that are not in order.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		// bbolt checks its pages with panics when the file is not whole.
 		if r := recover(); r != nil {
 			err = fmt.Errorf("the identity store %s is damaged (%v); move it away to start with an empty one", file, r)
 		}
 		if err != nil {
-			remove()
+			cleanUp()
 		}
 	}()
 	db, err = bolt.Open(file, 0o600, options)
@@ -64,6 +67,10 @@ func openStore(file string) (db *bolt.DB, remove func() error, err error) {
 		return nil, nil, fmt.Errorf("the identity store %s may not be opened by this user: %w", file, err)
 	case err != nil:
 		return nil, nil, fmt.Errorf("opening the identity store %s: %w", file, err)
+	}
+	if err := whole(db, file); err != nil {
+		db.Close()
+		return nil, nil, err
 	}
 	if err := os.Chmod(file, 0o600); err != nil {
 		db.Close()
@@ -81,7 +88,21 @@ func openStore(file string) (db *bolt.DB, remove func() error, err error) {
 		db.Close()
 		return nil, nil, fmt.Errorf("preparing the identity store %s: %w", file, err)
 	}
-	return db, remove, nil
+	return db, cleanUp, nil
+}
+
+// whole refuses a file that is shorter than it says, before a read finds out.
+func whole(db *bolt.DB, file string) error {
+	info, err := os.Stat(file)
+	if err != nil {
+		return fmt.Errorf("looking at the identity store %s: %w", file, err)
+	}
+	return db.View(func(tx *bolt.Tx) error {
+		if info.Size() < tx.Size() {
+			return fmt.Errorf("the identity store %s is damaged (it has %d bytes of %d); move it away to start with an empty one", file, info.Size(), tx.Size())
+		}
+		return nil
+	})
 }
 
 // errAbsent is what get returns for an object that is not there. Operations

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	ststypes "github.com/aws/aws-sdk-go-v2/service/sts/types"
 	"github.com/aws/smithy-go"
 )
 
@@ -145,4 +146,18 @@ func trust(principal, externalID string) string {
 
 func allow(actions, resource string) string {
 	return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["` + strings.ReplaceAll(actions, ",", `","`) + `"],"Resource":"` + resource + `"}]}`
+}
+
+func stsPolicies(arns ...string) (out []ststypes.PolicyDescriptorType) {
+	for _, arn := range arns {
+		out = append(out, ststypes.PolicyDescriptorType{Arn: &arn})
+	}
+	return out
+}
+
+func stsTags(pairs ...string) (out []ststypes.Tag) {
+	for i := 0; i < len(pairs); i += 2 {
+		out = append(out, ststypes.Tag{Key: &pairs[i], Value: &pairs[i+1]})
+	}
+	return out
 }
