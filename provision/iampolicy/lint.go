@@ -46,9 +46,9 @@ type LintOptions struct {
 	Reference *sar.Reference
 }
 
-// largestPolicy bounds what Lint looks into. No AWS service takes a policy
-// document of more characters than KMS and S3 do, well under this.
-const largestPolicy = 64 << 10
+// largestPolicy is the most characters that any AWS service takes in a policy
+// (KMS, in a key policy). It bounds what Lint looks into.
+const largestPolicy = 32 << 10
 
 // Lint reports what is wrong with, dangerous in or superfluous in a policy
 // document of any kind, in the order of the text. A correct document that
@@ -71,8 +71,7 @@ func Lint(name string, src []byte, o LintOptions) ([]Finding, error) {
 			Line: p.Position.Line, Column: p.Position.Column, Message: p.Message, Remedy: p.Remedy,
 		})
 	}
-	l.lintSize()
-	if len(src) <= largestPolicy {
+	if l.lintSize() {
 		l.lintDocument()   // Version, placeholders, what does not belong in this kind
 		l.lintActions()    // actions and services that do not exist
 		l.lintBreadth()    // *, Not…, writes on everything

@@ -42,6 +42,7 @@ func Codes() []Code {
 		{"template", Info, "The document has placeholders that must be filled in before IAM is given it."},
 
 		// Size, for each region where the document is a template.
+		{"size-any", Error, "The document is larger than any policy that an AWS service takes; nothing but its form was looked at."},
 		{"size-inline", Error, "The document is over the limit of a role's inline policies, and so of every identity policy."},
 		{"size-managed", Warning, "The document is over the limit of a managed policy; inline it fits."},
 		{"size-session", Error, "The document is over the limit of a session policy."},

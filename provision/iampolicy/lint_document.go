@@ -173,23 +173,30 @@ var (
 )
 
 // lintSize compares the document with IAM's limits. Placeholders of account and
-// partition count as what they become; one of the region as each region.
-func (l *linter) lintSize() {
+// partition count as what they become; one of the region as each region. It is
+// false for a document that is larger than any policy: nothing else is worth
+// looking for.
+func (l *linter) lintSize() bool {
+	if size, err := Size(l.src); err != nil || size > largestPolicy {
+		l.report("size-any", -1, "", fmt.Sprintf("the document has %d characters, and no AWS service takes a policy of more than %d; nothing but its form was looked at", size, largestPolicy),
+			"check that this is the right file")
+		return false
+	}
 	code, limit, what := "size-inline", InlineLimit, "all inline policies of a role together"
 	switch {
 	case l.kind == trustKind:
 		code, limit, what = "size-trust", TrustLimit, "a role's trust policy"
 	case l.kind == resourceKind:
-		return // each service has its own limit
+		return true // each service has its own limit
 	case l.options.Session:
 		code, limit, what = "size-session", SessionLimit, "a session policy"
 	}
 	src := accountPlaceholder.ReplaceAll(l.src, []byte("123456789012"))
 	src = partitionPlaceholder.ReplaceAll(src, []byte("aws"))
-	if l.sizeOver(src, code, limit, what) || code != "size-inline" {
-		return
+	if !l.sizeOver(src, code, limit, what) && code == "size-inline" {
+		l.sizeOver(src, "size-managed", ManagedLimit, "a managed policy")
 	}
-	l.sizeOver(src, "size-managed", ManagedLimit, "a managed policy")
+	return true
 }
 
 // sizeOver reports the document if it has more characters than the limit in
@@ -214,10 +221,15 @@ func (l *linter) sizeOver(src []byte, code string, limit int, what string) bool 
 	}
 	var over []string
 	largest := 0
+	sizes := map[int]int{} // by the length of the region's name, which is all that matters
 	for _, region := range commercialRegions {
-		size, err := Size(regionPlaceholder.ReplaceAll(src, []byte(region)))
-		if err != nil {
-			return false
+		size, ok := sizes[len(region)]
+		if !ok {
+			var err error
+			if size, err = Size(regionPlaceholder.ReplaceAll(src, []byte(region))); err != nil {
+				return false
+			}
+			sizes[len(region)] = size
 		}
 		if size > limit {
 			over = append(over, fmt.Sprintf("%s (%d)", region, size))

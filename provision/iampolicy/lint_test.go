@@ -124,6 +124,7 @@ func lintCases() map[string][]lintCase {
 			{lintDoc(lintAllow("eks:DescribeCluster", "arn:aws:eks:<REGION>:<<ACCOUNT>>:cluster/a")), good},
 		},
 
+		"size-any":     {{wide(700), wide(600)}},
 		"size-inline":  {{wide(220), wide(100)}},
 		"size-managed": {{wide(150), wide(100)}, {strings.ReplaceAll(wide(126), "eu-west-1", "<REGION>"), strings.ReplaceAll(wide(110), "eu-west-1", "<REGION>")}},
 		"size-session": {{wide(60), wide(20)}},
@@ -646,6 +647,26 @@ func FuzzLint(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The documents that take Lint longest are long lists of different things.
+func BenchmarkLintWorst(b *testing.B) {
+	var actions, resources []string
+	for _, action := range sar.Default().Expand("ec2:*")[:500] {
+		actions = append(actions, action.String())
+	}
+	for i := range 400 {
+		resources = append(resources, fmt.Sprintf("arn:aws:ec2:*:*:x%03d*y*", i))
+	}
+	src := []byte(lintDoc(lintAllow(strings.Join(actions, " "), strings.Join(resources, " "))))
+	if size, err := Size(src); err != nil || size > largestPolicy {
+		b.Fatalf("got %d characters and %v, want a document that Lint looks into", size, err)
+	}
+	for b.Loop() {
+		if _, err := Lint("worst", src, LintOptions{}); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 func BenchmarkLintSeed(b *testing.B) {
