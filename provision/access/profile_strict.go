@@ -22,7 +22,7 @@ var strictRoles = []struct {
 
 // strict generates the documents from the operations table.
 func (t *target) strict() (*Set, error) {
-	boundary := t.boundary()
+	boundary, table := t.boundary(), operations.Operations()
 	set := &Set{Profile: Strict, Partition: t.region.Partition, Account: t.Account, Region: t.Region, Boundary: &boundary}
 	for _, r := range strictRoles {
 		if r.who == operations.Teardown && !t.DeletePermissions {
@@ -33,8 +33,10 @@ func (t *target) strict() (*Set, error) {
 			role.Trust = t.trustNobody()
 		}
 		base := t.Vendor.PolicyName + "-" + r.who.String()
+		granted := t.grantsOf(r.who, table)
 		for _, d := range domains {
-			if text := t.granted(r.who, d); text != nil {
+			if pairs := granted[d]; pairs != nil {
+				text := document(group(mergeTagging(mergeValues(pairs))))
 				role.Policies = append(role.Policies, newPolicy(base+"-"+string(d), "managed", text))
 			}
 		}
@@ -81,20 +83,6 @@ func domainOf(phase operations.Phase, p pair) domain {
 		return "iam"
 	}
 	return "data" // buckets, keys, images, logs, queue
-}
-
-// granted is the text of what a role is allowed in a domain, or nil.
-func (t *target) granted(who operations.Roles, d domain) []byte {
-	var pairs []pair
-	for _, g := range t.grantsOf(who) {
-		if g.domain == d {
-			pairs = append(pairs, g.pair)
-		}
-	}
-	if len(pairs) == 0 {
-		return nil
-	}
-	return document(group(mergeTagging(mergeValues(pairs))))
 }
 
 // mergeValues makes one pair of those that differ in the values of their only
@@ -154,46 +142,46 @@ func mergeTagging(pairs []pair) []pair {
 	return pairs
 }
 
-// grantedPair is one pair with the domain that it is in.
-type grantedPair struct {
-	pair
-	domain domain
-}
-
-// grantsOf lists what the table allows a role. A pair that two phases need is in
-// the domain of the first; one that the private endpoint shares with another
-// phase is not repeated in its document.
-func (t *target) grantsOf(who operations.Roles) []grantedPair {
+// grantsOf gathers what the table allows a role, by domain. A pair that several
+// phases need is in the domain of the first; one that the private endpoint shares
+// with another phase is not repeated in its document.
+func (t *target) grantsOf(who operations.Roles, table []operations.Operation) map[domain][]pair {
 	names := operations.StrictNames(t.place(), t.Vendor)
-	var list []grantedPair
+	granted := map[domain][]pair{}
 	seen := map[string]bool{}
 	for _, private := range []bool{false, true} {
-		for _, op := range operations.Operations() {
+		for _, op := range table {
 			if !op.Roles.Has(who) || (op.Phase == operations.PrivateEndpoint) != private || private && !t.PrivateEndpoint {
 				continue
 			}
 			for _, g := range op.Grants {
-				when := conditions{}
-				for _, c := range g.When {
-					c = names.Condition(c)
-					if when[c.Operator] == nil {
-						when[c.Operator] = map[string][]string{}
-					}
-					when[c.Operator][c.Key] = c.Values
-				}
+				when := fill(names, g.When)
 				for _, action := range g.Actions {
 					for _, resource := range g.Resources {
 						p := pair{action: action, resource: names.Pattern(resource), when: when}
-						if !seen[p.key()] {
-							seen[p.key()] = true
-							list = append(list, grantedPair{p, domainOf(op.Phase, p)})
+						if key := p.key(); !seen[key] {
+							seen[key] = true
+							d := domainOf(op.Phase, p)
+							granted[d] = append(granted[d], p)
 						}
 					}
 				}
 			}
 		}
 	}
-	return slices.Clip(list)
+	return granted
+}
+
+func fill(names operations.Names, when []operations.Condition) conditions {
+	filled := conditions{}
+	for _, c := range when {
+		c = names.Condition(c)
+		if filled[c.Operator] == nil {
+			filled[c.Operator] = map[string][]string{}
+		}
+		filled[c.Operator][c.Key] = c.Values
+	}
+	return filled
 }
 
 func (t *target) place() operations.Place {
