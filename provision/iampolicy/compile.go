@@ -27,8 +27,9 @@ type part struct {
 	kind       Part
 	statements []statement
 	// exact holds, for every action that some statement spells out, all the
-	// statements that match it, those with wildcards too. Other actions are
-	// tried against loose.
+	// statements that match it, those with wildcards too: under the action in
+	// lower case and under the document's own spelling, which most requests
+	// share. Other actions are tried against loose.
 	exact map[string][]*statement
 	loose []*statement
 }
@@ -111,6 +112,11 @@ func (p *part) index() {
 				p.exact[a.text] = nil
 			}
 		}
+		for _, a := range slices.Concat(s.source.Action, s.source.NotAction) {
+			if !strings.ContainsAny(a, "*?") {
+				p.exact[a] = nil
+			}
+		}
 		if isLoose {
 			p.loose = append(p.loose, s)
 		}
@@ -133,7 +139,7 @@ func newStatement(kind Part, d *Document, index int) (statement, error) {
 		deny:   src.Effect == Deny,
 	}
 	if src.Effect != Allow && src.Effect != Deny {
-		return s, fmt.Errorf("Effect is %q; write Allow or Deny", src.Effect)
+		return s, fmt.Errorf("its Effect is %q; write Allow or Deny", src.Effect)
 	}
 
 	if (len(src.Action) == 0) == (len(src.NotAction) == 0) {

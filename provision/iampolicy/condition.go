@@ -245,7 +245,7 @@ func (c *condition) accepts(have string, context Context) bool {
 	usable := true
 	switch {
 	case c.compare == arnLike:
-		arn = newSplitARN(have)
+		arn = splitARN{text: have}
 	case numericEquals <= c.compare && c.compare <= numericGreaterEquals:
 		parsed.number, usable = parseNumber(have)
 	case dateEquals <= c.compare && c.compare <= dateGreaterEquals:

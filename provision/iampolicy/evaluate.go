@@ -34,7 +34,7 @@ func (p *splitAction) match(action *splitAction) bool {
 }
 
 func newCall(r *Request) call {
-	return call{Request: r, action: newSplitAction(r.Action), resource: newSplitARN(r.Resource)}
+	return call{Request: r, action: newSplitAction(r.Action), resource: splitARN{text: r.Resource}}
 }
 
 // grant is how far an Allow carries. Only resource policies tell more than
@@ -164,7 +164,7 @@ func (c *call) sameAccount() bool {
 	if c.ResourceAccount != "" {
 		return c.ResourceAccount == own
 	}
-	if c.resource.isARN && c.resource.fields[4] != "" {
+	if c.resource.isARN() && c.resource.fields[4] != "" {
 		return c.resource.fields[4] == own
 	}
 	return true
@@ -203,6 +203,9 @@ func (p *part) weigh(c *call, denied *bool) grant {
 
 // lookup finds the statements to try. When known, they match the action.
 func (p *part) lookup(action string) (statements []*statement, known bool) {
+	if statements, known = p.exact[action]; known {
+		return statements, true // spelt as the document spells it
+	}
 	var buffer [96]byte // the longest action of AWS has 81 characters
 	if len(action) > len(buffer) {
 		statements, known = p.exact[strings.ToLower(action)]

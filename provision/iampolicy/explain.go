@@ -254,7 +254,7 @@ func (s *statement) resourceFault(c *call) fault {
 func (t *arnTemplate) nearness(c *call) int {
 	n := commonPrefix(t.source, c.Resource)
 	for i := range t.count {
-		if c.resource.isARN && t.fields[i].match(c.resource.fields[i], c.Context) {
+		if c.resource.isARN() && t.fields[i].match(c.resource.fields[i], c.Context) {
 			n += 1000
 		}
 	}

@@ -187,7 +187,7 @@ func FuzzPattern(f *testing.F) {
 			t.Errorf("only %q matches %q: got Covers(%q, it) true, want false", b, arn, a)
 		}
 		template := newARNTemplate(a, true)
-		split := newSplitARN(arn)
+		split := splitARN{text: arn}
 		if got := template.match(&split, nil); got != inA {
 			t.Errorf("compiled %q on %q: got %v, want %v as MatchARN", a, arn, got, inA)
 		}

@@ -205,10 +205,15 @@ func (t *template) match(text string, context Context) bool {
 	}
 }
 
-// arnTemplate is a template for each field of an ARN.
+// arnTemplate is a template for each field of an ARN. Most patterns of real
+// policies are plain text, perhaps with one * at the end; those are compared as
+// a whole and the ARN need not be split.
 type arnTemplate struct {
 	source  string
-	any     bool // the whole is *
+	prefix  string // what every match begins with
+	any     bool   // the whole is *
+	literal bool   // the whole is prefix
+	tail    bool   // the whole is prefix and one *, in the last field
 	fields  [arnFields]template
 	count   int
 	open    bool // fewer than six fields, ending in *
@@ -224,34 +229,52 @@ func newARNTemplate(s string, variables bool) arnTemplate {
 		t.fields[i] = newTemplate(fields[i], variables, true)
 		t.hasVars = t.hasVars || t.fields[i].hasVars
 	}
+	special := "*?"
+	if variables {
+		special = "*?$"
+	}
+	if end := strings.IndexAny(s, special); end >= 0 {
+		t.prefix = s[:end]
+		t.tail = count == arnFields && s[end:] == "*"
+	} else {
+		t.prefix, t.literal = s, true
+	}
 	return t
 }
 
-// splitARN is an ARN cut once for all the templates it is compared with.
+// splitARN is an ARN cut once for all the templates it is compared with, when
+// the first of them needs it.
 type splitARN struct {
 	text   string
+	cut    bool
 	fields [arnFields]string
-	isARN  bool
+	count  int
 }
 
-func newSplitARN(text string) splitARN {
-	fields, count := splitFields(text, arnFields, false)
-	return splitARN{text: text, fields: fields, isARN: count == arnFields}
+func (a *splitARN) isARN() bool {
+	if !a.cut {
+		a.fields, a.count = splitFields(a.text, arnFields, false)
+		a.cut = true
+	}
+	return a.count == arnFields
 }
 
 func (t *arnTemplate) match(arn *splitARN, context Context) bool {
-	if t.any {
+	switch {
+	case t.any:
 		return true
-	}
-	if !arn.isARN {
+	case t.literal:
+		return t.source == arn.text
+	case !strings.HasPrefix(arn.text, t.prefix):
+		return false
+	case t.tail:
+		return true
+	case !arn.isARN():
+		return !t.hasVars && t.source == arn.text
+	case t.count < arnFields && !t.open:
 		return !t.hasVars && t.source == arn.text
 	}
-	if t.count < arnFields && !t.open {
-		return false
-	}
-	// From the last field to the first: partition and service rarely tell
-	// resources apart.
-	for i := t.count - 1; i >= 0; i-- {
+	for i := range t.count {
 		if !t.fields[i].match(arn.fields[i], context) {
 			return false
 		}
