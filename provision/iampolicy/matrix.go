@@ -12,7 +12,7 @@ const (
 	// maxCells bounds how far a document is taken apart. The largest documents
 	// that IAM stores have a few thousand cells; one that is made to have more
 	// has its statements compared whole.
-	maxCells = 1 << 15
+	maxCells = 1 << 13
 )
 
 // matrix is a document taken apart into cells, one for each scope × action ×

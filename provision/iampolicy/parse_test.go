@@ -1,7 +1,6 @@
 package iampolicy
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -276,36 +275,6 @@ func TestScanKeepsWhatItUnderstands(t *testing.T) {
 	}
 	if got, want := d.Statements[1].Position, (Position{2, 3}); got != want {
 		t.Errorf("got %v, want %v", got, want)
-	}
-}
-
-func TestTextEscapesOnlyWhatItMust(t *testing.T) {
-	t.Parallel()
-	d := &Document{Version: "2012-10-17", ID: "<&>\u2028/\"\\\n\x01é", Statements: []Statement{}}
-	if got, want := string(d.Text()), "{\"Version\":\"2012-10-17\",\"Id\":\"<&>\u2028/\\\"\\\\\\n\\u0001é\",\"Statement\":[]}"; got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-	if !json.Valid(d.Text()) {
-		t.Error("got text that is no JSON")
-	}
-	text, err := json.Marshal(map[string]*Document{"d": d})
-	if err != nil || !json.Valid(text) {
-		t.Errorf("got %s, %v, want JSON", text, err)
-	}
-}
-
-func TestUnmarshalIsParse(t *testing.T) {
-	t.Parallel()
-	var holder struct{ Document *Document }
-	if err := json.Unmarshal([]byte(`{"Document":`+allowing("")+`}`), &holder); err != nil {
-		t.Fatal(err)
-	}
-	if got := string(holder.Document.Text()); got != allowing("") {
-		t.Errorf("got %s, want %s", got, allowing(""))
-	}
-	var form *FormError
-	if err := json.Unmarshal([]byte(`{"Document":{"Statement":[]}}`), &holder); !errors.As(err, &form) {
-		t.Errorf("got %v, want a FormError", err)
 	}
 }
 
