@@ -134,7 +134,7 @@ func TestBreakIn(t *testing.T) {
 		{"refuses the key of a deleted user", signing{credentials: gone, form: whoami}, 403, "InvalidClientTokenId"},
 		{"refuses a request of yesterday", signing{credentials: admin, form: whoami, at: w.clock.now().Add(-24 * time.Hour)}, 403, "Signature expired"},
 		{"refuses a request of tomorrow", signing{credentials: admin, form: whoami, at: w.clock.now().Add(24 * time.Hour)}, 403, "Signature not yet current"},
-		{"refuses IAM in a region that it has not", signing{credentials: admin, service: "iam", region: "eu-central-1", form: "Action=ListRoles&Version=2010-05-08"}, 403, "Credential should be scoped to a valid region"},
+		{"takes IAM's requests signed for any region, as clients with an endpoint sign them", signing{credentials: admin, service: "iam", region: "eu-central-1", form: "Action=ListRoles&Version=2010-05-08"}, 200, "<ListRolesResult>"},
 		{"refuses a signature for another service", signing{credentials: admin, service: "s3", form: whoami, afterwards: func(r *http.Request) {}}, 400, "x-amz-content-sha256"},
 		{"refuses a signature for EC2", signing{credentials: admin, service: "ec2", form: whoami}, 403, "scoped to correct service"},
 		{"refuses a body changed after signing", signing{credentials: admin, form: whoami, afterwards: func(r *http.Request) {

@@ -159,9 +159,10 @@ func (s *Service) answer(r *http.Request) (service, name string, result any, err
 	version := iamVersion
 	switch service {
 	case iamService:
-		if want := iamRegion(caller.Partition); caller.Region != want {
-			return service, name, nil, refuse(http.StatusForbidden, "SignatureDoesNotMatch", "Credential should be scoped to a valid region, not '%s'. IAM's is '%s'.", caller.Region, want)
-		}
+		// AWS wants IAM's requests signed for one region. The CLI and the SDKs sign
+		// for their own one instead as soon as they are given an endpoint, so any is
+		// taken here; what policies see is IAM's.
+		caller.keys.Set("aws:RequestedRegion", iamRegion(caller.Partition))
 	case stsService:
 		version = stsVersion
 	default:
