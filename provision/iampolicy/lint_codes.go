@@ -34,6 +34,7 @@ func Codes() []Code {
 		{badText, Error, "A text has a character that stands for nothing."},
 		{byteOrderMarkCode, Error, "The file begins with a byte order mark."},
 		{"resource-in-trust", Error, "A trust policy has a Resource."},
+		{"action-in-trust", Error, "A trust policy has an action of another service than STS."},
 		{"missing-principal", Error, "A statement of a trust or resource policy has no Principal."},
 		{"missing-version", Warning, "The document has no Version, so policy variables are plain text."},
 		{"old-version", Warning, "Version is 2008-10-17, so policy variables are plain text."},

@@ -216,6 +216,9 @@ func (l *linter) lintSetOperator(i int, path string, c *Condition, s *Statement,
 	if set != allValuesPrefix || key.Always || strings.EqualFold(c.Key, externalID) {
 		return // lintTrust has its own words for the external ID
 	}
+	if strings.EqualFold(c.Key, "aws:TagKeys") && l.onlyTags(s) {
+		return
+	}
 	for n := range s.Condition {
 		other := &s.Condition[n]
 		if other == c || !needsKey(other) {
@@ -231,4 +234,17 @@ func (l *linter) lintSetOperator(i int, path string, c *Condition, s *Statement,
 		remedy = "write " + bare + ", for the key has one value"
 	}
 	l.report("for-all-values", i, path, "ForAllValues holds where "+c.Key+" is absent, so a request without it is allowed", remedy)
+}
+
+// onlyTags is whether the statement is about setting and removing tags, whose
+// calls always have keys. ec2:DeleteTags without keys removes all.
+func (l *linter) onlyTags(s *Statement) bool {
+	for _, pattern := range s.Action {
+		for _, action := range l.expand(pattern) {
+			if action.AccessLevel != sar.Tagging || action.String() == "ec2:DeleteTags" {
+				return false
+			}
+		}
+	}
+	return len(s.Action) > 0
 }

@@ -38,6 +38,12 @@ func (l *linter) lintDocument() {
 	}
 	for i := range l.doc.Statements {
 		s := &l.doc.Statements[i]
+		for n, action := range s.Action {
+			if l.kind == trustKind && !isSTS(action) && actionFault(action) == "" {
+				l.report("action-in-trust", i, l.entry(i, "Action", n), "a trust policy is about assuming its role, and IAM refuses "+action+" in it",
+					"keep sts:AssumeRole and its like only")
+			}
+		}
 		if l.kind == trustKind && (s.Resource != nil || s.NotResource != nil) {
 			element := "Resource"
 			if s.Resource == nil {

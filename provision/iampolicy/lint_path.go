@@ -46,24 +46,24 @@ func accessPaths() []accessPath {
 			"can take the boundary off a role or user", "drop it, or deny it where a boundary is required"},
 		{"escalate-change-boundary", []string{"iam:PutRolePermissionsBoundary", "iam:PutUserPermissionsBoundary"}, nil, []pathKey{boundary},
 			"can put another boundary in place of the one required", "limit iam:PermissionsBoundary to the boundary wanted"},
-		{"escalate-policy-version", []string{"iam:CreatePolicyVersion", "iam:SetDefaultPolicyVersion"}, names("policy/other"), []pathKey{tag, {name: "iam:resourcetag/"}},
+		{"escalate-policy-version", []string{"iam:CreatePolicyVersion", "iam:SetDefaultPolicyVersion"}, names("policy/" + stranger), []pathKey{tag, {name: "iam:resourcetag/"}},
 			"can rewrite every policy of the account, those attached to administrators too",
 			"list policies by a path or prefix of their own"},
-		{"escalate-update-trust", []string{"iam:UpdateAssumeRolePolicy"}, names("role/other"), []pathKey{tag, {name: "iam:resourcetag/"}},
+		{"escalate-update-trust", []string{"iam:UpdateAssumeRolePolicy"}, names("role/" + stranger), []pathKey{tag, {name: "iam:resourcetag/"}},
 			"can let anybody assume any role of the account", "list roles by a path or prefix of their own"},
 		{"escalate-identity-provider", []string{"iam:CreateOpenIDConnectProvider", "iam:AddClientIDToOpenIDConnectProvider", "iam:UpdateOpenIDConnectProviderThumbprint", "iam:CreateSAMLProvider", "iam:UpdateSAMLProvider"},
-			names("oidc-provider/issuer.example", "saml-provider/other"), nil,
+			names("oidc-provider/"+stranger, "saml-provider/"+stranger), nil,
 			"can add an identity provider of anybody's, a way back in that outlasts the grant",
 			"limit the ARN to the issuers wanted, such as oidc-provider/oidc.eks.*"},
-		{"escalate-add-user-to-group", []string{"iam:AddUserToGroup"}, names("group/other"), nil,
+		{"escalate-add-user-to-group", []string{"iam:AddUserToGroup"}, names("group/" + stranger), nil,
 			"can put a user into the administrators' group", "list the groups wanted"},
-		{"escalate-access-key", []string{"iam:CreateAccessKey"}, names("user/other"), nil,
+		{"escalate-access-key", []string{"iam:CreateAccessKey"}, names("user/" + stranger), nil,
 			"can make an access key for any user", "list users by a path of their own, or user/${aws:username}"},
-		{"escalate-login-profile", []string{"iam:CreateLoginProfile", "iam:UpdateLoginProfile"}, names("user/other"), nil,
+		{"escalate-login-profile", []string{"iam:CreateLoginProfile", "iam:UpdateLoginProfile"}, names("user/" + stranger), nil,
 			"can set any user's console password", "list users by a path of their own, or user/${aws:username}"},
-		{"escalate-lambda-code", []string{"lambda:UpdateFunctionCode", "lambda:UpdateFunctionConfiguration"}, names("function:other"), []pathKey{tag},
+		{"escalate-lambda-code", []string{"lambda:UpdateFunctionCode", "lambda:UpdateFunctionConfiguration"}, names("function:" + stranger), []pathKey{tag},
 			"can run its own code as any function's role", "list functions by name or prefix"},
-		{"escalate-assume-role", []string{"sts:AssumeRole"}, names("role/other"), []pathKey{tag, {name: "iam:resourcetag/"}},
+		{"escalate-assume-role", []string{"sts:AssumeRole"}, names("role/" + stranger), []pathKey{tag, {name: "iam:resourcetag/"}},
 			"can become every role that trusts the account", "list the roles wanted"},
 
 		// To things that are none of its business.
@@ -77,7 +77,7 @@ func accessPaths() []accessPath {
 		{"eks-any-cluster", []string{
 			"eks:UpdateClusterConfig", "eks:UpdateClusterVersion", "eks:DeleteCluster", "eks:DeleteNodegroup",
 			"eks:CreateAccessEntry", "eks:AssociateAccessPolicy"},
-			names("cluster/other", "nodegroup/other/other/id", "access-entry/other/role/123456789012/other/id"), []pathKey{tag},
+			names("cluster/"+stranger, "nodegroup/"+stranger+"/a/b", "access-entry/"+stranger+"/role/123456789012/a/b"), []pathKey{tag},
 			"can open, change or empty every EKS cluster of the account", "list clusters by name or prefix"},
 		{"network-any", []string{
 			"ec2:DeleteVpc", "ec2:ModifyVpcAttribute", "ec2:DeleteSubnet", "ec2:ModifySubnetAttribute", "ec2:DeleteRouteTable",
@@ -91,11 +91,11 @@ func accessPaths() []accessPath {
 			[]pathKey{tag, {name: "ec2:resourcetag/"}, {name: "ec2:vpc"}, {name: "ec2:vpcid"}},
 			"can delete or reroute every network of the account", "limit it by aws:ResourceTag, or by ec2:Vpc"},
 		{"retag-any", []string{"ec2:CreateTags", "ec2:DeleteTags"}, names("instance/i-0123456789abcdef0"),
-			[]pathKey{{name: "ec2:createaction"}, tag, {name: "ec2:resourcetag/"}, {name: "aws:tagkeys", allValues: true}},
+			[]pathKey{{name: "ec2:createaction"}, tag, {name: "ec2:resourcetag/"}, {name: "aws:tagkeys", always: "ec2:CreateTags"}},
 			"can put any tag on anything, which defeats every rule that goes by tags",
 			"allow it at creation only, by ec2:CreateAction, or only on what is tagged already"},
 		{"shell-any-host", []string{"ssm:StartSession", "ssm:SendCommand", "ssm:ResumeSession", "ecs:ExecuteCommand", "ec2-instance-connect:SendSSHPublicKey"},
-			names("instance/i-0123456789abcdef0", "managed-instance/mi-0123456789abcdef0", "task/other/0123456789abcdef0123456789abcdef"),
+			names("instance/i-0123456789abcdef0", "managed-instance/mi-0123456789abcdef0", "task/"+stranger+"/0123456789abcdef0123456789abcdef"),
 			[]pathKey{tag, {name: "ssm:resourcetag/"}, {name: "ec2:resourcetag/"}, {name: "ecs:resourcetag/"}, {name: "ecs:cluster"}},
 			"can open a shell on every host that the service manages", "list the targets, or limit them by aws:ResourceTag"},
 		{"ebs-encryption-default", []string{"ec2:DisableEbsEncryptionByDefault", "ec2:ModifyEbsDefaultKmsKeyId", "ec2:ResetEbsDefaultKmsKeyId"}, nil, nil,
@@ -104,6 +104,9 @@ func accessPaths() []accessPath {
 			"can delete images in every region", "name the region in the ARN"},
 	}
 }
+
+// stranger is a name that only a wildcard matches.
+const stranger = "~other~"
 
 // lintPaths reports each path once for a statement that opens it.
 func (l *linter) lintPaths() {
@@ -122,11 +125,6 @@ func (l *linter) lintPaths() {
 // open returns the actions of the path that a statement allows without a
 // condition that closes it, a resource that shows it, and the entry of Action.
 func (l *linter) open(s *Statement, path accessPath) (actions []string, resource string, entry int) {
-	if slices.ContainsFunc(s.Condition, func(c Condition) bool {
-		return slices.ContainsFunc(path.keys, func(k pathKey) bool { return k.limitsAllow(&c) })
-	}) {
-		return nil, "", 0
-	}
 	resources := s.Resource
 	if s.NotResource != nil {
 		resources = []string{"*"} // near enough: it allows nearly everything
@@ -135,6 +133,11 @@ func (l *linter) open(s *Statement, path accessPath) (actions []string, resource
 		action, ok := l.reference.Action(name)
 		if !ok {
 			continue // a reference of another day
+		}
+		if slices.ContainsFunc(s.Condition, func(c Condition) bool {
+			return slices.ContainsFunc(path.keys, func(k pathKey) bool { return k.limitsAllow(&c, name) })
+		}) {
+			continue
 		}
 		n := slices.IndexFunc(s.Action, func(pattern string) bool { return !isEveryAction(pattern) && MatchAction(pattern, name) })
 		if n < 0 {
@@ -256,9 +259,9 @@ func anyRegion(pattern string) bool {
 // pathKey is a condition key that closes a path. A name that ends in / is a
 // family of keys, one for each tag.
 type pathKey struct {
-	name      string                    // in lower case
-	tooWide   func(pattern string) bool // nil: a value that matches everything
-	allValues bool                      // ForAllValues will do, the key is always there
+	name    string                    // in lower case
+	tooWide func(pattern string) bool // nil: a value that matches everything
+	always  string                    // the action whose requests always have the key, so that ForAllValues will do
 }
 
 func (k pathKey) is(key string) bool {
@@ -266,11 +269,12 @@ func (k pathKey) is(key string) bool {
 	return key == k.name || strings.HasSuffix(k.name, "/") && strings.HasPrefix(key, k.name)
 }
 
-// limitsAllow is whether the condition, in an Allow, demands the key and limits it.
-func (k pathKey) limitsAllow(c *Condition) bool {
+// limitsAllow is whether the condition, in an Allow of the action, demands the
+// key and limits it.
+func (k pathKey) limitsAllow(c *Condition, action string) bool {
 	set, bare, ifExists := cutOperator(c.Operator)
 	compare, negated, ok := baseOperator(bare)
-	if !k.is(c.Key) || !ok || negated || ifExists || compare == null || set == allValuesPrefix && !k.allValues {
+	if !k.is(c.Key) || !ok || negated || ifExists || compare == null || set == allValuesPrefix && k.always != action {
 		return false
 	}
 	return !k.wide(c, compare)

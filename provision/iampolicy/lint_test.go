@@ -114,6 +114,7 @@ func lintCases() map[string][]lintCase {
 		byteOrderMarkCode:  {{"\uFEFF" + good, good}},
 
 		"resource-in-trust":       {{lintTrusting(`{"Service":"ec2.amazonaws.com"}`, `,"Resource":"*"`), lintTrusting(`{"Service":"ec2.amazonaws.com"}`)}},
+		"action-in-trust":         {{`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":["sts:AssumeRole","s3:GetObject"]}}`, lintBucket(`{"AWS":"123456789012"}`, "")}},
 		"missing-principal":       {{`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"},{"Effect":"Allow","Action":"sts:TagSession","Resource":"*"}]}`, lintTrusting(`{"Service":"ec2.amazonaws.com"}`)}},
 		"missing-version":         {{unversioned, good}},
 		"old-version":             {{oldDoc, good}},
@@ -140,7 +141,7 @@ func lintCases() map[string][]lintCase {
 			{lintDoc(lintAllow("ec2:DescribeVpcs", "arn:aws:ec2:eu-west-1:123456789012:vpc/*")), good},
 		},
 		"dead-grant-covered": {{lintDoc(lintAllow("ec2:DescribeVpcs", "arn:aws:ec2:eu-west-1:123456789012:vpc/*"), lintAllow("ec2:Describe*", "*")), good}},
-		"dead-grant-live":    {{lintDoc(lintAllow("acm:RequestCertificate", "arn:aws:acm:eu-west-1:123456789012:certificate/*")), lintDoc(lintAllow("acm:RequestCertificate", "*"))}},
+		"dead-grant-live":    {{lintDoc(lintAllow("logs:DescribeLogGroups", "arn:aws:logs:eu-west-1:123456789012:log-group::log-stream:")), lintDoc(lintAllow("ssm:GetParameter", "arn:aws:ssm:eu-west-1::parameter/aws/service/eks/*"))}, {lintDoc(lintAllow("acm:RequestCertificate", "arn:aws:acm:eu-west-1:123456789012:certificate/*")), lintDoc(lintAllow("acm:RequestCertificate", "*"))}},
 		"dead-deny":          {{lintDoc(lintDeny("s3:DeleteBucket", "arn:aws:s3:::b/*")), lintDoc(lintDeny("s3:DeleteBucket", "arn:aws:s3:::b"))}},
 		"dead-resource":      {{lintDoc(lintAllow("s3:GetObject", "arn:aws:s3:::b/* arn:aws:s3:::b")), lintDoc(lintAllow("s3:GetObject s3:ListBucket", "arn:aws:s3:::b/* arn:aws:s3:::b"))}},
 		"incomplete-grant": {
@@ -180,6 +181,7 @@ func lintCases() map[string][]lintCase {
 		"for-all-values": {
 			{lintDoc(lintAllow("ec2:CreateVpc", "*", lintWhen("ForAllValues:StringEquals", "aws:TagKeys", "x"))), lintDoc(lintAllow("ec2:CreateVpc", "*", `,"Condition":{"ForAllValues:StringEquals":{"aws:TagKeys":"x"},"Null":{"aws:TagKeys":"false"}}`))},
 			{lintDoc(lintAllow("ec2:CreateVpc", "*", lintWhen("ForAllValues:StringEquals", "aws:PrincipalTag/a", "x"))), lintDoc(lintAllow("ec2:CreateVpc", "*", `,"Condition":{"ForAllValues:StringEquals":{"aws:TagKeys":"x"},"StringEquals":{"aws:RequestTag/x":"y"}}`))},
+			{lintDoc(lintAllow("ec2:CreateVpc", "*", lintWhen("ForAllValues:StringEquals", "aws:TagKeys", "x"))), lintDoc(lintAllow("ec2:CreateTags", "*", lintWhen("ForAllValues:StringEquals", "aws:TagKeys", "x")))},
 			{lintDoc(lintAllow("ec2:CreateVpc", "*", lintWhen("ForAllValues:StringEquals", "aws:TagKeys", "x"))), lintDoc(lintDeny("ec2:CreateVpc", "*", lintWhen("ForAllValues:StringEquals", "aws:TagKeys", "x")))},
 		},
 
@@ -229,7 +231,7 @@ func lintCases() map[string][]lintCase {
 		"retag-any": {
 			byCondition("ec2:CreateTags", "arn:aws:ec2:*:*:*/*", "StringEquals", "ec2:CreateAction", "CreateVpc"),
 			{lintDoc(lintAllow("ec2:CreateTags", "*", lintWhen("StringEquals", "aws:RequestTag/managed-by", "union"))), lintDoc(lintAllow("ec2:CreateTags", "arn:aws:ec2:eu-west-1:123456789012:vpc-endpoint-service/*"))},
-			{lintDoc(lintAllow("ec2:DeleteTags", "*")), lintDoc(lintAllow("ec2:DeleteTags", "*", lintWhen("ForAllValues:StringEquals", "aws:TagKeys", "Name")))},
+			{lintDoc(lintAllow("ec2:DeleteTags", "*", lintWhen("ForAllValues:StringEquals", "aws:TagKeys", "Name"))), lintDoc(lintAllow("ec2:CreateTags", "*", lintWhen("ForAllValues:StringEquals", "aws:TagKeys", "Name")))},
 		},
 		"shell-any-host": {
 			byCondition("ssm:StartSession", "*", "StringEquals", "aws:ResourceTag/a", "b"),

