@@ -432,10 +432,11 @@ func headerValue(r *http.Request, name string) (string, bool) {
 // canonicalPath: S3 encodes the decoded path once, all others encode the path
 // as it was sent once more.
 func canonicalPath(u *url.URL, s3 bool) string {
-	path := u.EscapedPath()
-	if s3 {
-		path = u.Path
-	} else {
+	path := u.Path
+	if !s3 {
+		if path = u.RawPath; path == "" {
+			path = u.EscapedPath()
+		}
 		path = withoutDots(path)
 	}
 	if path == "" {
