@@ -165,14 +165,14 @@ func plain(document *string) ([]byte, error) {
 	return []byte(text), nil
 }
 
-// settled is the Check of every step here: what Make made is there when looking
-// finds nothing more to do.
+// settled is a Check: what Make made is there when looking finds nothing more to
+// do.
 func settled(ctx context.Context, s step.Step) error {
-	found, err := s.Look(ctx)
+	found, err := s.Look(ctx, step.Present)
 	if err != nil {
 		return err
 	}
-	switch change := found.Plan(step.Present); change.Action {
+	switch change := found.Plan(); change.Action {
 	case step.Keep:
 		return nil
 	case step.Refuse:

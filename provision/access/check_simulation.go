@@ -79,12 +79,15 @@ func (c *Checker) simulate(ctx context.Context, report *Report, reader IAM, d de
 	case len(gained) > 0:
 		report.add(simulation, name, Fail, "it allows more than is wanted: %s", listed(gained, 3))
 	case len(missing) > 0:
-		n := 0
+		lacks := 0
 		for _, of := range missing {
-			n += len(of)
+			lacks += len(of)
 		}
-		report.add(simulation, name, Pass, "%d of its %d calls are allowed, as the policy %s has it; these it lacks: %s",
-			len(calls)-n, len(calls), c.Set.Profile, missingText(missing))
+		report.add(simulation, name, Pass, "%d of its %d calls are allowed, as the policy %s has it; it lacks %d", len(calls)-lacks, len(calls), c.Set.Profile, lacks)
+		for _, phase := range slices.Sorted(maps.Keys(missing)) {
+			report.add(simulation, name+", step "+string(phase), Pass, "this step will miss %s, which the policy %s does not allow",
+				strings.Join(slices.Sorted(maps.Keys(missing[phase])), ", "), c.Set.Profile)
+		}
 	default:
 		report.add(simulation, name, Pass, "all of its %d calls are allowed", len(calls))
 	}
@@ -93,15 +96,6 @@ func (c *Checker) simulate(ctx context.Context, report *Report, reader IAM, d de
 
 func (q question) String() string {
 	return q.request.Action + " on " + q.request.Resource + " (" + q.operation.Purpose + ")"
-}
-
-// missingText lists calls by the step that will miss them.
-func missingText(missing map[operations.Phase]map[string]bool) string {
-	var parts []string
-	for _, phase := range slices.Sorted(maps.Keys(missing)) {
-		parts = append(parts, fmt.Sprintf("%s: %s", phase, strings.Join(slices.Sorted(maps.Keys(missing[phase])), ", ")))
-	}
-	return strings.Join(parts, "; ")
 }
 
 // wantedEvaluator decides by the set's own documents.

@@ -39,7 +39,7 @@ func GrantSteps(api IAM, set *Set, v *vendor.Profile) []step.Step {
 	for _, r := range set.Roles {
 		for _, policy := range r.Policies {
 			if policy.Kind == managed {
-				add(policy, r.Path, "role "+r.Name)
+				add(policy, r.Path, "what role "+r.Name+" may do")
 			}
 		}
 	}

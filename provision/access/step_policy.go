@@ -30,19 +30,28 @@ func (s *policyStep) Name() string    { return policyStepName(s.policy.Name) }
 func (s *policyStep) Needs() []string { return nil }
 func (s *policyStep) arn() string     { return s.policyARN(s.path, s.policy.Name) }
 
-func (s *policyStep) Check(ctx context.Context) error { return settled(ctx, s) }
-
-// foundPolicy is the policy as it is; version is nil when it is not there.
-type foundPolicy struct {
-	*policyStep
-	there       bool
-	tags        []types.Tag
-	differences []string
-	strangers   []string // who uses it beside the set's roles
+// Check waits until the policy can be attached. Its document came with the call
+// that made it, so there is nothing to compare.
+func (s *policyStep) Check(ctx context.Context) error {
+	_, err := s.iam.GetPolicy(ctx, &iam.GetPolicyInput{PolicyArn: aws.String(s.arn())})
+	if noSuchEntity(err) {
+		return fmt.Errorf("%s: %w", s.Name(), step.ErrNotYet)
+	}
+	return err
 }
 
-func (s *policyStep) Look(ctx context.Context) (step.Found, error) {
-	found := &foundPolicy{policyStep: s}
+// foundPolicy is the policy as it is.
+type foundPolicy struct {
+	*policyStep
+	goal        step.Goal
+	there       bool
+	tags        []types.Tag
+	differences []string // read for Present
+	strangers   []string // read for Absent: who uses it beside the set's roles
+}
+
+func (s *policyStep) Look(ctx context.Context, goal step.Goal) (step.Found, error) {
+	found := &foundPolicy{policyStep: s, goal: goal}
 	out, err := s.iam.GetPolicy(ctx, &iam.GetPolicyInput{PolicyArn: aws.String(s.arn())})
 	if noSuchEntity(err) {
 		return found, nil
@@ -50,9 +59,16 @@ func (s *policyStep) Look(ctx context.Context) (step.Found, error) {
 	if err != nil {
 		return nil, err
 	}
+	found.there, found.tags = true, out.Policy.Tags
+	if goal == step.Absent {
+		if aws.ToInt32(out.Policy.AttachmentCount)+aws.ToInt32(out.Policy.PermissionsBoundaryUsageCount) > 0 {
+			found.strangers, err = s.lookForStrangers(ctx)
+		}
+		return found, err
+	}
 	version, err := s.iam.GetPolicyVersion(ctx, &iam.GetPolicyVersionInput{PolicyArn: aws.String(s.arn()), VersionId: out.Policy.DefaultVersionId})
 	if noSuchEntity(err) {
-		return found, nil // deleted between the two calls
+		return &foundPolicy{policyStep: s, goal: goal}, nil // deleted between the two calls
 	}
 	if err != nil {
 		return nil, err
@@ -61,15 +77,7 @@ func (s *policyStep) Look(ctx context.Context) (step.Found, error) {
 	if err != nil {
 		return nil, err
 	}
-	found.there = true
-	found.tags = out.Policy.Tags
 	found.differences = documentDifferences("the document", have, s.policy.Document)
-	if aws.ToInt32(out.Policy.AttachmentCount)+aws.ToInt32(out.Policy.PermissionsBoundaryUsageCount) > 0 {
-		found.strangers, err = s.lookForStrangers(ctx)
-		if err != nil {
-			return nil, err
-		}
-	}
 	return found, nil
 }
 
@@ -101,15 +109,15 @@ func (s *policyStep) lookForStrangers(ctx context.Context) ([]string, error) {
 	return slices.Compact(strangers), nil
 }
 
-func (f *foundPolicy) Plan(goal step.Goal) step.Change {
-	if goal == step.Absent {
+func (f *foundPolicy) Plan() step.Change {
+	if f.goal == step.Absent {
 		return f.planRemoval()
 	}
 	missing := missingTags(f.tags, f.policyStep.tags)
 	switch {
 	case !f.there:
 		return step.Change{Action: step.Create, Details: []string{
-			fmt.Sprintf("%s: %s characters, for %s", f.arn(), thousands(f.policy.Size), f.purpose),
+			fmt.Sprintf("%s, %s characters: %s", f.arn(), thousands(f.policy.Size), f.purpose),
 		}}
 	case len(f.differences) > 0:
 		return refusal(f.ours(f.tags), f.differences)

@@ -80,9 +80,10 @@ func (s *roleStep) boundaryARN() string {
 	return s.policyARN(s.role.Path, *s.role.Boundary)
 }
 
-// foundRole is the role as it is; role is nil when it is not there.
+// foundRole is the role as it is; live is nil when it is not there.
 type foundRole struct {
 	*roleStep
+	goal step.Goal
 	live *liveRole
 }
 
@@ -98,12 +99,12 @@ type liveRole struct {
 	inline   map[string][]byte // documents by name
 }
 
-func (s *roleStep) Look(ctx context.Context) (step.Found, error) {
+func (s *roleStep) Look(ctx context.Context, goal step.Goal) (step.Found, error) {
 	live, err := readRole(ctx, s.iam, s.role.Name)
 	if err != nil {
 		return nil, err
 	}
-	return &foundRole{roleStep: s, live: live}, nil
+	return &foundRole{roleStep: s, goal: goal, live: live}, nil
 }
 
 // readRole returns the role of that name, or nil when there is none. A role
@@ -165,8 +166,8 @@ func readRole(ctx context.Context, api IAM, name string) (*liveRole, error) {
 	return live, nil
 }
 
-func (f *foundRole) Plan(goal step.Goal) step.Change {
-	if goal == step.Absent {
+func (f *foundRole) Plan() step.Change {
+	if f.goal == step.Absent {
 		return f.planRemoval()
 	}
 	if f.live == nil {

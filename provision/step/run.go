@@ -97,11 +97,11 @@ func (r Runner) Plan(ctx context.Context, goal Goal) (Plan, error) {
 	planned := make([]Planned, len(order))
 	// Looking needs no order: a step can be looked at before those it needs are made.
 	err = r.each(ctx, len(order), func(int) []int { return nil }, func(ctx context.Context, i int) error {
-		found, err := order[i].Look(ctx)
+		found, err := order[i].Look(ctx, goal)
 		if err != nil {
 			return fmt.Errorf("looking at %s: %w", order[i].Name(), err)
 		}
-		planned[i] = Planned{Name: order[i].Name(), Change: found.Plan(goal)}
+		planned[i] = Planned{Name: order[i].Name(), Change: found.Plan()}
 		return nil
 	})
 	if err != nil {
@@ -153,11 +153,11 @@ func (r Runner) apply(ctx context.Context, s Step, goal Goal, approved Action, e
 	err := r.patiently(ctx, ErrConflict, func(err error) {
 		emit(Event{Step: s.Name(), Stage: Waiting, Action: action, Err: err})
 	}, func() error {
-		found, err := s.Look(ctx)
+		found, err := s.Look(ctx, goal)
 		if err != nil {
 			return err
 		}
-		change := found.Plan(goal)
+		change := found.Plan()
 		action = change.Action
 		if change.Action == Refuse {
 			return &RefusedError{Plan{Goal: goal, Steps: []Planned{{s.Name(), change}}}}

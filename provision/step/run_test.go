@@ -41,11 +41,11 @@ type thing struct {
 func (t *thing) Name() string    { return t.name }
 func (t *thing) Needs() []string { return t.needs }
 
-func (t *thing) Look(context.Context) (step.Found, error) {
+func (t *thing) Look(_ context.Context, goal step.Goal) (step.Found, error) {
 	t.world.mu.Lock()
 	defer t.world.mu.Unlock()
 	content, ok := t.world.there[t.name]
-	return foundThing{t, content, ok}, t.lookErr
+	return foundThing{t, goal, content, ok}, t.lookErr
 }
 
 func (t *thing) Check(context.Context) error {
@@ -61,17 +61,18 @@ func (t *thing) Check(context.Context) error {
 
 type foundThing struct {
 	*thing
+	goal    step.Goal
 	content string
 	there   bool
 }
 
-func (f foundThing) Plan(goal step.Goal) step.Change {
+func (f foundThing) Plan() step.Change {
 	switch {
-	case goal == step.Absent && !f.there:
+	case f.goal == step.Absent && !f.there:
 		return step.Change{Action: step.None}
-	case goal == step.Absent && f.content != "ours":
+	case f.goal == step.Absent && f.content != "ours":
 		return step.Change{Action: step.Leave, Details: []string{"it was made by somebody else"}}
-	case goal == step.Absent:
+	case f.goal == step.Absent:
 		return step.Change{Action: step.Remove}
 	case !f.there:
 		return step.Change{Action: step.Create}

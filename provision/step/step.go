@@ -28,28 +28,28 @@ type Step interface {
 	// after it.
 	Needs() []string
 
-	// Look reads what is there. It changes nothing, and it works when the
-	// steps that it needs are not made yet.
-	Look(ctx context.Context) (Found, error)
+	// Look reads what must be known to plan for the goal. It changes nothing,
+	// and it works when the steps that it needs are not made yet.
+	Look(ctx context.Context, goal Goal) (Found, error)
 
 	// Check reports whether what Make made is there for everybody to see. An
 	// error that is ErrNotYet means: ask again in a while. The Runner asks.
 	Check(ctx context.Context) error
 }
 
-// Found is what a step saw when it looked, with what can be done about it.
-// Nothing can be made or removed that was not looked at first.
+// Found is what a step saw when it looked for a goal, with what can be done
+// about it. Nothing can be made or removed that was not looked at first.
 type Found interface {
-	// Plan says what Make would do when the goal is Present, or Remove when it
-	// is Absent. It reads nothing.
-	Plan(goal Goal) Change
+	// Plan says what Make would do when the goal was Present, or Remove when it
+	// was Absent. It reads nothing.
+	Plan() Change
 
-	// Make brings about what Plan(Present) said, call by call; ctx is looked at
-	// between the calls. An error that is ErrConflict means that somebody
-	// else was faster: the Runner looks again.
+	// Make brings about what Plan said, call by call; ctx is looked at between
+	// the calls. An error that is ErrConflict means that somebody else was
+	// faster: the Runner looks again.
 	Make(ctx context.Context) error
 
-	// Remove brings about what Plan(Absent) said, in the same manner.
+	// Remove does so in the same manner.
 	Remove(ctx context.Context) error
 }
 

@@ -4,7 +4,8 @@
 // (SIGKILL, so nothing in the program can soften it) after the n-th call, for
 // every n, in two modes: with the n-th response delivered, and with it lost.
 // Then it runs the program once more, which must succeed, and compares the
-// world with that of a run that nobody killed.
+// world with that of a run that nobody killed. A third mode interrupts (SIGINT),
+// as Ctrl-C does.
 //
 // It is for tests only, knows no command and no service, and works for every
 // program that finds AWS by AWS_ENDPOINT_URL. Start with Run.
@@ -13,13 +14,13 @@ package killtest
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -33,6 +34,10 @@ import (
 type Program struct {
 	Path string
 	Args []string
+
+	// Interrupted is the exit status with which the program ends when it is
+	// interrupted; 0 means that this is not tried.
+	Interrupted int
 
 	// World makes a fresh place for one trial: what was there before the
 	// program is run for the first time.
@@ -61,8 +66,9 @@ type Report struct {
 type mode string
 
 const (
-	delivered mode = "response delivered"
-	lost      mode = "response lost"
+	delivered   mode = "response delivered"
+	lost        mode = "response lost"
+	interrupted mode = "interrupted"
 )
 
 // Run tries every n in both modes, and logs the Report.
@@ -85,11 +91,15 @@ func (p Program) tryAll(ctx context.Context) (Report, error) {
 		return Report{}, fmt.Errorf("%s made no call: does it read AWS_ENDPOINT_URL?", p)
 	}
 
+	modes := []mode{delivered, lost}
+	if p.Interrupted != 0 {
+		modes = append(modes, interrupted)
+	}
 	report := Report{Calls: whole.calls}
 	trials, ctx := errgroup.WithContext(ctx)
 	trials.SetLimit(runtime.GOMAXPROCS(0))
 	for n := 1; n <= whole.calls; n++ {
-		for _, m := range []mode{delivered, lost} {
+		for _, m := range modes {
 			report.Runs++
 			trials.Go(func() error {
 				if ctx.Err() != nil {
@@ -163,7 +173,8 @@ func (p Program) run(ctx context.Context, world *World, n int, m mode) (outcome,
 	for _, entry := range world.Env {
 		cmd.Env = append(cmd.Env, strings.ReplaceAll(entry, world.Endpoint, server.URL))
 	}
-	cmd.Env = append(cmd.Env, "AWS_ENDPOINT_URL="+server.URL)
+	cmd.Env = append(cmd.Env, "AWS_ENDPOINT_URL="+server.URL,
+		"GORACE=atexit_sleep_ms=0") // a program built with -race would else linger for a second
 	if err := cmd.Start(); err != nil {
 		return outcome{}, err
 	}
@@ -171,6 +182,10 @@ func (p Program) run(ctx context.Context, world *World, n int, m mode) (outcome,
 	go func() {
 		select {
 		case <-g.kill:
+			if m == interrupted {
+				cmd.Process.Signal(os.Interrupt)
+				return
+			}
 			cmd.Process.Kill()
 		case <-ended:
 		}
@@ -179,10 +194,16 @@ func (p Program) run(ctx context.Context, world *World, n int, m mode) (outcome,
 	close(ended)
 
 	out := g.outcome()
-	var exit *exec.ExitError
-	killed := errors.As(err, &exit) && exit.ExitCode() == -1 // ended by a signal
-	if err != nil && !(killed && g.killed()) {
-		return out, fmt.Errorf("%s: %w, and it said:\n%s", p, err, &said)
+	status := cmd.ProcessState.ExitCode()
+	want := 0
+	switch {
+	case g.killed() && m == interrupted:
+		want = p.Interrupted
+	case g.killed():
+		want = -1 // ended by a signal
+	}
+	if status != want {
+		return out, fmt.Errorf("%s ended with status %d, want %d (%v), and it said:\n%s", p, status, want, err, &said)
 	}
 	return out, nil
 }
@@ -224,6 +245,11 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// The n-th response was read, or there would be no further call. This
 		// one is not made; those still in flight beside the n-th are let finish.
 		g.inFlight.Wait()
+		if g.mode == interrupted {
+			g.killOnce.Do(func() { close(g.kill) })
+			<-r.Context().Done() // the program gives the call up
+			return
+		}
 		g.die()
 	case g.n > 0 && nth == g.n && g.mode == lost:
 		defer g.inFlight.Done()

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
 	"sync"
@@ -34,6 +35,12 @@ func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func TestMain(m *testing.M) {
 	switch os.Getenv("SHELF_PROGRAM") {
 	case "careful":
+		interrupted := make(chan os.Signal, 1)
+		signal.Notify(interrupted, os.Interrupt)
+		go func() {
+			<-interrupted
+			os.Exit(2)
+		}()
 		fill(func(thing string) bool { return call(http.MethodGet, thing) == http.StatusOK })
 	case "careless":
 		fill(func(string) bool { return false })
@@ -99,6 +106,19 @@ func TestRun(t *testing.T) {
 		_, err := program("careless").tryAll(t.Context())
 		if err == nil || !strings.Contains(err.Error(), "killed after call") || !strings.Contains(err.Error(), "got  a") {
 			t.Errorf("got %v, want the call and the surplus thing", err)
+		}
+	})
+
+	t.Run("it interrupts a program that says so, and takes no other status", func(t *testing.T) {
+		t.Parallel()
+		p := program("careful")
+		p.Interrupted = 2
+		if got, want := Run(t, p), (Report{Calls: 6, Runs: 18}); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		p.Interrupted = 3
+		if _, err := p.tryAll(t.Context()); err == nil || !strings.Contains(err.Error(), "status 2, want 3") {
+			t.Errorf("got %v, want both statuses", err)
 		}
 	})
 
