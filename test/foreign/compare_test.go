@@ -18,8 +18,10 @@ var decisions = flag.Int("decisions", 20000, "how many decisions to compare for 
 type evaluator struct {
 	name string
 	// compile prepares a document; an error says that the evaluator cannot read it.
-	compile     func(text []byte) (func(*iampolicy.Request) bool, error)
-	differences []difference
+	compile func(text []byte) (func(*iampolicy.Request) iampolicy.Decision, error)
+	// tellsDenials: it tells a Deny from the lack of an Allow.
+	tellsDenials bool
+	differences  []difference
 }
 
 // difference is one way in which an evaluator knowingly departs from IAM.
@@ -101,21 +103,25 @@ func elements(d *iampolicy.Document) []element {
 }
 
 // answer decides by both; unread means that the other cannot read the document.
-func (e *evaluator) answer(d *iampolicy.Document, r *iampolicy.Request) (ours, theirs, unread bool, err error) {
+func (e *evaluator) answer(d *iampolicy.Document, r *iampolicy.Request) (ours, theirs iampolicy.Decision, unread bool, err error) {
 	text := d.Text()
 	parsed, err := iampolicy.Parse(d.Name, text)
 	if err != nil {
-		return false, false, false, fmt.Errorf("our parser refuses what was generated: %w\n%s", err, text)
+		return 0, 0, false, fmt.Errorf("our parser refuses what was generated: %w\n%s", err, text)
 	}
 	mine, err := iampolicy.Compile(iampolicy.Policies{Identity: []*iampolicy.Document{parsed}})
 	if err != nil {
-		return false, false, false, fmt.Errorf("our evaluator refuses what was generated: %w\n%s", err, text)
+		return 0, 0, false, fmt.Errorf("our evaluator refuses what was generated: %w\n%s", err, text)
 	}
 	decide, err := e.compile(text)
 	if err != nil {
-		return false, false, true, nil
+		return 0, 0, true, nil
 	}
-	return mine.Decide(r) == iampolicy.Allowed, decide(r), false, nil
+	ours = mine.Decide(r)
+	if ours == iampolicy.ExplicitDeny && !e.tellsDenials {
+		ours = iampolicy.ImplicitDeny
+	}
+	return ours, decide(r), false, nil
 }
 
 // explain takes a disagreement apart. Each element on which the two disagree by
@@ -159,12 +165,12 @@ func (e *evaluator) compare(t testing.TB, choose chooser) outcome {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := outcome{unread: unread, allowed: ours, disagree: !unread && ours != theirs}
+	o := outcome{unread: unread, allowed: ours == iampolicy.Allowed, disagree: !unread && ours != theirs}
 	if !o.disagree {
 		return o
 	}
 	if o.differences, err = e.explain(d, r); err != nil {
-		t.Errorf("%s answers allowed=%v, we answer allowed=%v: %v\n%s\non %s %s %v", e.name, theirs, ours, err, d.Text(), r.Action, r.Resource, r.Context)
+		t.Errorf("%s answers %v, we answer %v: %v\n%s\non %s %s %v", e.name, theirs, ours, err, d.Text(), r.Action, r.Resource, r.Context)
 	}
 	return o
 }

@@ -20,12 +20,17 @@ var minioNames = map[string]string{
 func minio() *evaluator {
 	return &evaluator{
 		name: "minio",
-		compile: func(text []byte) (func(*iampolicy.Request) bool, error) {
+		compile: func(text []byte) (func(*iampolicy.Request) iampolicy.Decision, error) {
 			p, err := policy.ParseConfig(bytes.NewReader(text))
 			if err != nil {
 				return nil, err
 			}
-			return func(r *iampolicy.Request) bool { return p.IsAllowed(minioArgs(r)) }, nil
+			return func(r *iampolicy.Request) iampolicy.Decision {
+				if p.IsAllowed(minioArgs(r)) {
+					return iampolicy.Allowed
+				}
+				return iampolicy.ImplicitDeny
+			}, nil
 		},
 		differences: minioDifferences,
 	}

@@ -12,16 +12,23 @@ import (
 func versitygw() *evaluator {
 	return &evaluator{
 		name: "versitygw",
-		compile: func(text []byte) (func(*iampolicy.Request) bool, error) {
+		compile: func(text []byte) (func(*iampolicy.Request) iampolicy.Decision, error) {
 			if err := policy.Parse(string(text)); err != nil {
 				return nil, err
 			}
 			documents := []types.PolicyEntry{{PolicyName: "generated", PolicyDocument: string(text)}}
-			return func(r *iampolicy.Request) bool {
-				return policy.EvaluateIdentityPolicies(documents, versitygwContext(r)) == policy.DecisionAllow
+			return func(r *iampolicy.Request) iampolicy.Decision {
+				switch policy.EvaluateIdentityPolicies(documents, versitygwContext(r)) {
+				case policy.DecisionAllow:
+					return iampolicy.Allowed
+				case policy.DecisionDeny:
+					return iampolicy.ExplicitDeny
+				}
+				return iampolicy.ImplicitDeny
 			}, nil
 		},
-		differences: versitygwDifferences,
+		tellsDenials: true,
+		differences:  versitygwDifferences,
 	}
 }
 
