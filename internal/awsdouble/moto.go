@@ -21,7 +21,7 @@ import (
 
 // ErrNoMoto is what calls to the services behind the double end in when there is
 // no moto_server to serve them.
-var ErrNoMoto = errors.New("moto_server was not found: run 'make setup', or name it with --moto")
+var ErrNoMoto = errors.New("no moto_server stands behind the AWS double: run 'make setup', or name it with --moto")
 
 // startLimit bounds the wait for moto to answer. It takes two seconds on an idle
 // machine.

@@ -141,7 +141,7 @@ func fromJSON(body []byte) (*node, error) {
 	d.UseNumber()
 	var v any
 	if err := d.Decode(&v); err != nil {
-		return nil, fmt.Errorf("the body is not JSON: %w", err)
+		return nil, fmt.Errorf("%w: the body is not JSON: %w", errNotACall, err)
 	}
 	count := 0
 	return root, root.fill(v, 0, &count)
@@ -193,7 +193,7 @@ func fromXML(body []byte) (*node, error) {
 			return root, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("the body is not XML: %w", err)
+			return nil, fmt.Errorf("%w: the body is not XML: %w", errNotACall, err)
 		}
 		if len(open) > maxDepth || count > maxValues {
 			return nil, errTooDeep
@@ -227,7 +227,7 @@ func fromCBOR(body []byte) (*node, error) {
 	}
 	v, err := cbor.Decode(body)
 	if err != nil {
-		return nil, fmt.Errorf("the body is not CBOR: %w", err)
+		return nil, fmt.Errorf("%w: the body is not CBOR: %w", errNotACall, err)
 	}
 	count := 0
 	return root, root.fill(plain(v, 0), 0, &count)

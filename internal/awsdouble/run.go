@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"biplane.dev/biplane/internal/buildinfo"
+	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/vendor"
 )
 
@@ -42,6 +43,9 @@ func Run(ctx context.Context, args []string, streams Streams) int {
 	command.SetErr(streams.Err)
 	if err := command.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(streams.Err, "biplane-awsdouble: %s\n", strings.ReplaceAll(err.Error(), "\n", " "))
+		if said, ok := errors.AsType[*usererr.Error](err); ok && said.Hint != "" {
+			fmt.Fprintf(streams.Err, "hint: %s\n", said.Hint)
+		}
 		return 2
 	}
 	return 0

@@ -194,6 +194,11 @@ func (d *Double) decide(ctx context.Context, c *call, caller *awsidentity.Caller
 				}
 			}
 		}
+		if policy == nil && caller != nil && ownerOf(q) != "" && ownerOf(q) != caller.Account {
+			// Across accounts the resource's policy must allow; this one has none
+			// that is known here.
+			policy = &iampolicy.Document{Name: "no resource policy", Version: "2012-10-17"}
+		}
 		if caller == nil {
 			if err := decideNobody(q, policy, c.request); err != nil {
 				return err
@@ -205,6 +210,18 @@ func (d *Double) decide(ctx context.Context, c *call, caller *awsidentity.Caller
 		}
 	}
 	return nil
+}
+
+// ownerOf is the account that a question's resource belongs to, or "" where it
+// does not say.
+func ownerOf(q iampolicy.Request) string {
+	if q.ResourceAccount != "" {
+		return q.ResourceAccount
+	}
+	if f := strings.SplitN(q.Resource, ":", 6); len(f) == 6 && accountForm.MatchString(f[4]) {
+		return f[4]
+	}
+	return ""
 }
 
 // decideNobody decides an unsigned request: only the bucket's policy can allow it.
