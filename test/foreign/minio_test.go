@@ -76,8 +76,10 @@ var minioDifferences = []difference{
 	{
 		"a bucket is a folder", "a bucket is compared as bucket/, and an object's name after path.Clean too",
 		func(e element, r *iampolicy.Request) bool {
+			const s3 = "arn:aws:s3:::"
 			object := minioObject(r)
-			return e.resource != "" && (object != strings.TrimPrefix(r.Resource, "arn:aws:s3:::") || path.Clean(object) != object)
+			theirs := iampolicy.MatchARN(e.resource, s3+object) || e.resource == s3+path.Clean(object)
+			return e.resource != "" && theirs != iampolicy.MatchARN(e.resource, r.Resource)
 		},
 	},
 	{

@@ -1,8 +1,6 @@
 package foreign
 
 import (
-	"strings"
-
 	"github.com/versity/versitygw/iamapi/policy"
 	"github.com/versity/versitygw/iamapi/types"
 
@@ -46,8 +44,10 @@ var versitygwDifferences = []difference{
 	{
 		"* crosses fields", "an ARN is matched as a whole, so that * and ? cross its colons",
 		func(e element, r *iampolicy.Request) bool {
-			fields := strings.SplitN(e.resource, ":", 6)
-			return len(fields) == 6 && strings.ContainsAny(strings.Join(fields[:5], ""), "*?")
+			// Behind a prefix both are one field, as they are to versitygw.
+			const field = "arn:aws:s3:::"
+			whole := iampolicy.MatchARN(field+e.resource, field+r.Resource)
+			return e.resource != "" && whole != iampolicy.MatchARN(e.resource, r.Resource)
 		},
 	},
 	{
