@@ -8,7 +8,7 @@ import (
 
 // getAccountSummary reports what there is and the account's quotas.
 func (c *call) getAccountSummary() (any, error) {
-	count := map[string]int{
+	counts := map[string]int{
 		"AccessKeysPerUserQuota":            maxKeysPerUser,
 		"AccountAccessKeysPresent":          0,
 		"AccountMFAEnabled":                 1,
@@ -44,27 +44,16 @@ func (c *call) getAccountSummary() (any, error) {
 		"UsersQuota":                        maxUsers,
 		"VersionsPerPolicyQuota":            maxVersions,
 	}
-	err := firstError(
-		func() error {
-			return each(c.view, c.account, roles, func(string, *role) error { count["Roles"]++; return nil })
-		},
-		func() error {
-			return each(c.view, c.account, users, func(string, *user) error { count["Users"]++; return nil })
-		},
-		func() error {
-			return each(c.view, c.account, profiles, func(string, *profile) error { count["InstanceProfiles"]++; return nil })
-		},
-		func() error {
-			return each(c.view, c.account, providers, func(string, *provider) error { count["Providers"]++; return nil })
-		},
-		func() error {
-			return each(c.view, c.account, policies, func(_ string, p *policy) error {
-				count["Policies"]++
-				count["PolicyVersionsInUse"] += len(p.Versions)
-				return nil
-			})
-		},
-	)
+	for k, key := range map[kind]string{roles: "Roles", users: "Users", profiles: "InstanceProfiles", providers: "Providers", policies: "Policies"} {
+		var err error
+		if counts[key], err = count(c.view, c.account, k); err != nil {
+			return nil, err
+		}
+	}
+	err := each(c.view, c.account, policies, func(_ string, p *policy) error {
+		counts["PolicyVersionsInUse"] += len(p.Versions)
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -77,20 +66,11 @@ func (c *call) getAccountSummary() (any, error) {
 			Entry []entry `xml:"entry"`
 		}
 	}
-	for key, value := range count {
+	for key, value := range counts {
 		out.SummaryMap.Entry = append(out.SummaryMap.Entry, entry{key, value})
 	}
 	slices.SortFunc(out.SummaryMap.Entry, func(a, b entry) int { return strings.Compare(a.Key, b.Key) })
 	return out, nil
-}
-
-func firstError(steps ...func() error) error {
-	for _, step := range steps {
-		if err := step(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 type xmlInline struct{ PolicyName, PolicyDocument string }

@@ -95,13 +95,20 @@ func (s *Service) decided(c *Caller, req iampolicy.Request, resource *iampolicy.
 // evaluator compiles what has a say over the caller and completes the request.
 // It is nil for the account itself, which may do everything.
 func (s *Service) evaluator(v *view, c *Caller, req iampolicy.Request, resource *iampolicy.Document) (*iampolicy.Evaluator, iampolicy.Request, error) {
-	texts, tags, err := s.policiesOf(v, c)
-	if err != nil {
-		return nil, req, err
+	known, ok := s.resolved.get(v, c)
+	if !ok {
+		var err error
+		if known.texts, known.tags, err = s.policiesOf(v, c); err != nil {
+			return nil, req, err
+		}
+		if known.evaluator, err = s.evaluated.get(known.texts, nil); err != nil {
+			return nil, req, err
+		}
+		s.resolved.put(v, c, known)
 	}
 	req.Principal = principalOf(c)
 	keys := maps.Clone(c.keys)
-	tagKeys(keys, "aws:PrincipalTag/", tags)
+	tagKeys(keys, "aws:PrincipalTag/", known.tags)
 	for key, values := range req.Context {
 		if !ofPrincipal(key) {
 			keys.Set(key, values...)
@@ -109,11 +116,53 @@ func (s *Service) evaluator(v *view, c *Caller, req iampolicy.Request, resource 
 	}
 	timeKeys(keys, v.now)
 	req.Context = keys
-	if c.Type == AccountCaller && resource == nil {
+	switch {
+	case resource != nil:
+		e, err := compile(known.texts, resource)
+		return e, req, err
+	case c.Type == AccountCaller:
 		return nil, req, nil
 	}
-	e, err := s.evaluated.get(texts, resource)
-	return e, req, err
+	return known.evaluator, req, nil
+}
+
+// resolutions remembers, by access key, what has a say over a caller, for as
+// long as nothing is written to the store: services in front ask for every
+// request, and most callers come back. With a consistency delay the answer also
+// changes with time, so nothing is remembered then.
+type resolutions struct {
+	lock  sync.Mutex
+	byKey map[string]resolution
+}
+
+type resolution struct {
+	transaction int // the last one when this was read
+	texts       documents
+	tags        []Tag
+	evaluator   *iampolicy.Evaluator
+}
+
+func (r *resolutions) get(v *view, c *Caller) (resolution, bool) {
+	if c.AccessKeyID == "" || v.delay > 0 || v.tx.Writable() {
+		return resolution{}, false
+	}
+	r.lock.Lock()
+	defer r.lock.Unlock()
+	one, ok := r.byKey[c.AccessKeyID]
+	return one, ok && one.transaction == v.tx.ID()
+}
+
+func (r *resolutions) put(v *view, c *Caller, one resolution) {
+	if c.AccessKeyID == "" || v.delay > 0 || v.tx.Writable() {
+		return
+	}
+	one.transaction = v.tx.ID()
+	r.lock.Lock()
+	defer r.lock.Unlock()
+	if len(r.byKey) >= maxEvaluators {
+		clear(r.byKey)
+	}
+	r.byKey[c.AccessKeyID] = one
 }
 
 // ofPrincipal says that a key describes the caller, so that an asker may not

@@ -379,7 +379,7 @@ func BenchmarkDecide(b *testing.B) {
 	if _, err := s.Session(arn, "s1", time.Hour); err != nil {
 		b.Fatal(err)
 	}
-	caller := &Caller{Type: RoleCaller, Account: customer, Partition: "aws", RoleName: "r", PrincipalARN: arn, ARN: arn, keys: iampolicy.Context{}}
+	caller := &Caller{AccessKeyID: "ASIA", Type: RoleCaller, Account: customer, Partition: "aws", RoleName: "r", PrincipalARN: arn, ARN: arn, keys: iampolicy.Context{}}
 	b.ReportAllocs()
 	for b.Loop() {
 		got, err := s.Decide(caller, iampolicy.Request{Action: "s3:GetObject", Resource: "arn:aws:s3:::data/x"}, nil)

@@ -93,7 +93,7 @@ func (c *call) createOpenIDConnectProvider() (any, error) {
 	} else if !absent(err) {
 		return nil, err
 	}
-	if err := underQuota[provider](c, providers, maxProviders, "OpenIdConnectProvidersPerAccount"); err != nil {
+	if err := underQuota(c, providers, maxProviders, "OpenIdConnectProvidersPerAccount"); err != nil {
 		return nil, err
 	}
 	p := &provider{ARN: arn, URL: address, ClientIDs: clients, Thumbprints: thumbprints, Created: c.now, Tags: tags}

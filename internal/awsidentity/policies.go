@@ -132,7 +132,7 @@ func (c *call) createPolicy() (any, error) {
 	} else if !absent(err) {
 		return nil, err
 	}
-	if err := underQuota[policy](c, policies, maxPolicies, "PoliciesPerAccount"); err != nil {
+	if err := underQuota(c, policies, maxPolicies, "PoliciesPerAccount"); err != nil {
 		return nil, err
 	}
 	id, err := newID(c.s.random, "ANPA")

@@ -63,7 +63,7 @@ func (c *call) createInstanceProfile() (any, error) {
 	if _, err := c.profile(); err == nil {
 		return nil, errExists("Instance Profile %s already exists.", name)
 	}
-	if err := underQuota[profile](c, profiles, maxProfiles, "InstanceProfilesPerAccount"); err != nil {
+	if err := underQuota(c, profiles, maxProfiles, "InstanceProfilesPerAccount"); err != nil {
 		return nil, err
 	}
 	id, err := newID(c.s.random, "AIPA")

@@ -229,7 +229,7 @@ func (c *call) makeRole(name, path, service string) (any, error) {
 	if _, err := c.roleNamed(name); err == nil {
 		return nil, errExists("Role with name %s already exists.", name)
 	}
-	if err := underQuota[role](c, roles, maxRoles, "RolesPerAccount"); err != nil {
+	if err := underQuota(c, roles, maxRoles, "RolesPerAccount"); err != nil {
 		return nil, err
 	}
 	id, err := newID(c.s.random, "AROA")
@@ -273,16 +273,13 @@ func (c *call) boundary() (string, error) {
 	return arn, nil
 }
 
-// underQuota counts what there is and refuses one more than the quota.
-func underQuota[T any](c *call, k kind, quota int, name string) error {
-	n := 0
-	if err := each(c.view, c.account, k, func(string, *T) error { n++; return nil }); err != nil {
-		return err
-	}
-	if n >= quota {
+// underQuota refuses one more than the quota.
+func underQuota(c *call, k kind, quota int, name string) error {
+	n, err := count(c.view, c.account, k)
+	if err == nil && n >= quota {
 		return errLimit("Cannot exceed quota for %s: %d", name, quota)
 	}
-	return nil
+	return err
 }
 
 func (c *call) getRole() (any, error) {

@@ -531,3 +531,56 @@ func TestTwoAccounts(t *testing.T) {
 	_, err = w.iam(w.admins[stranger]).GetPolicy(background, &iam.GetPolicyInput{PolicyArn: aws.String("arn:aws:iam::" + customer + ":policy/x")})
 	expect(t, err, "NoSuchEntity", "")
 }
+
+func TestAccountQuota(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Options{})
+	for i := range maxProviders {
+		_, err := w.iam(w.admins[customer]).CreateOpenIDConnectProvider(background, &iam.CreateOpenIDConnectProviderInput{Url: aws.String(fmt.Sprintf("https://a.example/%d", i))})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := w.iam(w.admins[customer]).CreateOpenIDConnectProvider(background, &iam.CreateOpenIDConnectProviderInput{Url: aws.String("https://a.example/more")})
+	expect(t, err, "LimitExceeded", "Cannot exceed quota for OpenIdConnectProvidersPerAccount: 100")
+	for i := range maxRoles {
+		if _, err := w.SeedRole(vendor, Role{Name: fmt.Sprintf("r%d", i), Trust: ec2Trust}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = w.iam(w.admins[vendor]).CreateRole(background, &iam.CreateRoleInput{RoleName: aws.String("more"), AssumeRolePolicyDocument: aws.String(ec2Trust)})
+	expect(t, err, "LimitExceeded", "Cannot exceed quota for RolesPerAccount: 1000")
+}
+
+func TestPartitions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Options{})
+	for _, test := range []struct{ id, partition, region string }{
+		{"111111111111", "aws-us-gov", "us-gov-west-1"},
+		{"222222222222", "aws-cn", "cn-north-1"},
+	} {
+		t.Run("it keeps IAM of "+test.partition, func(t *testing.T) {
+			admin, err := w.CreateAccount(test.id, AccountOptions{Partition: test.partition})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := "arn:" + test.partition + ":iam::" + test.id + ":user/administrator"; admin.ARN != want {
+				t.Errorf("got %s, want %s", admin.ARN, want)
+			}
+			client := iam.New(iam.Options{Region: test.region, BaseEndpoint: &w.url, Credentials: provide(admin), RetryMaxAttempts: 1})
+			made, err := client.CreateRole(background, &iam.CreateRoleInput{RoleName: aws.String("r"), AssumeRolePolicyDocument: aws.String(trust("arn:"+test.partition+":iam::"+test.id+":root", ""))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := "arn:" + test.partition + ":iam::" + test.id + ":role/r"; *made.Role.Arn != want {
+				t.Errorf("got %s, want %s", *made.Role.Arn, want)
+			}
+			attach := func(arn string) error {
+				_, err := client.AttachRolePolicy(background, &iam.AttachRolePolicyInput{RoleName: aws.String("r"), PolicyArn: &arn})
+				return err
+			}
+			expect(t, attach("arn:"+test.partition+":iam::aws:policy/AmazonEKSClusterPolicy"), "", "")
+			expect(t, attach("arn:aws:iam::aws:policy/AmazonEKSClusterPolicy"), "NoSuchEntity", "not attachable")
+		})
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +44,7 @@ type Service struct {
 	keySets   map[string]jose.JSONWebKeySet // by issuer
 	keysLock  sync.RWMutex
 	evaluated evaluators
+	resolved  resolutions
 }
 
 // Open opens the store and returns a Service on it. A store that is in use, that
@@ -63,6 +65,7 @@ func Open(o Options) (*Service, error) {
 		managed:    managedPolicies(),
 		keySets:    map[string]jose.JSONWebKeySet{},
 		evaluated:  evaluators{byKey: map[string]*iampolicy.Evaluator{}},
+		resolved:   resolutions{byKey: map[string]resolution{}},
 	}
 	if s.clock == nil {
 		s.clock = time.Now
@@ -94,6 +97,7 @@ func (s *Service) SetConsistencyDelay(d time.Duration) { s.delay.Store(int64(max
 func (s *Service) SetKeys(issuer string, keys jose.JSONWebKeySet) {
 	s.keysLock.Lock()
 	defer s.keysLock.Unlock()
+	issuer = strings.TrimSuffix(issuer, "/")
 	if len(keys.Keys) == 0 {
 		delete(s.keySets, issuer)
 		return

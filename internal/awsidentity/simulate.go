@@ -190,6 +190,9 @@ func (c *call) simulationInput(sim *simulation) error {
 
 var actionClass = regexp.MustCompile(`^[A-Za-z0-9-]+:[A-Za-z0-9]+$`)
 
+// maxPairs bounds one simulation. AWS's bound is not published.
+const maxPairs = 100000
+
 // simulate decides every action on every resource.
 func (c *call) simulate(sim *simulation) (any, error) {
 	actions := c.p.list("ActionNames")
@@ -209,6 +212,9 @@ func (c *call) simulate(sim *simulation) (any, error) {
 		if arn != "*" && !arnClass.MatchString(arn) {
 			return nil, errInput("Invalid resource ARN: %s", printable(arn))
 		}
+	}
+	if n := len(actions) * len(resources); n > maxPairs {
+		return nil, errInput("%d actions on %d resources are %d decisions; ask for %d at most.", len(actions), len(resources), n, maxPairs)
 	}
 	owner := ""
 	if arn := c.p.get("ResourceOwner"); arn != "" {

@@ -207,6 +207,22 @@ func each[T any](v *view, account string, k kind, fn func(key string, object *T)
 	})
 }
 
+// count is how many objects of a kind are visible.
+func count(v *view, account string, k kind) (n int, err error) {
+	b, err := v.bucket(account, k, false)
+	if err != nil || b == nil {
+		return 0, err
+	}
+	err = b.ForEach(func(_, raw []byte) error {
+		value, err := v.pick(raw)
+		if value != nil {
+			n++
+		}
+		return err
+	})
+	return n, err
+}
+
 // put writes an object; a nil object deletes. With no delay there is one
 // version, visible always. With a delay the ones that a reader may still have
 // to see are kept beside it.

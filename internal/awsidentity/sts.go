@@ -231,7 +231,8 @@ func (c *call) assumeRole() (any, error) {
 	}
 	visible := c.s.visible(c.view.tx)
 	r, accountID, err := roleByARN(visible, a.roleARN)
-	if absent(err) {
+	// Partitions share nothing, account numbers included.
+	if absent(err) || err == nil && !strings.HasPrefix(r.ARN, "arn:"+c.caller.Partition+":") {
 		return nil, refused("sts:AssumeRole")
 	}
 	if err != nil {

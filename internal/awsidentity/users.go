@@ -73,7 +73,7 @@ func (c *call) createUser() (any, error) {
 	if _, err := c.userNamed(name); err == nil {
 		return nil, errExists("User with name %s already exists.", name)
 	}
-	if err := underQuota[user](c, users, maxUsers, "UsersPerAccount"); err != nil {
+	if err := underQuota(c, users, maxUsers, "UsersPerAccount"); err != nil {
 		return nil, err
 	}
 	id, err := newID(c.s.random, "AIDA")

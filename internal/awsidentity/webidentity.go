@@ -187,10 +187,7 @@ const tokenSkew = 5 * time.Minute
 func (s *Service) key(issuer string, header jose.Header) any {
 	s.keysLock.RLock()
 	defer s.keysLock.RUnlock()
-	set, ok := s.keySets[issuer]
-	if !ok {
-		set = s.keySets[strings.TrimSuffix(issuer, "/")]
-	}
+	set := s.keySets[strings.TrimSuffix(issuer, "/")]
 	candidates := set.Keys
 	if header.KeyID != "" {
 		candidates = set.Key(header.KeyID)
