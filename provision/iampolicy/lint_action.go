@@ -105,7 +105,7 @@ func (l *linter) lintBreadth() {
 // lintUnconditioned finds writes on "*" that could name a resource. Those that
 // AWS cannot limit to one are left out: "*" is the only way to allow them.
 func (l *linter) lintUnconditioned(i int, s *Statement) {
-	star := slices.IndexFunc(s.Resource, isAny)
+	star := slices.IndexFunc(s.Resource, everything)
 	if star < 0 || slices.ContainsFunc(s.Condition, func(c Condition) bool { return canFail(&c) }) {
 		return
 	}
@@ -116,7 +116,8 @@ func (l *linter) lintUnconditioned(i int, s *Statement) {
 		}
 		named := false
 		for _, action := range l.expand(pattern) {
-			if action.AccessLevel != sar.List && action.AccessLevel != sar.Read && len(action.Resources) > 0 && !l.denied(action, "*") {
+			if action.AccessLevel != sar.List && action.AccessLevel != sar.Read && len(action.Resources) > 0 &&
+				l.canMatch(action, s.Resource[star]) != sar.Never && !l.denied(action, s.Resource[star]) {
 				named = true
 			}
 		}
@@ -129,6 +130,14 @@ func (l *linter) lintUnconditioned(i int, s *Statement) {
 			some(writes)+" may change every resource of the account, with no condition",
 			"list the ARNs, or limit it by a condition such as aws:ResourceTag")
 	}
+}
+
+// everything is whether a pattern is "*", or an ARN that leaves region, account
+// and resource open.
+func everything(pattern string) bool {
+	arn, ok := ParseARN(pattern)
+	open := func(field string) bool { return field == "" || isAny(field) }
+	return isAny(pattern) || ok && open(arn.Region) && open(arn.Account) && isAny(arn.Resource)
 }
 
 // canFail is whether a condition can refuse a request at all: one that lets in

@@ -77,7 +77,6 @@ func Codes() []Code {
 		{"condition-key-never-there", Error, "No action of the statement has the condition key, so the statement never applies."},
 		{"condition-key-not-for-action", Warning, "Some actions of the statement do not have the condition key and so are not allowed."},
 		{"operator-for-another-type", Warning, "The operator does not compare values of the key's type."},
-		{"set-operator-on-single-value", Info, "ForAnyValue is used on a key that has one value."},
 		{"for-all-values", Warning, "ForAllValues, in an Allow, holds where the key is absent."},
 
 		// Privilege escalation: from the grant to the whole account.

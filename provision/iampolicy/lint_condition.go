@@ -157,7 +157,7 @@ func (l *linter) nearestKey(key string) string {
 
 // lintOperator finds operators that cannot compare the key's values.
 func (l *linter) lintOperator(i int, path string, c *Condition, key sar.ConditionKey) {
-	set, bare, _ := cutOperator(c.Operator)
+	_, bare, _ := cutOperator(c.Operator)
 	family := ""
 	switch {
 	case strings.HasPrefix(bare, "Numeric"):
@@ -187,9 +187,6 @@ func (l *linter) lintOperator(i int, path string, c *Condition, key sar.Conditio
 	if !fits {
 		l.report("operator-for-another-type", i, path, c.Key+" holds "+typeName(key.Type)+", which "+bare+" does not compare",
 			"use an operator for "+typeName(key.Type))
-	}
-	if set != "" && !key.Multivalued && set == anyValuePrefix {
-		l.report("set-operator-on-single-value", i, path, c.Key+" has one value, for which "+set+" is not meant", "write "+bare)
 	}
 }
 

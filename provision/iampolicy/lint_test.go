@@ -166,6 +166,7 @@ func lintCases() map[string][]lintCase {
 			{lintDoc(lintAllow("sqs:DeleteQueue", "*")), lintDoc(lintAllow("sqs:DeleteQueue", "arn:aws:sqs:eu-west-1:123456789012:*"))},
 			{lintDoc(lintAllow("sqs:*", "*")), lintDoc(lintAllow("sqs:ListQueues sqs:GetQueueUrl", "*"))},
 			{lintDoc(lintAllow("sqs:DeleteQueue", "*")), lintDoc(lintAllow("sqs:DeleteQueue", "*", lintWhen("StringEquals", "aws:ResourceTag/a", "b")))},
+			{lintDoc(lintAllow("sqs:DeleteQueue", "arn:aws:sqs:*:*:*")), lintDoc(lintAllow("sqs:DeleteQueue", "arn:aws:sqs:*:*:a*"))},
 			{lintDoc(lintAllow("sqs:DeleteQueue", "*")), lintDoc(lintAllow("ssmmessages:CreateControlChannel", "*"))}, // which AWS cannot limit
 		},
 
@@ -177,7 +178,6 @@ func lintCases() map[string][]lintCase {
 			{lintDoc(lintAllow("ec2:DescribeVpcs", "*", lintWhen("NumericEquals", "aws:PrincipalAccount", "123456789012"))), lintDoc(lintAllow("ec2:DescribeVpcs", "*", lintWhen("StringEquals", "aws:PrincipalAccount", "123456789012")))},
 			{lintDoc(lintAllow("ec2:DescribeVpcs", "*", lintWhen("StringLike", "aws:CurrentTime", "2026*"))), lintDoc(lintAllow("ec2:DescribeVpcs", "*", lintWhen("DateLessThan", "aws:CurrentTime", "2027-01-01T00:00:00Z")))},
 		},
-		"set-operator-on-single-value": {{lintDoc(lintAllow("ec2:DescribeVpcs", "*", lintWhen("ForAnyValue:StringEquals", "aws:RequestedRegion", "x"))), lintDoc(lintAllow("ec2:CreateVpc", "*", lintWhen("ForAnyValue:StringEquals", "aws:TagKeys", "x")))}},
 		"for-all-values": {
 			{lintDoc(lintAllow("ec2:CreateVpc", "*", lintWhen("ForAllValues:StringEquals", "aws:TagKeys", "x"))), lintDoc(lintAllow("ec2:CreateVpc", "*", `,"Condition":{"ForAllValues:StringEquals":{"aws:TagKeys":"x"},"Null":{"aws:TagKeys":"false"}}`))},
 			{lintDoc(lintAllow("ec2:CreateVpc", "*", lintWhen("ForAllValues:StringEquals", "aws:PrincipalTag/a", "x"))), lintDoc(lintAllow("ec2:CreateVpc", "*", `,"Condition":{"ForAllValues:StringEquals":{"aws:TagKeys":"x"},"StringEquals":{"aws:RequestTag/x":"y"}}`))},

@@ -140,7 +140,7 @@ func table(archive *zip.ReadCloser, service string, correct map[string][]actionT
 	var b strings.Builder
 	line := func(fields ...string) { fmt.Fprintln(&b, strings.TrimRight(strings.Join(fields, "\t"), "\t")) }
 	for _, name := range sorted(keys) {
-		line("key", keys[name].Key, keys[name].Type)
+		line("key", keyName(keys[name].Key), keys[name].Type)
 	}
 	for _, name := range sorted(types) {
 		line("type", types[name].Key, types[name].ARN, list(types[name].ConditionKeys))
@@ -168,6 +168,15 @@ func table(archive *zip.ReadCloser, service string, correct map[string][]actionT
 	return b.String(), nil
 }
 
+// keyName writes the part of a key that a tag's name takes in one way. The
+// reference has three: ${TagKey}, <key> and tag-key.
+func keyName(key string) string {
+	if rest, ok := strings.CutSuffix(key, "/tag-key"); ok {
+		return rest + "/${TagKey}"
+	}
+	return strings.Replace(key, "/<key>", "/${TagKey}", 1)
+}
+
 // list sorts and joins names. A name that holds one of the format's own signs
 // would be read back wrongly, so it stops the program.
 func list(names []string) string {
@@ -177,6 +186,9 @@ func list(names []string) string {
 		}
 	}
 	names = slices.Clone(names)
+	for i := range names {
+		names[i] = keyName(names[i])
+	}
 	slices.Sort(names)
 	return strings.Join(slices.Compact(names), ",")
 }
