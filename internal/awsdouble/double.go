@@ -21,6 +21,7 @@
 //	mapping.go      a call to what IAM is asked (the table is operations.txt)
 //	functions.go, s3.go, tags.go  what the table cannot say in a row
 //	facts.go        what must be looked up for that
+//	buckets.go      whose a bucket is, and its policy
 //	refusal.go      errors in each protocol's form
 //	moto.go         the process behind
 //	run.go          the command biplane-awsdouble
@@ -203,7 +204,10 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 		return nil, err
 	}
 	d.closing = append(d.closing, m.stop)
-	d.world = &world{moto: m, owners: map[string]string{}, identity: &insider{service: d.identity, keys: d.accounts.administrators(), region: iamRegion(partitionOf(o.Region))}}
+	d.world = &world{moto: m, identity: &insider{service: d.identity, keys: d.accounts.administrators(), region: iamRegion(partitionOf(o.Region))}}
+
+	d.world.buckets.reset()
+	m.started = d.world.buckets.reset
 
 	listener, err := listen(ctx, o.Addr)
 	if err != nil {

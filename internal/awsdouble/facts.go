@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 
 	"biplane.dev/biplane/internal/awsidentity"
 )
@@ -19,9 +18,7 @@ import (
 type world struct {
 	moto     *moto
 	identity *insider
-
-	lock   sync.Mutex
-	owners map[string]string // of buckets that are there: their account
+	buckets  buckets
 }
 
 // A want is one question to moto.
@@ -49,7 +46,7 @@ func (w *world) ask(ctx context.Context, c *call, q want) (*node, error) {
 
 // raw is ask before the answer is read.
 func (w *world) raw(ctx context.Context, account, region string, q want) ([]byte, error) {
-	if err := w.moto.ready(ctx); errors.Is(err, ErrNoMoto) {
+	if err := w.moto.ready(); errors.Is(err, ErrNoMoto) {
 		return nil, nil // then nothing exists, and nothing will be performed
 	} else if err != nil {
 		return nil, err

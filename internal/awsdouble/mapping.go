@@ -256,6 +256,9 @@ func (m *mapping) finish(ctx context.Context, c *call, q question, f facts) (iam
 		setTags(q.Context, "aws:RequestTag/", q.tags)
 	}
 	service, _, _ := strings.Cut(q.Action, ":")
+	if removed := removedTags(c.params); len(removed) > 0 && service == c.Service && knows(keys, "aws:TagKeys") {
+		q.Context.Set("aws:TagKeys", removed...)
+	}
 	prefixed := service + ":ResourceTag/"
 	if q.existing && (knows(ofResource, "aws:ResourceTag/x") || knows(keys, "aws:ResourceTag/x") || knows(keys, prefixed+"x")) {
 		tags, err := f.tags(ctx, c, q.Resource)

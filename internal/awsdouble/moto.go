@@ -32,15 +32,20 @@ const startLimit = 2 * time.Minute
 // then gone. It listens on a socket in a private directory, so that nobody gets
 // past the double.
 type moto struct {
-	path string // of moto_server; "" for none
-	log  *slog.Logger
+	path    string // of moto_server; "" for none
+	log     *slog.Logger
+	started func() // called for each new one, which is empty; may be nil
 
 	transport *http.Transport
 	dir       string // of the socket
 
+	// Starting outlives the request that asked for it: a client with little
+	// patience asks again and finds moto ready.
+	ctx    context.Context
+	cancel context.CancelFunc
+
 	lock    sync.Mutex
 	process *process
-	stopped bool
 }
 
 // process is one run of moto_server.
@@ -52,10 +57,15 @@ type process struct {
 
 func newMoto(path string, log *slog.Logger) (*moto, error) {
 	dir, err := os.MkdirTemp("", "biplane-moto-")
+	if err == nil && len(dir) > 90 { // a socket's path may have 107 bytes
+		os.Remove(dir)
+		dir, err = os.MkdirTemp("/tmp", "biplane-moto-")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("making a directory for moto's socket: %w", err)
 	}
 	m := &moto{path: path, log: log, dir: dir}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.transport = &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
@@ -71,14 +81,14 @@ func newMoto(path string, log *slog.Logger) (*moto, error) {
 func (m *moto) socket() string { return filepath.Join(m.dir, "s") }
 
 // ready returns once moto answers, starting it if need be.
-func (m *moto) ready(ctx context.Context) error {
+func (m *moto) ready() error {
 	if m.path == "" {
 		return ErrNoMoto
 	}
 	m.lock.Lock()
 	defer m.lock.Unlock()
-	if m.stopped {
-		return errors.New("the double is stopping")
+	if err := m.ctx.Err(); err != nil {
+		return fmt.Errorf("the double is stopping: %w", err)
 	}
 	if p := m.process; p != nil {
 		select {
@@ -92,12 +102,15 @@ func (m *moto) ready(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("starting moto_server %s: %w", m.path, err)
 	}
-	if err := m.await(ctx, p); err != nil {
+	if err := m.await(m.ctx, p); err != nil {
 		p.kill()
 		<-p.gone
 		return fmt.Errorf("starting moto_server %s: %w%s", m.path, err, p.last)
 	}
 	m.process = p
+	if m.started != nil {
+		m.started()
+	}
 	m.log.Info("moto is ready", "pid", p.pid)
 	return nil
 }
@@ -178,9 +191,9 @@ func (p *process) kill() {
 // stop ends moto and returns when it is gone. It keeps nothing, so it needs no
 // time to say goodbye.
 func (m *moto) stop() error {
+	m.cancel()
 	m.lock.Lock()
 	defer m.lock.Unlock()
-	m.stopped = true
 	if p := m.process; p != nil {
 		p.kill()
 		<-p.gone

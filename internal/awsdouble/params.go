@@ -109,7 +109,7 @@ func (n *node) has(path string) bool {
 // Name.1; the others put a word between, Name.member.1, which is left out.
 func fromForm(values url.Values, ec2 bool) (*node, error) {
 	root, count := &node{}, 0
-	for key, given := range values {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
 		steps := strings.Split(key, ".")
 		if count++; len(steps) > maxDepth || count > maxValues {
 			return nil, errTooDeep
@@ -121,7 +121,7 @@ func fromForm(values url.Values, ec2 bool) (*node, error) {
 			}
 			at = at.child(step)
 		}
-		at.value = given[0]
+		at.value = values.Get(key)
 	}
 	return root, nil
 }

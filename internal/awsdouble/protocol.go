@@ -256,8 +256,16 @@ func (c *call) recogniseS3(known routes, query url.Values) error {
 }
 
 // readS3Body reads the body of an S3 call that is no stream, after the signature
-// has been checked, since that wraps the body.
+// has been checked, since that wraps the body. Headers that a presigned URL has
+// in its query become headers again, which is what S3 takes them for.
 func (c *call) readS3Body() error {
+	if c.signed != nil && c.signed.Presigned {
+		for name, values := range c.request.URL.Query() {
+			if strings.HasPrefix(name, "x-amz-") && c.request.Header.Get(name) == "" {
+				c.request.Header[http.CanonicalHeaderKey(name)] = values
+			}
+		}
+	}
 	if c.stream {
 		return nil
 	}

@@ -131,16 +131,16 @@ func (d *Double) serve(c *call, seen *Call) (answer *http.Response, lost bool, e
 	if c.Service == "ec2" && strings.EqualFold(c.params.one("DryRun"), "true") {
 		return nil, false, &refusal{"DryRunOperation", "Request would have succeeded, but DryRun flag is set.", http.StatusPreconditionFailed}
 	}
-	if c.Operation == "PutBucketPolicy" {
-		if _, err := iampolicy.Parse("bucket policy", c.body); err != nil {
-			return nil, false, &refusal{"MalformedPolicy", capital(err.Error()) + ".", http.StatusBadRequest}
-		}
-	}
 	cut, err := d.ask(*seen)
 	if err != nil {
 		return nil, false, err
 	}
-	answer, err = d.forward(ctx, c)
+	switch c.Operation {
+	case "PutBucketPolicy", "GetBucketPolicy", "DeleteBucketPolicy":
+		answer, err = d.world.buckets.policyCall(c)
+	default:
+		answer, err = d.forward(ctx, c)
+	}
 	if err == nil && answer.StatusCode < 300 {
 		d.linkRoles(c.Account, questions)
 	}
@@ -186,9 +186,7 @@ func (d *Double) decide(ctx context.Context, c *call, caller *awsidentity.Caller
 			}
 			if owner != "" {
 				q.ResourceAccount = owner
-				if policy, err = d.world.bucketPolicy(ctx, c, owner, bucket); err != nil {
-					return err
-				}
+				policy = d.world.buckets.policy(bucket)
 				if bucket == c.params.one("Bucket") {
 					c.Account = owner // moto keeps a bucket under its owner
 				}
@@ -265,15 +263,26 @@ func (d *Double) linkRoles(account string, questions []iampolicy.Request) {
 
 // forward hands a decided call to moto.
 func (d *Double) forward(ctx context.Context, c *call) (*http.Response, error) {
-	if err := d.world.moto.ready(ctx); err != nil {
+	r := c.request
+	for _, path := range []string{"/moto-api", "/latest/meta-data", "/latest/api", "/favicon.ico"} {
+		// moto takes these for its own, whatever service is meant.
+		if strings.HasPrefix(r.URL.Path, path) {
+			return nil, &refusal{codeMalformed, "The path " + path + " cannot be served by the AWS double.", http.StatusBadRequest}
+		}
+	}
+	if err := d.world.moto.ready(); err != nil {
 		return nil, err
 	}
-	r := c.request
 	out := r.Clone(ctx)
 	out.RequestURI = ""
 	out.URL.Scheme, out.URL.Host = "http", "moto"
 	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect"} {
 		out.Header.Del(name)
+	}
+	for name := range out.Header {
+		if strings.HasPrefix(name, "X-Moto-") {
+			out.Header.Del(name)
+		}
 	}
 	if c.protocol == s3Protocol {
 		if bucket := hostBucket(r.Host); bucket != "" {
@@ -294,7 +303,7 @@ func (d *Double) forward(ctx context.Context, c *call) (*http.Response, error) {
 		return nil, fmt.Errorf("handing %s of %s to moto: %w", c.Operation, c.Service, err)
 	}
 	if answer.StatusCode < 300 && (c.Operation == "CreateBucket" || c.Operation == "DeleteBucket") {
-		d.world.forgetBucket(c.params.one("Bucket"))
+		d.world.buckets.forget(c.params.one("Bucket"))
 	}
 	answer.Header.Del("Connection")
 	return answer, nil
@@ -347,52 +356,4 @@ func newRequestID() string {
 	var b [16]byte
 	rand.Read(b[:])
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
-
-// bucketOwner is the account that has a bucket, or "".
-func (w *world) bucketOwner(ctx context.Context, c *call, bucket string) (string, error) {
-	w.lock.Lock()
-	owner, ok := w.owners[bucket]
-	w.lock.Unlock()
-	if ok {
-		return owner, nil
-	}
-	for account := range w.identity.keys {
-		text, err := w.raw(ctx, account, c.Region, want{service: "s3", operation: "ListBuckets", path: "/"})
-		if err != nil {
-			return "", err
-		}
-		list, err := fromXML(text)
-		if err != nil {
-			return "", fmt.Errorf("reading moto's buckets: %w", err)
-		}
-		for _, name := range list.all("Buckets.Bucket.Name") {
-			if name == bucket {
-				w.lock.Lock()
-				w.owners[bucket] = account
-				w.lock.Unlock()
-				return account, nil
-			}
-		}
-	}
-	return "", nil
-}
-
-func (w *world) forgetBucket(bucket string) {
-	w.lock.Lock()
-	defer w.lock.Unlock()
-	delete(w.owners, bucket)
-}
-
-// bucketPolicy is the policy on a bucket, or nil.
-func (w *world) bucketPolicy(ctx context.Context, c *call, owner, bucket string) (*iampolicy.Document, error) {
-	text, err := w.raw(ctx, owner, c.Region, want{service: "s3", operation: "GetBucketPolicy", path: "/" + url.PathEscape(bucket) + "?policy"})
-	if err != nil || len(text) == 0 {
-		return nil, err
-	}
-	policy, err := iampolicy.Parse("the policy of bucket "+bucket, text)
-	if err != nil {
-		return nil, fmt.Errorf("reading the policy of bucket %s: %w", bucket, err)
-	}
-	return policy, nil
 }

@@ -38,7 +38,7 @@ func TestAbsentExternalID(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { m.stop() })
-		if err := m.ready(t.Context()); err != nil {
+		if err := m.ready(); err != nil {
 			t.Fatal(err)
 		}
 		post := func(service, path, key string, parameters ...string) (int, string) {
@@ -505,7 +505,11 @@ func TestDecisionsOnWhatIsThere(t *testing.T) {
 		if text := must(t, 400)(put(admin, http.MethodPut, "/opta-b?policy", policy[:20])); !strings.Contains(text, "MalformedPolicy") {
 			t.Errorf("got %s, want MalformedPolicy", text)
 		}
-		must(t, 200)(put(admin, http.MethodPut, "/opta-b?policy", policy)) // moto's number; AWS says 204
+		must(t, 204)(put(admin, http.MethodPut, "/opta-b?policy", policy))
+		if got := must(t, 200)(put(admin, http.MethodGet, "/opta-b?policy", "")); got != policy {
+			t.Errorf("got %s, want the policy as it was put", got)
+		}
+		must(t, 404)(put(admin, http.MethodPut, "/opta-nowhere?policy", policy))
 		must(t, 200)(put(stranger, http.MethodGet, "/opta-b/open", ""))
 		must(t, 403)(put(stranger, http.MethodGet, "/opta-b/shut", ""))
 		must(t, 403)(put(admin, http.MethodGet, "/opta-b/shut", ""))

@@ -8,25 +8,34 @@ import (
 	"biplane.dev/biplane/provision/iampolicy"
 )
 
-// requestTags returns the tags that a call gives, or the keys of those that it
-// takes away, whichever way its service writes them: a list of keys and values,
-// a map, or XML.
+// requestTags returns the tags that a call gives, whichever way its service
+// writes them: a list of keys and values, a map, or XML.
 func requestTags(params *node) (map[string]string, bool) {
 	tags := map[string]string{}
 	for _, n := range params.children {
 		switch strings.ToLower(n.name) {
 		case "tags", "tag", "taglist", "tagset":
 			collectTags(n, tags)
-		case "tagkeys", "tagkey", "tagkeylist": // of the calls that remove tags
-			for _, c := range n.children {
-				tags[c.value] = ""
-			}
-			if n.value != "" {
-				tags[n.value] = ""
-			}
 		}
 	}
 	return tags, len(tags) > 0
+}
+
+// removedTags returns the keys of the tags that a call takes away.
+func removedTags(params *node) []string {
+	var keys []string
+	for _, n := range params.children {
+		switch strings.ToLower(n.name) {
+		case "tagkeys", "tagkey", "tagkeylist":
+			if n.value != "" {
+				keys = append(keys, n.value)
+			}
+			for _, c := range n.children {
+				keys = append(keys, c.value)
+			}
+		}
+	}
+	return keys
 }
 
 func collectTags(n *node, tags map[string]string) {
