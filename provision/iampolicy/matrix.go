@@ -166,12 +166,22 @@ func hasVariable(values []string) bool {
 	return slices.ContainsFunc(values, func(v string) bool { return strings.Contains(v, "${") })
 }
 
-// mayCover spares most of the work of comparing patterns: what comes before
-// the first wildcard of wide must begin narrow too, and without a wildcard
-// there is nothing but itself that wide matches.
+// mayCover spares most of the work of comparing patterns. Where narrow has a
+// wildcard any text can stand, so every plain part of wide must be in narrow as
+// it is, the first at the beginning; and without a wildcard there is nothing
+// but itself that wide matches.
 func mayCover(wide, narrow string) bool {
 	loose := strings.IndexAny(wide, "*?$")
-	return loose >= 0 && strings.HasPrefix(narrow, wide[:loose])
+	if loose < 0 || !strings.HasPrefix(narrow, wide[:loose]) {
+		return false
+	}
+	plain, _, _ := strings.Cut(wide, "$") // what comes after may be a variable
+	for part := range strings.FieldsFuncSeq(plain, func(r rune) bool { return r == '*' || r == '?' }) {
+		if !strings.Contains(narrow, part) {
+			return false
+		}
+	}
+	return true
 }
 
 func (s selector) coversAction(narrow selector) bool {
