@@ -5,11 +5,19 @@ import (
 	"testing"
 )
 
-// decisions are calls on the seed's main policy that take different ways
-// through it.
+// decisions are calls on the seed's main policy, packed into managed policies,
+// that take different ways through it.
 func decisions(t testing.TB) (*Evaluator, map[string]*Request) {
 	t.Helper()
-	e, err := Compile(Policies{Identity: []*Document{seedDocument(t, "main", "us-east-1")}})
+	packed, err := PackFewest("main", seedDocument(t, "main", "us-east-1"), 6144)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documents []*Document
+	for _, p := range packed {
+		documents = append(documents, p.Document)
+	}
+	e, err := Compile(Policies{Identity: documents})
 	if err != nil {
 		t.Fatal(err)
 	}
