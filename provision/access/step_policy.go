@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -30,15 +31,9 @@ func (s *policyStep) Name() string    { return policyStepName(s.policy.Name) }
 func (s *policyStep) Needs() []string { return nil }
 func (s *policyStep) arn() string     { return s.policyARN(s.path, s.policy.Name) }
 
-// Check waits until the policy can be attached. Its document came with the call
-// that made it, so there is nothing to compare.
-func (s *policyStep) Check(ctx context.Context) error {
-	_, err := s.iam.GetPolicy(ctx, &iam.GetPolicyInput{PolicyArn: aws.String(s.arn())})
-	if noSuchEntity(err) {
-		return fmt.Errorf("%s: %w", s.Name(), step.ErrNotYet)
-	}
-	return err
-}
+// Check asks for nothing: a policy that IAM does not show everywhere yet cannot
+// be attached, and the role's step tries that until it can.
+func (s *policyStep) Check(context.Context) error { return nil }
 
 // foundPolicy is the policy as it is.
 type foundPolicy struct {
@@ -156,14 +151,27 @@ func (f *foundPolicy) Make(ctx context.Context) error {
 	return passing(err)
 }
 
-// Remove deletes every version, since IAM deletes no policy that has more than
-// its default one.
+// Remove deletes the policy. One with more versions than its default one, which
+// grant does not make, has to lose them first.
 func (f *foundPolicy) Remove(ctx context.Context) error {
+	_, err := f.iam.DeletePolicy(ctx, &iam.DeletePolicyInput{PolicyArn: aws.String(f.arn())})
+	var inUse *types.DeleteConflictException
+	if !errors.As(err, &inUse) {
+		return unlessGone(err)
+	}
+	if err := f.removeVersions(ctx); err != nil {
+		return unlessGone(err)
+	}
+	_, err = f.iam.DeletePolicy(ctx, &iam.DeletePolicyInput{PolicyArn: aws.String(f.arn())})
+	return unlessGone(err)
+}
+
+func (f *foundPolicy) removeVersions(ctx context.Context) error {
 	pages := iam.NewListPolicyVersionsPaginator(f.iam, &iam.ListPolicyVersionsInput{PolicyArn: aws.String(f.arn())})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return unlessGone(err)
+			return err
 		}
 		for _, v := range page.Versions {
 			if v.IsDefaultVersion {
@@ -175,6 +183,5 @@ func (f *foundPolicy) Remove(ctx context.Context) error {
 			}
 		}
 	}
-	_, err := f.iam.DeletePolicy(ctx, &iam.DeletePolicyInput{PolicyArn: aws.String(f.arn())})
-	return unlessGone(err)
+	return nil
 }

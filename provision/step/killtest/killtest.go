@@ -35,6 +35,12 @@ type Program struct {
 	Path string
 	Args []string
 
+	// Reads says of a call's name, as an error names it, that it changes nothing.
+	// Whether the answer to such a call is lost with the program makes no
+	// difference to the world, so they are not tried with it lost as well. nil
+	// means that every call may change something.
+	Reads func(call string) bool
+
 	// Interrupted is the exit status with which the program ends when it is
 	// interrupted; 0 means that this is not tried.
 	Interrupted int
@@ -100,13 +106,16 @@ func (p Program) tryAll(ctx context.Context) (Report, error) {
 	trials.SetLimit(runtime.GOMAXPROCS(0))
 	for n := 1; n <= whole.calls; n++ {
 		for _, m := range modes {
+			if m == lost && p.Reads != nil && p.Reads(whole.names[n-1]) {
+				continue
+			}
 			report.Runs++
 			trials.Go(func() error {
 				if ctx.Err() != nil {
 					return nil // another trial failed; one report is enough
 				}
 				got, err := p.trial(ctx, n, m)
-				when := fmt.Sprintf("killed after call %d of %d, %s, %s", n, whole.calls, got.last, m)
+				when := fmt.Sprintf("killed after call %d of %d, %s, %s", n, whole.calls, got.last(), m)
 				if err != nil {
 					return fmt.Errorf("%s: %w", when, err)
 				}
@@ -126,9 +135,17 @@ func (p Program) String() string {
 
 // outcome is what a trial led to.
 type outcome struct {
-	calls int    // of the first run
-	last  string // that the first run made
+	calls int      // of the first run
+	names []string // of the calls of the first run
 	state string
+}
+
+// last is the call after which the first run was killed.
+func (o outcome) last() string {
+	if len(o.names) == 0 {
+		return "none"
+	}
+	return o.names[len(o.names)-1]
 }
 
 // trial runs the program in a fresh world, kills it after call n, and runs it
@@ -220,15 +237,18 @@ type gate struct {
 
 	mu    sync.Mutex
 	calls int
-	last  string
+	names []string
 }
 
 func newGate(backend *url.URL, n int, m mode) *gate {
 	return &gate{
-		backend: &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(backend)
-			r.Out.Host = r.In.Host // it is signed
-		}},
+		backend: &httputil.ReverseProxy{
+			Rewrite: func(r *httputil.ProxyRequest) {
+				r.SetURL(backend)
+				r.Out.Host = r.In.Host // it is signed
+			},
+			ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }, // the program was killed
+		},
 		n: n, mode: m, kill: make(chan struct{}),
 	}
 }
@@ -271,15 +291,16 @@ func (g *gate) begin(body []byte, r *http.Request) int {
 	}
 	g.inFlight.Add(1)
 	g.calls++
-	g.last = r.Method + " " + r.URL.Path
+	name := r.Method + " " + r.URL.Path
 	if form, err := url.ParseQuery(string(body)); err == nil && form.Get("Action") != "" {
-		g.last = form.Get("Action")
-		for _, name := range []string{"RoleName", "PolicyName", "PolicyArn"} {
-			if form.Has(name) {
-				g.last += " " + form.Get(name)
+		name = form.Get("Action")
+		for _, key := range []string{"RoleName", "PolicyName", "PolicyArn"} {
+			if form.Has(key) {
+				name += " " + form.Get(key)
 			}
 		}
 	}
+	g.names = append(g.names, name)
 	return g.calls
 }
 
@@ -301,7 +322,7 @@ func (g *gate) killed() bool {
 func (g *gate) outcome() outcome {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return outcome{calls: g.calls, last: g.last}
+	return outcome{calls: g.calls, names: g.names}
 }
 
 // readBody reads the body, which may be 1 MiB, and puts it back.

@@ -122,6 +122,15 @@ func TestRun(t *testing.T) {
 		}
 	})
 
+	t.Run("it loses no response of a call that only reads", func(t *testing.T) {
+		t.Parallel()
+		p := program("careful")
+		p.Reads = func(call string) bool { return strings.HasPrefix(call, "GET") }
+		if got, want := Run(t, p), (Report{Calls: 6, Runs: 9}); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	})
+
 	t.Run("it fails a program that makes no call", func(t *testing.T) {
 		t.Parallel()
 		if _, err := program("idle").tryAll(t.Context()); err == nil {

@@ -1,0 +1,268 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/spf13/cobra"
+
+	"biplane.dev/biplane/internal/usererr"
+	"biplane.dev/biplane/provision/access"
+	"biplane.dev/biplane/provision/step"
+	"biplane.dev/biplane/provision/vendor"
+)
+
+func (a *app) accessGrant() *cobra.Command {
+	var f struct {
+		set setFlags
+		run runFlags
+	}
+	cmd := &cobra.Command{
+		Use:   "grant --method iam --external-id ID",
+		Short: "Create the roles that let the vendor in",
+		Long: `Create the roles that let the vendor in, with the customer's own credentials.
+
+It looks first, shows what it would do, and asks. What is there already and is
+as wanted is adopted; what differs is refused with the difference, and nothing
+is changed. After a kill or Ctrl-C, the same command finishes what was begun.
+
+The ARN of the provision role is printed last, alone on stdout; the names of
+the other roles derive from it. That ARN, the account number in it, is what the
+vendor needs to know.`,
+		Example: `  # Look, and change nothing
+  biplane access grant --method iam --external-id 5Zq0v3l1x8mTfKcW2hYbNg --region eu-central-1 --dry-run
+
+  biplane access grant --method iam --external-id 5Zq0v3l1x8mTfKcW2hYbNg --region eu-central-1`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.run.check(cmd); err != nil {
+				return err
+			}
+			if err := required(cmd, "external-id", f.set.externalID, "ID, which the vendor makes with 'biplane access new-external-id'"); err != nil {
+				return err
+			}
+			if err := access.CheckExternalID(f.set.externalID); err != nil {
+				return err
+			}
+			return a.grant(cmd.Context(), f.set, f.run)
+		},
+	}
+	f.set.addExternalID(cmd, "`ID` that the vendor must say, 8 to 24 characters")
+	f.set.add(cmd)
+	f.run.add(cmd)
+	return cmd
+}
+
+// runFlags say how a plan is carried out.
+type runFlags struct {
+	method  string
+	account string
+	yes     bool
+	dryRun  bool
+}
+
+func (f *runFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.method, "method", "iam", "`HOW` the roles are made; iam, which calls IAM, is the only way yet")
+	flags.StringVar(&f.account, "account", "", "`ID` of the account that is meant; credentials of another one are refused")
+	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "show the plan and change nothing")
+}
+
+func (f *runFlags) check(cmd *cobra.Command) error {
+	if f.method != "iam" {
+		return usererr.New(usererr.Invalid, "--method cannot be %q", f.method).WithHint("iam is the only method of %q yet", cmd.CommandPath())
+	}
+	return nil
+}
+
+// grantResult is what grant prints, as JSON.
+type grantResult struct {
+	Account string             `json:"account"`
+	Region  string             `json:"region"`
+	Profile access.ProfileName `json:"profile"`
+	Plan    step.Plan          `json:"plan"`
+	Applied bool               `json:"applied"`
+	RoleARN string             `json:"roleArn"`
+	Roles   []grantedRole      `json:"roles"`
+}
+
+type grantedRole struct {
+	Name string `json:"name"`
+	ARN  string `json:"arn"`
+}
+
+func (a *app) grant(ctx context.Context, set setFlags, run runFlags) error {
+	v, err := a.vendor()
+	if err != nil {
+		return err
+	}
+	customer, err := a.customer(ctx, run.account, v)
+	if err != nil {
+		return err
+	}
+	wanted, err := access.Generate(access.Options{
+		Profile: access.ProfileName(set.policy.value), Account: customer.account, Region: customer.region, Vendor: v,
+		ExternalID: set.externalID, PrivateEndpoint: set.privateEndpoint, DeletePermissions: set.deletePermissions,
+	})
+	if err != nil {
+		return err
+	}
+	if err := access.CheckGrantable(wanted); err != nil {
+		return err
+	}
+
+	p := a.progress("looking at what is there")
+	defer p.stop()
+	runner := step.Runner{Steps: access.GrantSteps(customer.iam, wanted, v), Progress: a.stepProgress(p)}
+	plan, err := runner.Plan(ctx, step.Present)
+	if err != nil {
+		return err
+	}
+	preflight := access.Preflight(ctx, customer.iam, wanted, plan)
+	p.stop()
+
+	result := grantResult{Account: customer.account, Region: customer.region, Profile: wanted.Profile, Plan: plan, RoleARN: wanted.RoleARN(wanted.Roles[0])}
+	for _, r := range wanted.Roles {
+		result.Roles = append(result.Roles, grantedRole{r.Name, wanted.RoleARN(r)})
+	}
+	heading := fmt.Sprintf("Grant in account %s, region %s, policy %s:", customer.account, customer.region, wanted.Profile)
+	if run.dryRun || len(plan.With(step.Refuse)) > 0 {
+		if err := a.printPlan(heading, plan, result); err != nil {
+			return err
+		}
+		if err := refused(plan); err != nil {
+			return err
+		}
+		return preflightError(preflight)
+	}
+	if err := preflightError(preflight); err != nil {
+		return err
+	}
+	if errors.Is(preflight, access.ErrQuotasUnknown) {
+		fmt.Fprintln(a.Err, "The account's own limits cannot be read (iam:GetAccountSummary); those that AWS publishes were counted with.")
+	}
+	if err := a.carryOut(ctx, runner, plan, heading, run.yes); err != nil {
+		return err
+	}
+	result.Applied = plan.Writes()
+	return a.print(result, func(w io.Writer) { fmt.Fprintln(w, result.RoleARN) })
+}
+
+// preflightError is what a preflight found, but for limits that it was not
+// allowed to read.
+func preflightError(err error) error {
+	if errors.Is(err, access.ErrQuotasUnknown) {
+		return nil
+	}
+	return err
+}
+
+// customer is the account of the credentials, which must be a customer's.
+type customer struct {
+	iam       *iam.Client
+	partition string
+	account   string
+	region    string
+}
+
+// customer finds out whose credentials these are, and refuses those of another
+// account than was named, and the vendor's own.
+func (a *app) customer(ctx context.Context, account string, v *vendor.Profile) (customer, error) {
+	cfg, err := a.awsConfig(ctx)
+	if err != nil {
+		return customer{}, err
+	}
+	identity, err := sts.NewFromConfig(cfg).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	if err != nil {
+		return customer{}, err
+	}
+	own := aws.ToString(identity.Account)
+	if account != "" && account != own {
+		return customer{}, usererr.New(usererr.Refused, "the credentials are of account %s, and --account is %s", own, account).
+			WithHint("choose the credentials of %s with --profile, or correct --account", account)
+	}
+	partition := "aws"
+	if parts := strings.SplitN(aws.ToString(identity.Arn), ":", 3); len(parts) == 3 {
+		partition = parts[1]
+	}
+	if own == v.Accounts[partition] {
+		return customer{}, usererr.New(usererr.Refused, "the credentials are of account %s, which is the vendor's own", own).
+			WithHint("run it with credentials of the customer's account")
+	}
+	return customer{iam: iam.NewFromConfig(cfg), partition: partition, account: own, region: cfg.Region}, nil
+}
+
+// refused makes a sentence of the first step of a plan that is refused.
+func refused(plan step.Plan) error {
+	steps := plan.With(step.Refuse)
+	if len(steps) == 0 {
+		return nil
+	}
+	first := steps[0]
+	sentence := usererr.New(usererr.Refused, "%s is there already: %s; nothing was changed", first.Name, strings.Join(first.Details[:min(2, len(first.Details))], ": "))
+	return sentence.WithHint("%s", first.Hint).Because(&step.RefusedError{Plan: plan})
+}
+
+// printPlan prints a plan as a command's result.
+func (a *app) printPlan(heading string, plan step.Plan, result any) error {
+	if a.output.value != "table" {
+		return a.print(result, nil)
+	}
+	fmt.Fprintf(a.Out, "%s\n\n", heading)
+	return plan.WriteText(a.Out)
+}
+
+// carryOut shows a plan on stderr, asks, and applies it.
+func (a *app) carryOut(ctx context.Context, runner step.Runner, plan step.Plan, heading string, yes bool) error {
+	if !a.quiet || !yes {
+		fmt.Fprintf(a.Err, "%s\n\n", heading)
+		if err := plan.WriteText(a.Err); err != nil {
+			return err
+		}
+	}
+	if !plan.Writes() {
+		return nil
+	}
+	if !yes {
+		agreed, err := a.confirm(ctx, "Do it?")
+		if err != nil {
+			return err
+		}
+		if !agreed {
+			return usererr.New(usererr.Refused, "not confirmed; nothing was changed").WithHint("answer 'y', or give --yes")
+		}
+	}
+	p := a.progress("starting")
+	defer p.stop()
+	runner.Progress = a.stepProgress(p)
+	err := runner.Apply(ctx, plan)
+	var changed *step.RefusedError
+	if errors.As(err, &changed) {
+		return refused(changed.Plan)
+	}
+	if errors.Is(err, step.ErrPlanChanged) {
+		return usererr.New(usererr.Refused, "somebody else changed the account after the plan was shown").
+			WithHint("run the same command again to see the new plan").Because(err)
+	}
+	return err
+}
+
+// stepProgress says which step is in hand.
+func (a *app) stepProgress(p *progress) func(step.Event) {
+	return func(e step.Event) {
+		switch e.Stage {
+		case step.Started:
+			p.now(fmt.Sprintf("%s %s", e.Action, e.Step))
+		case step.Waiting:
+			p.now(fmt.Sprintf("waiting for AWS to show %s", e.Step))
+		}
+		a.log.Debug("step", "name", e.Step, "stage", e.Stage, "action", e.Action, "took", e.Took, "error", e.Err)
+	}
+}
