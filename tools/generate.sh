@@ -14,3 +14,12 @@ go test -run TestDepsLists . -args -update
 
 # docs/lint.md, from the codes of lint
 go test ./provision/iampolicy -run TestLintPage -update-lint-page >/dev/null
+
+# internal/awsdouble/routes.tsv and testdata/wire.jsonl, from the AWS CLI's own
+# descriptions of the services and the table of calls
+test/python/setup.sh
+.cache/venv/bin/python test/python/routes.py >"$scratch/routes.tsv"
+.cache/venv/bin/python test/python/wire.py internal/awsdouble/testdata/required-actions.tsv >"$scratch/wire.jsonl" 2>"$scratch/wire.log" ||
+	{ cat "$scratch/wire.log" >&2; exit 1; }
+cp "$scratch/routes.tsv" internal/awsdouble/routes.tsv
+cp "$scratch/wire.jsonl" internal/awsdouble/testdata/wire.jsonl

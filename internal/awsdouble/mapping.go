@@ -54,6 +54,10 @@ type facts interface {
 	profileRoles(account, profile string) []string
 }
 
+// maxQuestions bounds a clause, above what any call of AWS may touch: S3 deletes
+// 1,000 objects at once.
+const maxQuestions = 2500
+
 func readMapping(text string, reference *sar.Reference) (*mapping, error) {
 	m := &mapping{rows: map[string][]clause{}, reference: reference}
 	var service, base, row string
@@ -382,9 +386,13 @@ func (x *expansion) clause(c clause) []question {
 			resources = []string{"*"}
 		}
 	}
+	if resources = unique(resources); len(resources) > maxQuestions {
+		x.fail(fmt.Errorf("%w: it touches more than %d resources", errNotACall, maxQuestions))
+		return nil
+	}
 	service, _, _ := strings.Cut(c.action, ":")
 	var all []question
-	for _, resource := range unique(resources) {
+	for _, resource := range resources {
 		q := question{Request: iampolicy.Request{Action: c.action, Resource: resource, Context: iampolicy.Context{}}, fixed: fixed}
 		q.existing = !strings.Contains(base(resource), "*")
 		if service == x.call.Service {

@@ -29,7 +29,7 @@ type node struct {
 // Bounds on what a stranger may send. AWS's own calls stay far below.
 const (
 	maxDepth  = 64
-	maxValues = 50_000
+	maxValues = 10_000
 )
 
 var errTooDeep = errors.New("the request is nested too deeply or has too many values")

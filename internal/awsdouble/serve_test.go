@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -85,7 +86,7 @@ func TestAbsentExternalID(t *testing.T) {
 		}
 		assume := []string{"Action", "AssumeRole", "Version", "2011-06-15", "RoleArn", roleARN, "RoleSessionName", "test-session"}
 		// The checks are on: a key that nobody has is refused.
-		if status, text := post("sts", "/", "AKIANOBODYATALL00000", assume...); status == 200 {
+		if status, text := post("sts", "/", "AKIDNOBODYATALL", assume...); status == 200 {
 			t.Fatalf("got %s for a key that nobody has, want moto's access checks to be on", text)
 		}
 		secret := between(t, made, "<SecretAccessKey>", "</SecretAccessKey>")
@@ -153,7 +154,7 @@ func TestRefusals(t *testing.T) {
 	t.Parallel()
 	d := start(t, Options{})
 	nobody := roleSession(t, d, "nobody", `{"Effect":"Deny","Action":"*","Resource":"*"}`)
-	stranger := awsidentity.Credentials{AccessKeyID: "AKIAIOSFODNN7EXAMPLE", SecretAccessKey: "x"}
+	stranger := awsidentity.Credentials{AccessKeyID: "AKIDNOBODYHASIT", SecretAccessKey: "x"}
 	forged := nobody
 	forged.SecretAccessKey = "forged"
 
@@ -223,6 +224,9 @@ func TestRefusals(t *testing.T) {
 		"refuses a parameter given twice":       {"ec2", form, "Action=DescribeVpcs&Action=DeleteVpc", 400, "Action is given 2 times"},
 		"refuses a body that is not JSON":       {"kms", post("/", "X-Amz-Target", "TrentService.ListKeys"), "{", 400, "SerializationException"},
 		"refuses JSON without a bottom":         {"kms", post("/", "X-Amz-Target", "TrentService.ListKeys"), strings.Repeat("[", 5000) + strings.Repeat("]", 5000), 400, "SerializationException"},
+		"refuses a form of too many values":     {"ec2", form, "Action=DescribeVpcs" + values(20_000), 400, "too many values"},
+		"refuses to touch too many things":      {"ec2", form, "Action=TerminateInstances" + values(3000), 400, "touches more than 2500 resources"},
+		"refuses moto's own paths":              {"s3", get("/moto-api/data.json"), "", 400, "cannot be served by the AWS double"},
 		"refuses a body over a mebibyte":        {"kms", post("/", "X-Amz-Target", "TrentService.ListKeys"), strings.Repeat(" ", 1<<20+1), 413, "RequestEntityTooLarge"},
 		"refuses classic load balancers":        {"elasticloadbalancing", form, "Action=DescribeLoadBalancers&Version=2012-06-01", 400, "Classic load balancers"},
 	} {
@@ -246,6 +250,15 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("got %d %s, want MissingAuthenticationToken", answer.StatusCode, text)
 		}
 	})
+}
+
+// values is a list of so many instances.
+func values(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "&InstanceId.%d=i-%d", i, i)
+	}
+	return b.String()
 }
 
 func newRequest(t *testing.T, method, url string) *http.Request {

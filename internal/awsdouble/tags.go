@@ -1,6 +1,7 @@
 package awsdouble
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -39,9 +40,9 @@ func removedTags(params *node) []string {
 }
 
 func collectTags(n *node, tags map[string]string) {
-	key := cmpNode(n.get("Key"), n.get("key"), n.get("TagKey"))
+	key := cmp.Or(n.get("Key"), n.get("key"), n.get("TagKey"))
 	if key != nil {
-		value := cmpNode(n.get("Value"), n.get("value"), n.get("TagValue"))
+		value := cmp.Or(n.get("Value"), n.get("value"), n.get("TagValue"))
 		tags[key.value] = ""
 		if value != nil {
 			tags[key.value] = value.value
@@ -56,15 +57,6 @@ func collectTags(n *node, tags map[string]string) {
 			tags[c.name] = c.value
 		}
 	}
-}
-
-func cmpNode(nodes ...*node) *node {
-	for _, n := range nodes {
-		if n != nil {
-			return n
-		}
-	}
-	return nil
 }
 
 // setTags gives the condition keys of a request's tags: prefix + key for each,
