@@ -20,6 +20,7 @@ import (
 	"biplane.dev/biplane/internal/buildinfo"
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/access"
+	"biplane.dev/biplane/provision/operations"
 )
 
 // awsFlags choose the AWS account and region that a command speaks to. What
@@ -91,6 +92,9 @@ func (a *app) loadConfig(ctx context.Context, profile string) (aws.Config, error
 		return aws.Config{}, usererr.New(usererr.Invalid, "the AWS configuration cannot be used: %v", err).
 			WithHint("check the AWS_* variables and the files that they name").Because(err)
 	}
+	// Appended here and not above, because the SDK's own search for credentials
+	// makes calls too (single sign-on, chained roles), which are not ours.
+	cfg.APIOptions = append(cfg.APIOptions, operations.Guard(operations.Everyone))
 	if cfg.RetryMode == "" {
 		cfg.RetryMode = aws.RetryModeAdaptive
 	}

@@ -48,9 +48,9 @@ func required(t *testing.T) []row {
 // launch template need besides.
 var ours = []string{
 	"iam:GetRole(access)", "iam:ListRolePolicies(access)", "iam:GetRolePolicy(access)", "iam:ListAttachedRolePolicies(access)",
-	"iam:ListRoleTags(access)", "iam:GetPolicy(access)", "iam:GetPolicyVersion(access)", "iam:ListPolicyVersions(access)",
-	"iam:ListPolicyTags(access)", "iam:TagPolicy(access)", "iam:ListEntitiesForPolicy(access)", "iam:ListInstanceProfilesForRole(access)",
-	"iam:DeleteRolePolicy(access)", "iam:DeleteRole(access)", "iam:DeletePolicy(access)", "iam:SimulatePrincipalPolicy(access)",
+	"iam:GetPolicy(access)", "iam:GetPolicyVersion(access)", "iam:ListPolicyVersions(access)",
+	"iam:TagPolicy(access)", "iam:ListEntitiesForPolicy(access)",
+	"iam:ListRoles(access)", "iam:ListPolicies(access)", "iam:DeleteRolePolicy(access)", "iam:DeleteRole(access)", "iam:DeletePolicy(access)", "iam:SimulatePrincipalPolicy(access)",
 	"iam:ListRolePolicies(made roles)", "iam:GetRolePolicy(made roles)", "iam:ListAttachedRolePolicies(made roles)",
 	"iam:GetPolicy", "eks:CreateNodegroup(launch template)",
 	"s3:ListMultipartUploads", "s3:AbortMultipartUpload", "s3:DeleteObjects(versions)",
