@@ -38,7 +38,6 @@ const (
 // Character classes, in the words of AWS's API models.
 var (
 	nameClass        = regexp.MustCompile(`^[\w+=,.@-]+$`)
-	profileNameClass = nameClass
 	pathClass        = regexp.MustCompile(`^(/|/[!-\x7f]+/)$`)
 	descriptionClass = regexp.MustCompile(`^[\t\n\r\x20-\x7e\xa1-\xff]*$`)
 	tagKeyClass      = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]+$`)

@@ -60,17 +60,28 @@ func showWholeRole(v *view, r *role) (xmlRole, error) {
 // gone in place of its ARN. IAM keeps a role or user in a trust policy by its
 // id: one that is made again under the same name is somebody else.
 func shownTrust(v *view, r *role) (string, error) {
+	gone, err := goneFromTrust(v, r)
 	text := r.Trust
+	for arn, id := range gone {
+		text = strings.ReplaceAll(text, strconv.Quote(arn), strconv.Quote(id))
+	}
+	return text, err
+}
+
+// goneFromTrust gives the ids of those that a trust policy names and that are
+// no more, by their ARNs.
+func goneFromTrust(v *view, r *role) (map[string]string, error) {
+	gone := map[string]string{}
 	for arn, id := range r.TrustIDs {
 		now, err := principalID(v, arn)
-		if err != nil && !errors.Is(err, errAbsent) {
-			return "", err
+		if err != nil && !absent(err) {
+			return nil, err
 		}
 		if now != id {
-			text = strings.ReplaceAll(text, strconv.Quote(arn), strconv.Quote(id))
+			gone[arn] = id
 		}
 	}
-	return text, nil
+	return gone, nil
 }
 
 // principalID finds the id of a role or user by its ARN, in any account.

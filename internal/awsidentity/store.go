@@ -214,6 +214,14 @@ func count(v *view, account string, k kind) (n int, err error) {
 		return 0, err
 	}
 	err = b.ForEach(func(_, raw []byte) error {
+		if v.asOf.Equal(v.now) {
+			// The newest version is the one that counts; a quota is asked for at
+			// every creation, so it is not worth decoding a thousand roles.
+			if !bytes.HasSuffix(raw, []byte(`"value":null}]`)) {
+				n++
+			}
+			return nil
+		}
 		value, err := v.pick(raw)
 		if value != nil {
 			n++

@@ -316,15 +316,28 @@ func roleByARN(v *view, arn string) (*role, string, error) {
 }
 
 // trustOf is a role's trust policy for the engine. A principal that is gone is
-// in it by its id, which no caller has for an ARN.
+// in it by its id, which no caller has for an ARN. This is done to the parsed
+// document, because JSON can spell one ARN in many ways.
 func trustOf(v *view, r *role) (*iampolicy.Document, error) {
-	text, err := shownTrust(v, r)
+	d, err := iampolicy.Parse("trust policy of "+r.Name, []byte(r.Trust))
+	if err != nil {
+		return nil, fmt.Errorf("reading the trust policy of %s: %w", r.ARN, err)
+	}
+	gone, err := goneFromTrust(v, r)
 	if err != nil {
 		return nil, err
 	}
-	d, err := iampolicy.Parse("trust policy of "+r.Name, []byte(text))
-	if err != nil {
-		return nil, fmt.Errorf("reading the trust policy of %s: %w", r.ARN, err)
+	for _, one := range d.Statements {
+		for _, named := range []*iampolicy.Principals{one.Principal, one.NotPrincipal} {
+			if named == nil {
+				continue
+			}
+			for i, arn := range named.AWS {
+				if id, ok := gone[arn]; ok {
+					named.AWS[i] = id
+				}
+			}
+		}
 	}
 	return d, nil
 }

@@ -122,16 +122,6 @@ func expect(t *testing.T, err error, wantCode, wantText string) {
 	}
 }
 
-func must[T any](t *testing.T) func(v T, err error) T {
-	return func(v T, err error) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
-
 var background = context.Background()
 
 // trust is a trust policy for one AWS principal with an external ID, where

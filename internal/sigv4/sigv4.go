@@ -142,7 +142,10 @@ func parseHeader(r *http.Request, authorization string) (*Signed, error) {
 		return nil, err
 	}
 	s := &Signed{SessionToken: token, request: r}
-	return s, s.fill(part["Credential"], date, part["SignedHeaders"], part["Signature"])
+	if err := s.fill(part["Credential"], date, part["SignedHeaders"], part["Signature"]); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // parseQuery reads the presigned form.
