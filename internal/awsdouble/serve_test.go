@@ -224,7 +224,7 @@ func TestRefusals(t *testing.T) {
 		"refuses a parameter given twice":       {"ec2", form, "Action=DescribeVpcs&Action=DeleteVpc", 400, "Action is given 2 times"},
 		"refuses a body that is not JSON":       {"kms", post("/", "X-Amz-Target", "TrentService.ListKeys"), "{", 400, "SerializationException"},
 		"refuses JSON without a bottom":         {"kms", post("/", "X-Amz-Target", "TrentService.ListKeys"), strings.Repeat("[", 5000) + strings.Repeat("]", 5000), 400, "SerializationException"},
-		"refuses a form of too many values":     {"ec2", form, "Action=DescribeVpcs" + values(20_000), 400, "too many values"},
+		"refuses a form of too many values":     {"ec2", form, "Action=DescribeVpcs" + values(20_000), 400, "InvalidParameterValue"},
 		"refuses to touch too many things":      {"ec2", form, "Action=TerminateInstances" + values(3000), 400, "touches more than 2500 resources"},
 		"refuses moto's own paths":              {"s3", get("/moto-api/data.json"), "", 400, "cannot be served by the AWS double"},
 		"refuses a body over a mebibyte":        {"kms", post("/", "X-Amz-Target", "TrentService.ListKeys"), strings.Repeat(" ", 1<<20+1), 413, "RequestEntityTooLarge"},
