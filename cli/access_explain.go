@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -110,19 +109,18 @@ type neededBy struct {
 	Omitted string `json:"omitted,omitempty"` // why strict gives nobody the right
 }
 
-// stepsThatNeed looks the action up among the rights of every operation, since
-// one call may need several.
-func stepsThatNeed(action string) []neededBy {
-	steps := []neededBy{}
-	for _, o := range operations.Operations() {
-		needs := slices.ContainsFunc(o.Grants, func(g operations.Grant) bool {
-			return slices.ContainsFunc(g.Actions, func(a string) bool { return strings.EqualFold(a, action) })
-		})
-		if needs {
-			steps = append(steps, neededBy{Phase: string(o.Phase), Call: o.Call, Roles: o.Roles.String(), Purpose: o.Purpose, Omitted: o.Omitted})
-		}
+// stepsThatNeed are the rows that need the action on the resource. Names are the
+// vendor's, so the vendor profile has a say.
+func (a *app) stepsThatNeed(action, resource string) ([]neededBy, error) {
+	names, err := a.vendor()
+	if err != nil {
+		return nil, err
 	}
-	return steps
+	steps := []neededBy{}
+	for _, o := range operations.Steps(names, action, resource) {
+		steps = append(steps, neededBy{Phase: string(o.Phase), Call: o.Call, Roles: o.Roles.String(), Purpose: o.Purpose, Omitted: o.Omitted})
+	}
+	return steps, nil
 }
 
 func (a *app) explain(ctx context.Context, cmd *cobra.Command, action string, f explainFlags) error {
@@ -167,7 +165,9 @@ func (a *app) explain(ctx context.Context, cmd *cobra.Command, action string, f 
 			result.NearMisses = append(result.NearMisses, miss)
 		}
 	}
-	result.Steps = stepsThatNeed(action)
+	if result.Steps, err = a.stepsThatNeed(action, f.resource); err != nil {
+		return err
+	}
 	if err := a.print(result, func(w io.Writer) { explainTable(w, request, why.MissingPart, result) }); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +30,7 @@ trust, permission policies and boundaries, each with its size as IAM counts it.
 Nothing is asked of AWS and nothing is changed.
 
 Until an external ID is given, the trust shows EXTERNAL-ID in its place. What
---policy compat does not allow although a step needs it is listed on stderr.`,
+--policy compat and seed do not allow although a step needs it is listed on stderr.`,
 		Example: `  # Read everything before anything is granted
   biplane access policy --account 123456789012 --region eu-central-1
 
@@ -48,6 +49,9 @@ Until an external ID is given, the trust shows EXTERNAL-ID in its place. What
 			}
 			documents, err := access.Generate(options)
 			if err != nil {
+				return err
+			}
+			if err := a.warnMissing(options); err != nil {
 				return err
 			}
 			var files map[string][]byte
@@ -212,6 +216,25 @@ func cannotWrite(dir string, err error) error {
 	}
 	return usererr.New(usererr.Invalid, "cannot write into folder %q: %v", dir, reason).
 		WithHint("give --out a folder that you can write to").Because(err)
+}
+
+// warnMissing lists, by step, the calls that the published grants do not allow
+// although the step makes them. Strict leaves out what it does on purpose.
+func (a *app) warnMissing(options access.Options) error {
+	if options.Profile == access.Strict {
+		return nil
+	}
+	missing, err := access.Missing(options)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	fmt.Fprintf(a.Err, "note: --policy %s does not allow %s that a step makes:\n", options.Profile, count(len(missing), "call"))
+	w := tabwriter.NewWriter(a.Err, 0, 8, 2, ' ', 0)
+	for _, m := range missing {
+		_, step, _ := strings.Cut(m.Phase, " ") // without the letter that orders it
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", step, m.Call, m.Purpose)
+	}
+	return w.Flush()
 }
 
 // warnOthers names documents in dir that this run did not write: an earlier
