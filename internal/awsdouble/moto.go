@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -123,12 +124,10 @@ func (m *moto) start() (*process, error) {
 	}
 	cmd := exec.Command(m.path, "-H", "unix://"+m.socket())
 	cmd.Dir = m.dir
-	cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + m.dir, "TMPDIR=" + m.dir, "LANG=C.UTF-8", "PYTHONUNBUFFERED=1",
+	cmd.Env = append(environment(), "TMPDIR="+m.dir, "PYTHONUNBUFFERED=1",
 		// CloudFormation inside moto attaches AWS's own policies.
 		"MOTO_IAM_LOAD_MANAGED_POLICIES=true",
-		"AWS_ACCESS_KEY_ID=none", "AWS_SECRET_ACCESS_KEY=none",
-	}
+		"AWS_ACCESS_KEY_ID=none", "AWS_SECRET_ACCESS_KEY=none")
 	cmd.SysProcAttr = ownGroup()
 	output, err := cmd.StderrPipe()
 	if err != nil {
@@ -155,6 +154,19 @@ func (m *moto) start() (*process, error) {
 		close(p.gone)
 	}()
 	return p, <-started
+}
+
+// environment is this process's without what would change what moto does, or
+// give it somebody's keys.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(one string) bool {
+		for _, prefix := range []string{"AWS_", "MOTO_", "TMPDIR=", "WERKZEUG_", "FLASK_"} {
+			if strings.HasPrefix(one, prefix) {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // await asks moto until it answers.
