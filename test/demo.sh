@@ -27,8 +27,10 @@ run() {
 	local want=$1 got=0
 	shift
 	printf '$ %s\n' "$(printf '%q ' "$@" | sed "s#$scratch/##g; s/ \$//")"
-	"$@" </dev/null 2>&1 | sed "s#$scratch/##g" || true
+	set +e
+	"$@" </dev/null 2>&1 | sed "s#$scratch/##g"
 	got=${PIPESTATUS[0]}
+	set -e
 	if [ "$got" != "$want" ]; then
 		echo "demo: exit status $got, want $want" >&2
 		exit 1
@@ -52,7 +54,7 @@ account=$(aws sts get-caller-identity --query Account --output text)
 cd "$scratch"
 
 say "The published documents, and what a careful reader says about them"
-run 0 biplane access policy --policy seed --account "$account" --region $region --out seed
+run 0 biplane access policy --policy seed --account "$account" --region $region --out seed | sed '7,/^ROLE/ { /^ROLE/!d; s/^/    ...\n/ }'
 biplane access lint seed/union-ai-admin/*.json --account "$account" >findings 2>summary && status=0 || status=$?
 echo '$ biplane access lint seed/union-ai-admin/*.json'
 sed -n 1,12p findings
@@ -62,7 +64,7 @@ cat summary
 
 say "Following the published way by hand: IAM refuses the policy"
 run 0 aws iam create-role --role-name union-ai-admin --assume-role-policy-document file://seed/union-ai-admin/trust.json --query Role.Arn --output text
-run 254 aws iam put-role-policy --role-name union-ai-admin --policy-name UnionIAMPolicyManual --policy-document file://seed/union-ai-admin/UnionIAMPolicyManual.json
+run 255 aws iam put-role-policy --role-name union-ai-admin --policy-name UnionIAMPolicyManual --policy-document file://seed/union-ai-admin/UnionIAMPolicyManual.json
 run 0 aws iam delete-role --role-name union-ai-admin
 
 say "The vendor makes an external ID, the customer grants access with it"
@@ -85,7 +87,7 @@ as_vendor() {
 	)
 }
 as_vendor 0 aws ec2 describe-vpcs --query 'Vpcs[].VpcId' --output text
-as_vendor 254 aws iam create-role --path /union/ --role-name union-worker --assume-role-policy-document file://seed/union-ai-admin/trust.json
+as_vendor 255 aws iam create-role --path /union/ --role-name union-worker --assume-role-policy-document file://seed/union-ai-admin/trust.json
 
 say "Why not? The role must carry the boundary that the customer made"
 run 1 biplane access explain iam:CreateRole --account "$account" --region $region --resource "arn:aws:iam::$account:role/union/union-worker"
