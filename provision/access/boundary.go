@@ -73,9 +73,7 @@ func (t *target) boundaryStatements() []statement {
 		{Effect: "Allow", Resource: []string{regional("ec2", "volume/*"), "arn:" + t.region.Partition + ":ec2:" + t.Region + "::snapshot/*"}, Action: []string{"ec2:DeleteSnapshot", "ec2:DeleteVolume", "ec2:ModifyVolume"},
 			Condition: ofCluster("KubernetesCluster")},
 		// Services of the cluster: load balancers, and the groups around them.
-		{Effect: "Allow", Action: []string{"elasticloadbalancing:*"}, Resource: []string{
-			regional("elasticloadbalancing", "*/k8s-*"), regional("elasticloadbalancing", "listener*/*/k8s-*"),
-		}},
+		{Effect: "Allow", Action: []string{"elasticloadbalancing:*"}, Resource: []string{regional("elasticloadbalancing", "*/k8s-*")}},
 		{Effect: "Allow", Resource: []string{regional("ec2", "security-group/*")}, Action: []string{
 			"ec2:AuthorizeSecurityGroupIngress", "ec2:DeleteSecurityGroup", "ec2:RevokeSecurityGroupIngress",
 		}, Condition: ofCluster("elbv2.k8s.aws/cluster")},

@@ -3,6 +3,8 @@ package access
 import (
 	"slices"
 	"strings"
+
+	"biplane.dev/biplane/provision/iampolicy"
 )
 
 // pair is one action on one resource pattern, under conditions: the smallest
@@ -17,6 +19,40 @@ func (p pair) key() string { return p.action + " " + p.resource + " " + p.condit
 
 // conditionKey is the same text for the same conditions.
 func (p pair) conditionKey() string { return string(marshal(p.when)) }
+
+// dropCovered drops a pair that another allows already: the same action or a
+// pattern of it, the same resource or a wider one, and no further condition.
+func dropCovered(pairs []pair) []pair {
+	conditionKeys := make([]string, len(pairs))
+	for i, p := range pairs {
+		conditionKeys[i] = p.conditionKey()
+	}
+	covers := func(wide, narrow int) bool {
+		w, n := pairs[wide], pairs[narrow]
+		if w.action != n.action && !strings.Contains(w.action, "*") {
+			return false // most pairs end here, and Covers takes its time
+		}
+		if len(w.when) > 0 && conditionKeys[wide] != conditionKeys[narrow] {
+			return false
+		}
+		return iampolicy.CoversAction(w.action, n.action) && iampolicy.Covers(w.resource, n.resource)
+	}
+	var kept []pair
+	for i, p := range pairs {
+		covered := false
+		for j := range pairs {
+			// Of two that cover each other, the first stays.
+			if i != j && covers(j, i) && (!covers(i, j) || j < i) {
+				covered = true
+				break
+			}
+		}
+		if !covered {
+			kept = append(kept, p)
+		}
+	}
+	return kept
+}
 
 // group writes pairs as few statements that allow exactly these pairs: no
 // statement's actions and resources cross to a pair that is not among them.

@@ -3,7 +3,6 @@ package access
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"biplane.dev/biplane/provision/iampolicy"
 	"biplane.dev/biplane/provision/iampolicy/sar"
@@ -71,29 +70,4 @@ func (t *target) livePairs(names []string) ([]pair, error) {
 		}
 	}
 	return live, nil
-}
-
-// dropCovered drops a pair that another allows already.
-func dropCovered(pairs []pair) []pair {
-	covers := func(wide, narrow pair) bool {
-		if wide.action != narrow.action && !strings.Contains(wide.action, "*") {
-			return false // most pairs end here, and Covers takes its time
-		}
-		return iampolicy.CoversAction(wide.action, narrow.action) && iampolicy.Covers(wide.resource, narrow.resource)
-	}
-	var kept []pair
-	for i, p := range pairs {
-		covered := false
-		for j, q := range pairs {
-			// Of two that cover each other, the first stays.
-			if i != j && covers(q, p) && (!covers(p, q) || j < i) {
-				covered = true
-				break
-			}
-		}
-		if !covered {
-			kept = append(kept, p)
-		}
-	}
-	return kept
 }

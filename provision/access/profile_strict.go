@@ -36,7 +36,7 @@ func (t *target) strict() (*Set, error) {
 		granted := t.grantsOf(r.who, table)
 		for _, d := range domains {
 			if pairs := granted[d]; pairs != nil {
-				text := document(group(mergeTagging(mergeValues(pairs))))
+				text := document(group(dropCovered(mergeTagging(mergeValues(pairs)))))
 				role.Policies = append(role.Policies, newPolicy(base+"-"+string(d), "managed", text))
 			}
 		}
