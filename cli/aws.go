@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 	smithymiddleware "github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/spf13/cobra"
@@ -79,6 +80,9 @@ func (a *app) loadConfig(ctx context.Context, profile string) (aws.Config, error
 	cfg, err := config.LoadDefaultConfig(ctx,
 		config.WithSharedConfigProfile(profile),
 		config.WithRegion(a.aws.region),
+		config.WithLogger(logging.LoggerFunc(func(_ logging.Classification, format string, args ...any) {
+			a.log.Debug("AWS SDK", "message", fmt.Sprintf(format, args...)) // it would write to stderr
+		})),
 		config.WithAPIOptions([]func(*smithymiddleware.Stack) error{
 			awsmiddleware.AddUserAgentKeyValue("biplane", buildinfo.Read().Version),
 		}),

@@ -44,6 +44,9 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"awsdouble": startDouble,
+			"makerole":  makeRole,
+			"attach":    attach,
+			"expire":    expire,
 		},
 	})
 }

@@ -139,7 +139,7 @@ func (c *Checker) checkRole(ctx context.Context, report *Report, read *liveReade
 		report.add(roleItself, name, CannotTell, noReader)
 		return nil
 	}
-	live, err := readRole(ctx, read.iam, name)
+	live, err := readRoleItself(ctx, read.iam, name)
 	if denied(err) {
 		report.add(roleItself, name, CannotTell, "%s", unreadable(err))
 		return nil
@@ -156,6 +156,14 @@ func (c *Checker) checkRole(ctx context.Context, report *Report, read *liveReade
 	report.addComparison(trustPolicy, name, found.trustDifferences(), strings.Join(trustLines(live.trust), "; "))
 	report.addComparison(boundaryRow, name, found.boundaryDifferences(), or(live.boundary, "none, as wanted"))
 
+	err = live.readPolicies(ctx, read.iam, name)
+	if denied(err) {
+		report.add(policyRow, name, CannotTell, "%s", unreadable(err))
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the policies of role %s: %w", name, err)
+	}
 	deployed := deployed{role: s.role, arn: live.arn}
 	for _, want := range s.role.Policies {
 		if want.Kind == inline {

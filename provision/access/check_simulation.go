@@ -122,15 +122,14 @@ func (c *Checker) wantedEvaluator(role Role) (*iampolicy.Evaluator, error) {
 func (c *Checker) questions(d deployed) []question {
 	region, _ := lookUpRegion(c.Set.Region)
 	place := operations.Place{Partition: c.Set.Partition, DNSSuffix: region.DNSSuffix, Region: c.Set.Region, Account: c.Set.Account}
-	names, who := operations.StrictNames(place, c.Vendor), operations.Vendor
+	names, makes := operations.CompatNames(place, c.Vendor), byVendor
 	if c.Set.Profile == Strict {
+		names = operations.StrictNames(place, c.Vendor)
 		for _, r := range strictRoles {
 			if d.role.Name == c.Vendor.RoleName+r.suffix {
-				who = r.who
+				makes = func(op operations.Operation) bool { return op.Roles.Has(r.who) }
 			}
 		}
-	} else {
-		names = operations.CompatNames(place, c.Vendor)
 	}
 	private := slices.ContainsFunc(c.Set.Roles, c.forService)
 
@@ -140,7 +139,7 @@ func (c *Checker) questions(d deployed) []question {
 	}
 	var all []question
 	for _, op := range operations.Operations() {
-		if !op.Roles.Has(who) || op.Phase == operations.PrivateEndpoint && !private {
+		if !makes(op) || op.Phase == operations.PrivateEndpoint && !private {
 			continue
 		}
 		for _, grant := range op.Grants {
@@ -174,7 +173,11 @@ const userID = "AROAEXAMPLEEXAMPLEEXA:biplane-check"
 // satisfy puts a value into the context with which the condition holds.
 func satisfy(asked iampolicy.Context, c operations.Condition) {
 	operator := strings.TrimSuffix(c.Operator[strings.LastIndexByte(c.Operator, ':')+1:], "IfExists")
-	value := strings.ReplaceAll(c.Values[0], "${aws:userid}", userID)
+	value := c.Values[0]
+	if strings.Contains(value, "${aws:userid}") {
+		value = strings.ReplaceAll(value, "${aws:userid}", userID)
+		asked.Set("aws:userid", userID)
+	}
 	switch {
 	case operator == "Null":
 		if _, there := asked.Get(c.Key); value == "false" && !there {

@@ -110,6 +110,14 @@ func (s *roleStep) Look(ctx context.Context, goal step.Goal) (step.Found, error)
 // readRole returns the role of that name, or nil when there is none. A role
 // that IAM does not know everywhere yet has nothing attached.
 func readRole(ctx context.Context, api IAM, name string) (*liveRole, error) {
+	live, err := readRoleItself(ctx, api, name)
+	if err != nil || live == nil {
+		return nil, err
+	}
+	return live, live.readPolicies(ctx, api, name)
+}
+
+func readRoleItself(ctx context.Context, api IAM, name string) (*liveRole, error) {
 	out, err := api.GetRole(ctx, &iam.GetRoleInput{RoleName: &name})
 	if noSuchEntity(err) {
 		return nil, nil
@@ -121,13 +129,15 @@ func readRole(ctx context.Context, api IAM, name string) (*liveRole, error) {
 		arn: aws.ToString(out.Role.Arn), path: aws.ToString(out.Role.Path),
 		session: aws.ToInt32(out.Role.MaxSessionDuration), tags: out.Role.Tags, inline: map[string][]byte{},
 	}
-	if live.trust, err = plain(out.Role.AssumeRolePolicyDocument); err != nil {
-		return nil, err
-	}
 	if b := out.Role.PermissionsBoundary; b != nil {
 		live.boundary = aws.ToString(b.PermissionsBoundaryArn)
 	}
+	live.trust, err = plain(out.Role.AssumeRolePolicyDocument)
+	return live, err
+}
 
+// readPolicies reads what is attached to the role and what is in it.
+func (live *liveRole) readPolicies(ctx context.Context, api IAM, name string) error {
 	attached := iam.NewListAttachedRolePoliciesPaginator(api, &iam.ListAttachedRolePoliciesInput{RoleName: &name})
 	for attached.HasMorePages() {
 		page, err := attached.NextPage(ctx)
@@ -135,7 +145,7 @@ func readRole(ctx context.Context, api IAM, name string) (*liveRole, error) {
 			break
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, p := range page.AttachedPolicies {
 			live.attached = append(live.attached, aws.ToString(p.PolicyArn))
@@ -148,7 +158,7 @@ func readRole(ctx context.Context, api IAM, name string) (*liveRole, error) {
 			break
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, policy := range page.PolicyNames {
 			out, err := api.GetRolePolicy(ctx, &iam.GetRolePolicyInput{RoleName: &name, PolicyName: &policy})
@@ -156,14 +166,14 @@ func readRole(ctx context.Context, api IAM, name string) (*liveRole, error) {
 				continue
 			}
 			if err != nil {
-				return nil, err
+				return err
 			}
 			if live.inline[policy], err = plain(out.PolicyDocument); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	return live, nil
+	return nil
 }
 
 func (f *foundRole) Plan() step.Change {
