@@ -143,7 +143,7 @@ func (a *app) explain(ctx context.Context, cmd *cobra.Command, action string, f 
 	// Without documents of the caller, the owner of a resource asks whom its
 	// policy lets in. That is the question of two accounts, where both must
 	// allow, with a caller who may do anything.
-	resourceAlone := len(policies.Identity) == 0
+	resourceAlone := len(f.documents) == 0 && generated == nil
 	if resourceAlone {
 		policies.Identity = []*iampolicy.Document{anything}
 		request.ResourceAccount = "not the caller's"
@@ -263,6 +263,9 @@ func (a *app) generatedRole(ctx context.Context, cmd *cobra.Command, f explainFl
 	role, err := roleNamed(set, options.Vendor, f.role)
 	if err != nil {
 		return nil, err
+	}
+	for _, arn := range role.Attached {
+		fmt.Fprintf(a.Err, "note: role %s also carries %s, AWS's own document, which is not asked\n", role.Name, arn)
 	}
 	g := &generatedRole{arn: fmt.Sprintf("arn:%s:iam::%s:role%s%s", set.Partition, set.Account, role.Path, role.Name), account: set.Account}
 	for _, policy := range role.Policies {
