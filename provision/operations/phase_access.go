@@ -2,7 +2,7 @@ package operations
 
 import "slices"
 
-// access: how the access is granted, proven and used first.
+// access is how the access is granted, proven and first used.
 func access() []Operation {
 	return slices.Concat(
 		in(AccessStack,

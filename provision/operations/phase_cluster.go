@@ -2,7 +2,7 @@ package operations
 
 import "slices"
 
-// cluster: the cluster, its nodes and its node autoscaler.
+// cluster is the cluster, its nodes and its node autoscaler.
 func cluster() []Operation {
 	return slices.Concat(
 		in(Cluster,

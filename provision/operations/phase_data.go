@@ -2,7 +2,7 @@ package operations
 
 import "slices"
 
-// data: key, logs, buckets and image registry.
+// data is key, logs, buckets and image registry.
 func data() []Operation {
 	return slices.Concat(
 		in(Keys,

@@ -2,7 +2,7 @@ package operations
 
 import "slices"
 
-// deletion: how a data plane is taken away.
+// deletion is how a data plane is taken away, the cluster first and the network last.
 func deletion() []Operation {
 	return slices.Concat(
 		in(Deletion,

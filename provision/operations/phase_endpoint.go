@@ -2,7 +2,7 @@ package operations
 
 import "slices"
 
-// endpoint: the private endpoint.
+// endpoint is the private endpoint, where the customer asks for it.
 func endpoint() []Operation {
 	return slices.Concat(
 		in(PrivateEndpoint,

@@ -2,7 +2,7 @@ package operations
 
 import "slices"
 
-// network: the customer's network: checked, or made.
+// network is the customer's network: checked, or made.
 func network() []Operation {
 	return slices.Concat(
 		in(NetworkCheck,

@@ -2,7 +2,7 @@ package operations
 
 import "slices"
 
-// roles: the roles that the vendor makes for the cluster and its workloads.
+// roles is the roles that the vendor makes for the cluster and its workloads, each with the boundary.
 func roles() []Operation {
 	return slices.Concat(
 		in(IAMRoles,

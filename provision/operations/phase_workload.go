@@ -2,7 +2,7 @@ package operations
 
 import "slices"
 
-// workload: what runs in the data plane, and what former tools made.
+// workload is what runs in the data plane, and what former tools made.
 func workload() []Operation {
 	return slices.Concat(
 		in(WorkloadRuns,
