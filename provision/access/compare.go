@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"biplane.dev/biplane/provision/iampolicy"
+	"biplane.dev/biplane/provision/iampolicy/sar"
 	"biplane.dev/biplane/provision/step"
 )
 
@@ -33,7 +34,32 @@ func documentDifferences(what string, have, want []byte) []string {
 	if iampolicy.Equal(there, wanted) {
 		return nil
 	}
-	return []string{what + " is another one"}
+	lines := []string{what + " is another one"}
+	for i, d := range iampolicy.Diff(wanted, there, sar.Default()) {
+		if i == maxDifferences {
+			lines = append(lines, "  and more")
+			break
+		}
+		lines = append(lines, "  "+differenceText(d))
+	}
+	return lines
+}
+
+// differenceText says what one document has and the wanted one has not, or the
+// other way round.
+func differenceText(d iampolicy.Difference) string {
+	words := "it has, and should not: "
+	if (d.Class == iampolicy.Widening) != (d.Effect == iampolicy.Allow) {
+		words = "it lacks: "
+	}
+	text := fmt.Sprintf("%s%s %s", words, d.Effect, d.Action)
+	if d.Resource != "" {
+		text += " on " + d.Resource
+	}
+	if d.Condition != "" {
+		text += " if " + d.Condition
+	}
+	return text
 }
 
 // trustLines says who may assume a role and under which conditions, a line for
