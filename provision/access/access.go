@@ -57,8 +57,45 @@ func Generate(o Options) (*Set, error) {
 	case Compat:
 		return t.compat()
 	}
-	return t.strict()
+	set, err := t.strict()
+	if err != nil {
+		return nil, err
+	}
+	if err := fits(set); err != nil {
+		return nil, err
+	}
+	return set, nil
 }
+
+// fits refuses a set that IAM would refuse half-way. The default names leave a
+// tenth to spare everywhere; long names of a vendor profile may not.
+func fits(set *Set) error {
+	tooLong := func(what string, size, limit int) error {
+		return usererr.New(usererr.Invalid, "%s has %d characters with the names of this vendor profile, and IAM takes %d", what, size, limit).
+			WithHint("give the vendor profile a shorter path, tagPrefix or prefix")
+	}
+	if b := set.Boundary; b.Size > managedLimit {
+		return tooLong("the boundary "+b.Name, b.Size, managedLimit)
+	}
+	for _, r := range set.Roles {
+		if r.Trust.Size > trustLimit {
+			return tooLong("the trust of "+r.Name, r.Trust.Size, trustLimit)
+		}
+		for _, p := range r.Policies {
+			if p.Size > managedLimit {
+				return tooLong("the policy "+p.Name, p.Size, managedLimit)
+			}
+		}
+	}
+	return nil
+}
+
+// What IAM takes, in characters of a minified document. A trust may be longer in
+// an account that asked for it.
+const (
+	managedLimit = 6144
+	trustLimit   = 2048
+)
 
 // target is Options that have been checked, with what follows from them.
 type target struct {

@@ -69,6 +69,54 @@ func TestGenerateRefusesWhatCannotBeUsed(t *testing.T) {
 	}
 }
 
+// The longest names that a vendor profile may have.
+func longest() *vendor.Profile {
+	p := vendor.Default()
+	p.Path = "/" + strings.Repeat("p", 62) + "/"
+	p.TagPrefix = strings.Repeat("t", 63) + ":"
+	p.Prefix, p.EndpointPrefix, p.QueuePrefix = strings.Repeat("u", 23)+"-", strings.Repeat("e", 23)+"-", strings.Repeat("q", 32)
+	p.Repository, p.ProxyLogGroup = strings.Repeat("r", 63)+"/", "/"+strings.Repeat("l", 62)+"-"
+	p.RoleName, p.PolicyName, p.ControlPlaneRole = strings.Repeat("R", 52), strings.Repeat("P", 80), strings.Repeat("c", 64)
+	return p
+}
+
+func TestASetThatDoesNotFitIsRefusedBeforeAnythingIsDone(t *testing.T) {
+	t.Parallel()
+	for _, region := range Regions() {
+		o := Options{Account: account, Region: region.Name, Vendor: longest(), PrivateEndpoint: true, DeletePermissions: true}
+		set, err := Generate(o)
+		var said *usererr.Error
+		switch {
+		case err != nil && !errors.As(err, &said):
+			t.Errorf("%s: got %v, want a *usererr.Error", region.Name, err)
+		case err == nil && fits(set) != nil:
+			t.Errorf("%s: got a set that does not fit, want it refused", region.Name)
+		}
+	}
+	set, err := Generate(Options{Account: account, Region: "eu-central-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, grow := range map[string]func(*Set){
+		"a boundary": func(s *Set) { s.Boundary.Size = 6145 },
+		"a policy":   func(s *Set) { s.Roles[0].Policies[0].Size = 6145 },
+		"a trust":    func(s *Set) { s.Roles[0].Trust.Size = 2049 },
+	} {
+		text, err := json.Marshal(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var large Set
+		if err := json.Unmarshal(text, &large); err != nil {
+			t.Fatal(err)
+		}
+		grow(&large)
+		if err := fits(&large); err == nil {
+			t.Errorf("%s over its limit: got no error, want one", name)
+		}
+	}
+}
+
 // Other programs read this JSON.
 func TestTheSetsJSONIsAContract(t *testing.T) {
 	t.Parallel()

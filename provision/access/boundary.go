@@ -100,7 +100,10 @@ func (t *target) boundaryStatements() []statement {
 		{Effect: "Allow", Resource: []string{bucket}, Action: append([]string{"s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"}, objects...),
 			Condition: conditions{"ArnLike": {"aws:FederatedProvider": {t.arn("iam", "", "oidc-provider/oidc.eks."+t.Region+"."+t.region.DNSSuffix+"/id/*")}}}},
 		{Effect: "Allow", Resource: []string{bucket}, Action: []string{"s3:GetObject", "s3:PutObject"},
-			Condition: conditions{"StringEquals": {"s3:authType": {"REST-QUERY-STRING"}}}},
+			Condition: conditions{
+				"NumericLessThanEquals": {"s3:signatureAge": {"3600000"}}, // an hour, in milliseconds
+				"StringEquals":          {"s3:authType": {"REST-QUERY-STRING"}},
+			}},
 		t.denyOwnAccess(),
 		t.denyRetaggingAtAll(),
 	}

@@ -158,6 +158,8 @@ func TestG2AnAdministratorWithTheBoundaryCannotEscape(t *testing.T) {
 			{"ec2:DeleteVpc", s.ec2("vpc/vpc-0c1"), nil},
 			{"s3:GetObject", objects, nil},
 			{"s3:GetObject", objects, []string{"s3:authType", "REST-HEADER"}},
+			{"s3:GetObject", objects, []string{"s3:authType", "REST-QUERY-STRING", "s3:signatureAge", "3600001"}},
+			{"s3:DeleteObject", objects, []string{"s3:authType", "REST-QUERY-STRING", "s3:signatureAge", "600000"}},
 			{"s3:GetObject", objects, []string{"aws:FederatedProvider", s.arn("iam", "", "oidc-provider/login.example.com")}},
 			{"s3:GetObject", strings.Replace(objects, "union-acme", "customer", 1), []string{"aws:FederatedProvider", provider}},
 			{"s3:PutBucketPolicy", strings.TrimSuffix(objects, "/run/output.pb"), nil},
@@ -171,7 +173,7 @@ func TestG2AnAdministratorWithTheBoundaryCannotEscape(t *testing.T) {
 		}
 		for _, a := range []attempt{ // and it is not so tight that nothing works
 			{"s3:GetObject", objects, []string{"aws:FederatedProvider", provider}},
-			{"s3:PutObject", objects, []string{"s3:authType", "REST-QUERY-STRING"}},
+			{"s3:PutObject", objects, []string{"s3:authType", "REST-QUERY-STRING", "s3:signatureAge", "600000"}},
 			{"ec2:RunInstances", s.ec2("instance/i-1"), nil},
 			{"ec2:TerminateInstances", s.ec2("instance/i-1"), []string{"aws:ResourceTag/eks:eks-cluster-name", "union-acme"}},
 			{"iam:PassRole", s.role("/union/union-acme-node"), []string{"iam:PassedToService", "ec2.amazonaws.com"}},

@@ -8,9 +8,6 @@ import (
 	"biplane.dev/biplane/provision/iampolicy/sar"
 )
 
-// managedLimit is what a managed policy holds.
-const managedLimit = 6144
-
 // compat is what the published grants can ever match: no more, no less, in as few
 // managed policies as fit, with the external ID that the published manual way
 // leaves out. It is for accounts that have the published role already.

@@ -78,7 +78,26 @@ func (p *Profile) Validate() error {
 			return usererr.New(usererr.Invalid, "%s cannot be %q", check.field, shorten(check.value)).WithHint("%s", check.want)
 		}
 	}
+	if err := p.validateApart(); err != nil {
+		return err
+	}
 	return p.validateAccounts()
+}
+
+// validateApart keeps the access roles and policies from having the start of a
+// name in common with what the vendor makes: whatever starts as theirs do is
+// locked, so the vendor could make nothing.
+func (p *Profile) validateApart() error {
+	for _, lock := range []struct{ field, value string }{{"roleName", p.RoleName}, {"policyName", p.PolicyName}} {
+		for _, made := range []struct{ field, value string }{{"prefix", p.Prefix}, {"adminRole", p.AdminRole}, {"userRole", p.UserRole}} {
+			if strings.HasPrefix(made.value, lock.value) {
+				return usererr.New(usererr.Invalid, "%s cannot be %q, because %s, %q, starts with it and would be locked with the access roles",
+					lock.field, shorten(lock.value), made.field, shorten(made.value)).
+					WithHint("give a longer %s, such as %q", lock.field, shorten(made.value)+"access")
+			}
+		}
+	}
+	return nil
 }
 
 func (p *Profile) validateAccounts() error {

@@ -88,6 +88,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"another version", "apiVersion: biplane.dev/v2\n", `apiVersion cannot be "biplane.dev/v2"`, "biplane.dev/v1"},
 		{"another kind", "kind: Profile\n", `kind cannot be "Profile"`, "VendorProfile"},
 		{"a role name that leaves no room for -break-glass", "roleName: " + strings.Repeat("r", 53) + "\n", "roleName cannot be", "52"},
+		{"a role name that would lock what the vendor makes", "roleName: union\n", `roleName cannot be "union", because prefix, "union-"`, "longer roleName"},
+		{"a policy name that would lock what the vendor makes", "policyName: union-\n", `policyName cannot be "union-"`, "longer policyName"},
 		{"the path of the whole account", "path: /\n", `path cannot be "/"`, "/union/"},
 		{"a path without its last slash", "path: /union\n", `path cannot be "/union"`, "/union/"},
 		{"a wildcard in a prefix", "prefix: \"*-\"\n", `prefix cannot be "*-"`, "hyphen"},
