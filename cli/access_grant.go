@@ -114,6 +114,10 @@ func (a *app) grant(ctx context.Context, set setFlags, run runFlags) error {
 	if err != nil {
 		return err
 	}
+	if wanted.Partition != customer.partition {
+		return usererr.New(usererr.Invalid, "the credentials are of the partition %s, and region %s is of %s", customer.partition, customer.region, wanted.Partition).
+			WithHint("give a region of %s with --region", customer.partition)
+	}
 	if err := access.CheckGrantable(wanted); err != nil {
 		return err
 	}
@@ -133,14 +137,19 @@ func (a *app) grant(ctx context.Context, set setFlags, run runFlags) error {
 		result.Roles = append(result.Roles, grantedRole{r.Name, wanted.RoleARN(r)})
 	}
 	heading := fmt.Sprintf("Grant in account %s, region %s, policy %s:", customer.account, customer.region, wanted.Profile)
-	if run.dryRun || len(plan.With(step.Refuse)) > 0 {
-		if err := a.printPlan(heading, plan, result); err != nil {
+	if run.dryRun {
+		if err := a.print(result, planText(heading, plan)); err != nil {
 			return err
 		}
 		if err := refused(plan); err != nil {
 			return err
 		}
 		return preflightError(preflight)
+	}
+	if err := refused(plan); err != nil {
+		// A script takes stdout for the ARN, so it stays empty.
+		planText(heading, plan)(a.Err)
+		return err
 	}
 	if err := preflightError(preflight); err != nil {
 		return err
@@ -210,22 +219,18 @@ func refused(plan step.Plan) error {
 	return sentence.WithHint("%s", first.Hint).Because(&step.RefusedError{Plan: plan})
 }
 
-// printPlan prints a plan as a command's result.
-func (a *app) printPlan(heading string, plan step.Plan, result any) error {
-	if a.output.value != "table" {
-		return a.print(result, nil)
+// planText prints a plan for people.
+func planText(heading string, plan step.Plan) func(io.Writer) {
+	return func(w io.Writer) {
+		fmt.Fprintf(w, "%s\n\n", heading)
+		plan.WriteText(w) // a writer that fails is noticed by who made it
 	}
-	fmt.Fprintf(a.Out, "%s\n\n", heading)
-	return plan.WriteText(a.Out)
 }
 
 // carryOut shows a plan on stderr, asks, and applies it.
 func (a *app) carryOut(ctx context.Context, runner step.Runner, plan step.Plan, heading string, yes bool) error {
 	if !a.quiet || !yes {
-		fmt.Fprintf(a.Err, "%s\n\n", heading)
-		if err := plan.WriteText(a.Err); err != nil {
-			return err
-		}
+		planText(heading, plan)(a.Err)
 	}
 	if !plan.Writes() {
 		return nil

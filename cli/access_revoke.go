@@ -88,7 +88,10 @@ func (a *app) revoke(ctx context.Context, run runFlags) error {
 	}
 	heading := fmt.Sprintf("Revoke in account %s:", customer.account)
 	if run.dryRun {
-		return a.printPlan(heading, plan, result)
+		return a.print(result, func(w io.Writer) {
+			planText(heading, plan)(w)
+			result.printLeft(w)
+		})
 	}
 	if err := a.carryOut(ctx, runner, plan, heading, run.yes); err != nil {
 		return err
@@ -99,17 +102,22 @@ func (a *app) revoke(ctx context.Context, run runFlags) error {
 	}
 	err = a.print(result, func(w io.Writer) {
 		fmt.Fprintf(w, "removed: %d\n", len(result.Removed))
-		if len(result.Left) == 0 {
-			fmt.Fprintln(w, "left: nothing")
-			return
-		}
-		fmt.Fprintf(w, "left: %d\n", len(result.Left))
-		for _, l := range result.Left {
-			fmt.Fprintf(w, "  %s\t%s\n", l.Name, l.Why)
-		}
+		result.printLeft(w)
 	})
 	if err == nil && len(result.Left) > 0 {
 		return errFound
 	}
 	return err
+}
+
+// printLeft lists what stays.
+func (r revokeResult) printLeft(w io.Writer) {
+	if len(r.Left) == 0 {
+		fmt.Fprintln(w, "left: nothing")
+		return
+	}
+	fmt.Fprintf(w, "left: %d\n", len(r.Left))
+	for _, l := range r.Left {
+		fmt.Fprintf(w, "  %s\t%s\n", l.Name, l.Why)
+	}
 }

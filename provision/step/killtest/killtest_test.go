@@ -129,6 +129,10 @@ func TestRun(t *testing.T) {
 		if got, want := Run(t, p), (Report{Calls: 6, Runs: 9}); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
+		p.OnlyWrites = true
+		if got, want := Run(t, p), (Report{Calls: 6, Runs: 6}); got != want {
+			t.Errorf("got %+v with OnlyWrites, want %+v", got, want)
+		}
 	})
 
 	t.Run("it fails a program that makes no call", func(t *testing.T) {
