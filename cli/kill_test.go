@@ -3,7 +3,6 @@ package cli_test
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"net/url"
 	"os"
 	"os/exec"
@@ -19,14 +18,11 @@ import (
 	"biplane.dev/biplane/provision/step/killtest"
 )
 
-var everyCall = flag.Bool("every-call", false, "kill strict's grant and revoke after every call, which takes minutes")
-
 const externalID = "5Zq0v3l1x8mTfKcW2hYbNg"
 
 // TestKill kills grant and revoke after every one of their calls, with the
-// response delivered and lost, and finishes them. Compat, which has fewer calls,
-// is also interrupted there. Strict, with five times the calls, is tried in
-// brief but for -every-call.
+// response delivered and lost, and finishes them. Compat, which has a fifth of
+// strict's calls, is also interrupted there.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	biplane := program(t)
@@ -34,16 +30,15 @@ func TestKill(t *testing.T) {
 		name        string
 		flags       []string
 		interrupted int
-		brief       bool
 	}{
-		{"strict", []string{"--private-endpoint", "--delete-permissions"}, 0, !*everyCall},
-		{"compat", []string{"--policy", "compat", "--private-endpoint"}, 2, false},
+		{"strict", []string{"--private-endpoint", "--delete-permissions"}, 0},
+		{"compat", []string{"--policy", "compat", "--private-endpoint"}, 2},
 	} {
 		grant := append([]string{"access", "grant", "--method", "iam", "--external-id", externalID, "--yes", "--quiet"}, profile.flags...)
 		t.Run("it finishes granting "+profile.name, func(t *testing.T) {
 			t.Parallel()
 			killtest.Run(t, killtest.Program{
-				Path: biplane, Args: grant, Reads: reads, Brief: profile.brief, Interrupted: profile.interrupted,
+				Path: biplane, Args: grant, Reads: reads, Interrupted: profile.interrupted,
 				World: func(ctx context.Context) (*killtest.World, error) { return newWorld(ctx, "") },
 			})
 		})
@@ -51,7 +46,7 @@ func TestKill(t *testing.T) {
 			t.Parallel()
 			granted := grantedAccount(t, biplane, grant)
 			killtest.Run(t, killtest.Program{
-				Path: biplane, Args: []string{"access", "revoke", "--yes", "--quiet"}, Reads: reads, Brief: profile.brief, Interrupted: profile.interrupted,
+				Path: biplane, Args: []string{"access", "revoke", "--yes", "--quiet"}, Reads: reads, Interrupted: profile.interrupted,
 				World: func(ctx context.Context) (*killtest.World, error) {
 					dir, err := os.MkdirTemp(filepath.Dir(granted), "trial")
 					if err != nil {

@@ -41,11 +41,6 @@ type Program struct {
 	// means that every call may change something.
 	Reads func(call string) bool
 
-	// Brief tries no more than the calls that write, with the response lost. As
-	// what a program knew dies with it, these leave every world that any kill
-	// leaves; the other trials test that this is so.
-	Brief bool
-
 	// Interrupted is the exit status with which the program ends when it is
 	// interrupted; 0 means that this is not tried.
 	Interrupted int
@@ -89,11 +84,7 @@ func Run(t *testing.T, p Program) Report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	how := ""
-	if p.Brief {
-		how = " (after writes only, with the response lost)"
-	}
-	t.Logf("kill test of %s: N = %d calls, killed %d times%s, same end state each time", p, report.Calls, report.Runs, how)
+	t.Logf("kill test of %s: N = %d calls, killed %d times, same end state each time", p, report.Calls, report.Runs)
 	return report
 }
 
@@ -107,9 +98,6 @@ func (p Program) tryAll(ctx context.Context) (Report, error) {
 	}
 
 	modes := []mode{delivered, lost}
-	if p.Brief {
-		modes = []mode{lost}
-	}
 	if p.Interrupted != 0 {
 		modes = append(modes, interrupted)
 	}

@@ -129,10 +129,6 @@ func TestRun(t *testing.T) {
 		if got, want := Run(t, p), (Report{Calls: 6, Runs: 9}); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
-		p.Brief = true
-		if got, want := Run(t, p), (Report{Calls: 6, Runs: 3}); got != want {
-			t.Errorf("got %+v in brief, want %+v", got, want)
-		}
 	})
 
 	t.Run("it fails a program that makes no call", func(t *testing.T) {
