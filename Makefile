@@ -40,9 +40,8 @@ test: setup ## run every test, with the corpus of every fuzz target
 	go test -timeout 20m ./...
 	@for module in $(nested); do echo "in $$module:"; (cd "$$module" && go test ./...); done
 
-test-all: test ## also: the race detector, every kill, fuzzing for FUZZTIME each, benchmarks
+test-all: test ## also: the race detector, fuzzing for FUZZTIME each, benchmarks
 	go test -race -timeout 30m ./...
-	go test -timeout 60m -run '^TestKill$$' ./cli -every-call
 	test/fuzz.sh $(FUZZTIME)
 	go test -run '^$$' -bench . -benchmem ./...
 	@for module in $(nested); do echo "in $$module:"; (cd "$$module" && go test -run '^$$' -bench . -benchmem ./...); done
