@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +47,8 @@ policy is asked: a caller of another account needs its own permission as well.
 
 The context of the call is what --context gives and nothing else, save that
 --principal also sets aws:PrincipalArn and aws:PrincipalAccount. A key that is
-given twice has two values; KEY= is there and empty. Several --scp are one level
+given twice has two values; KEY= is there and empty. aws:ResourceAccount says
+whose a resource is where its ARN does not, as a bucket's. Several --scp are one level
 of an organization: one must allow, none may deny.
 
 Exit status: 0 allowed; 1 denied; 2 a document cannot be used.`,
@@ -102,11 +104,11 @@ type explanation struct {
 
 // neededBy is one row of the operations table that needs the right.
 type neededBy struct {
-	Phase   string `json:"phase"`
-	Call    string `json:"call"`
-	Roles   string `json:"roles"` // who makes the call; empty where nobody may
-	Purpose string `json:"purpose"`
-	Omitted string `json:"omitted,omitempty"` // why strict gives nobody the right
+	Phase   string   `json:"phase"`
+	Call    string   `json:"call"`
+	Roles   []string `json:"roles"` // who makes the call; empty where nobody may
+	Purpose string   `json:"purpose"`
+	Omitted string   `json:"omitted,omitempty"` // why strict gives nobody the right
 }
 
 // stepsThatNeed are the rows that need the action on the resource. Names are the
@@ -118,7 +120,7 @@ func (a *app) stepsThatNeed(action, resource string) ([]neededBy, error) {
 	}
 	steps := []neededBy{}
 	for _, o := range operations.Steps(names, action, resource) {
-		steps = append(steps, neededBy{Phase: string(o.Phase), Call: o.Call, Roles: o.Roles.String(), Purpose: o.Purpose, Omitted: o.Omitted})
+		steps = append(steps, neededBy{Phase: string(o.Phase), Call: o.Call, Roles: o.Roles.Names(), Purpose: o.Purpose, Omitted: o.Omitted})
 	}
 	return steps, nil
 }
@@ -137,6 +139,9 @@ func (a *app) explain(ctx context.Context, cmd *cobra.Command, action string, f 
 	}
 	if request.Principal, err = principalOf(f, generated, request.Context); err != nil {
 		return err
+	}
+	if owner, given := request.Context.Get("aws:ResourceAccount"); given && len(owner) == 1 {
+		request.ResourceAccount = owner[0] // a bucket's ARN does not say whose it is
 	}
 	a.doubt(action, f.resource)
 
@@ -353,28 +358,30 @@ func principalOf(f explainFlags, role *generatedRole, context iampolicy.Context)
 	}
 
 	wrong := usererr.New(usererr.Invalid, "--principal %q is not a caller", f.principal).
-		WithHint("give the ARN of a role, role session or user, such as arn:aws:iam::123456789012:role/name, or the name of a service")
-	if f.principal == "*" {
-		return iampolicy.Principal{Type: iampolicy.Anonymous}, nil
-	}
-	if strings.HasSuffix(f.principal, ".amazonaws.com") || strings.HasSuffix(f.principal, ".amazonaws.com.cn") {
-		return iampolicy.Principal{Type: iampolicy.Service, ARN: f.principal}, nil
-	}
+		WithHint("give the ARN of a role, role session or user, such as arn:aws:iam::123456789012:role/name, or the name of a service or provider")
 	arn, ok := iampolicy.ParseARN(f.principal)
-	if !ok || arn.Account == "" {
+	if !ok {
+		if kind := principalNamed(f.principal); kind != "" {
+			return iampolicy.Principal{Type: kind, ARN: f.principal}, nil
+		}
+		return iampolicy.Principal{}, wrong
+	}
+	if arn.Account == "" {
 		return iampolicy.Principal{}, wrong
 	}
 	principal := iampolicy.Principal{Type: iampolicy.AWS, ARN: f.principal, Account: arn.Account}
+	roleARN := ""
 	kind, _, _ := strings.Cut(arn.Resource, "/")
 	switch arn.Service + ":" + kind {
 	case "iam:role":
-		principal = sessionOf(f.principal)
+		principal, roleARN = sessionOf(f.principal), f.principal
 	case "sts:assumed-role":
 		name := strings.Split(arn.Resource, "/")
 		if len(name) != 3 {
 			return iampolicy.Principal{}, wrong
 		}
-		principal.RoleARN = fmt.Sprintf("arn:%s:iam::%s:role/%s", arn.Partition, arn.Account, name[1])
+		// The role's path is not in the session's ARN, so the engine goes by its name.
+		roleARN = fmt.Sprintf("arn:%s:iam::%s:role/%s", arn.Partition, arn.Account, name[1])
 	case "iam:oidc-provider", "iam:saml-provider":
 		principal.Type = iampolicy.Federated
 		return principal, nil
@@ -382,11 +389,7 @@ func principalOf(f explainFlags, role *generatedRole, context iampolicy.Context)
 	default:
 		return iampolicy.Principal{}, wrong
 	}
-	fill := map[string]string{"aws:PrincipalArn": principal.ARN, "aws:PrincipalAccount": principal.Account}
-	if principal.RoleARN != "" {
-		fill["aws:PrincipalArn"] = principal.RoleARN
-	}
-	for key, value := range fill {
+	for key, value := range map[string]string{"aws:PrincipalArn": cmp.Or(roleARN, principal.ARN), "aws:PrincipalAccount": principal.Account} {
 		if _, given := context.Get(key); !given {
 			context.Set(key, value)
 		}
@@ -394,14 +397,33 @@ func principalOf(f explainFlags, role *generatedRole, context iampolicy.Context)
 	return principal, nil
 }
 
-// sessionOf is who calls with a role: IAM sees a session of it, never the role.
+var (
+	canonicalUser = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	domainName    = regexp.MustCompile(`^[a-z0-9-]+(\.[a-z0-9-]+)+$`)
+)
+
+// principalNamed is the kind of a caller that has no ARN; "" for a name of none.
+func principalNamed(name string) iampolicy.PrincipalType {
+	switch {
+	case name == "*":
+		return iampolicy.Anonymous
+	case name == "cognito-identity.amazonaws.com": // an identity provider, although it has a service's name
+		return iampolicy.Federated
+	case strings.HasSuffix(name, ".amazonaws.com"), strings.HasSuffix(name, ".amazonaws.com.cn"):
+		return iampolicy.Service
+	case canonicalUser.MatchString(name):
+		return iampolicy.CanonicalUser
+	case domainName.MatchString(name): // accounts.google.com and the like
+		return iampolicy.Federated
+	}
+	return ""
+}
+
+// sessionOf is who calls with a role: some session of it, of which only the role
+// is known. Session and role have one name then.
 func sessionOf(role string) iampolicy.Principal {
 	arn, _ := iampolicy.ParseARN(role)
-	name := arn.Resource[strings.LastIndex(arn.Resource, "/")+1:]
-	return iampolicy.Principal{
-		Type: iampolicy.AWS, Account: arn.Account, RoleARN: role,
-		ARN: fmt.Sprintf("arn:%s:sts::%s:assumed-role/%s/explain", arn.Partition, arn.Account, name),
-	}
+	return iampolicy.Principal{Type: iampolicy.AWS, Account: arn.Account, ARN: role, RoleARN: role}
 }
 
 // doubt says on stderr that the question is odd, and leaves the answer alone:
@@ -504,8 +526,8 @@ func explainTable(w io.Writer, request iampolicy.Request, missing iampolicy.Part
 	for _, s := range e.Steps {
 		_, phase, _ := strings.Cut(s.Phase, " ") // without the letter that orders it
 		fmt.Fprintf(w, "  %s: %s %s", phase, s.Call, s.Purpose)
-		if s.Roles != "" {
-			fmt.Fprintf(w, " (%s)", s.Roles)
+		if len(s.Roles) > 0 {
+			fmt.Fprintf(w, " (%s)", strings.Join(s.Roles, ", "))
 		}
 		if s.Omitted != "" {
 			fmt.Fprintf(w, "\n    strict gives nobody the right: %s", s.Omitted)

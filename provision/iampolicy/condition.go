@@ -15,8 +15,9 @@ import (
 //     StringNotEquals is always the opposite of StringEquals.
 //   - An absent key makes a plain operator false and a negated one true;
 //     IfExists makes both true. ForAllValues is true and ForAnyValue false.
-//   - A key that is present and empty is one empty string, for which
-//     ForAllValues is true too: IAM calls it a null data set.
+//   - A key that is present and empty is one empty string. To ForAllValues and
+//     ForAnyValue it is what IAM calls a null data set, and as good as absent:
+//     the first is true, the second false.
 //   - A value in the request that is no number, date or address matches nothing.
 //   - A variable without a value makes the condition false, negated or not,
 //     unless another value of the list decides it.
@@ -210,6 +211,9 @@ func (c *condition) holds(r *Request) bool {
 		}
 		return true
 	case someValue:
+		if isEmpty {
+			return false
+		}
 		for _, v := range values {
 			if c.accepts(v, r.Context) {
 				return true

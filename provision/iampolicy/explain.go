@@ -126,9 +126,9 @@ func (r StatementRef) String() string {
 // fault is one element of a statement that does not fit the call.
 type fault struct{ element, reason string }
 
-// nearMisses lists the Allow statements that fail by the fewest elements. One
-// that fails by its action alone is near only within the same service; one that
-// fails by its action and something else is about another matter.
+// nearMisses lists the Allow statements that fail by the fewest elements. Those
+// about another action are left out where one is about the action of the call;
+// where none is, one of the same service that fails by its action alone is near.
 func nearMisses(c *call, parts ...*part) []NearMiss {
 	type miss struct {
 		NearMiss
@@ -166,6 +166,9 @@ func nearMisses(c *call, parts ...*part) []NearMiss {
 		}
 		return cmp.Compare(a.faults, b.faults)
 	})
+	if n := slices.IndexFunc(misses, func(m miss) bool { return m.isOther }); n > 0 {
+		misses = misses[:n]
+	}
 	var near []NearMiss
 	for _, m := range misses[:min(len(misses), maxNearMisses)] {
 		near = append(near, m.NearMiss)
@@ -268,6 +271,8 @@ func (s *statement) principalFault(c *call) fault {
 		caller = "anonymous"
 	case caller == "":
 		caller = "not known"
+	case c.Principal.RoleARN == caller && caller != "":
+		caller = "a session of " + caller
 	case c.Principal.RoleARN != "":
 		caller += ", a session of " + c.Principal.RoleARN
 	}

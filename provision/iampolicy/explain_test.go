@@ -39,7 +39,7 @@ func TestExplain(t *testing.T) {
 			identity(`{"Effect":"Allow","Action":"s3:GetObject","Resource":"*","Condition":{"StringEquals":{"sts:ExternalId":["abc","old"]}}}`), get(Context{"sts:externalid": {"xyz"}}),
 			want{missing: IdentityPart, elements: []string{"Condition.StringEquals.sts:ExternalId"}, reasons: []string{`needs sts:ExternalId = "abc" or "old"; the request has "xyz"`}},
 		},
-		"puts the fewest faults first and other actions last": {
+		"puts the fewest faults first and leaves other actions out": {
 			identity(
 				allowPut,
 				`{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::other/*","Condition":{"Bool":{"aws:SecureTransport":"true"}}}`,
@@ -47,9 +47,13 @@ func TestExplain(t *testing.T) {
 				`{"Effect":"Allow","Action":"ec2:*","Resource":"*"}`,
 			), get(nil),
 			want{
-				missing: IdentityPart, elements: []string{"Resource", "Resource", "Action"},
+				missing: IdentityPart, elements: []string{"Resource", "Resource"},
 				reasons: []string{`needs a resource like "arn:aws:s3:::bucket" (or one other); the request has "arn:aws:s3:::bucket/key"`},
 			},
+		},
+		"shows other actions of the service where nothing is about the action": {
+			identity(allowPut, `{"Effect":"Allow","Action":"ec2:*","Resource":"*"}`), get(nil),
+			want{missing: IdentityPart, elements: []string{"Action"}, reasons: []string{"needs the action s3:PutObject; the request is for s3:GetObject"}},
 		},
 		"says that a call has no resource": {
 			identity(`{"Effect":"Allow","Action":"s3:*","Resource":"arn:aws:s3:::*"}`), Request{Principal: aUser, Action: "s3:ListAllMyBuckets", Resource: "*"},

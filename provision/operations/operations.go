@@ -15,7 +15,10 @@
 //		allow("ec2:CreateTags").on(subnet).tagging("CreateSubnet"))
 package operations
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Operations returns the table, in the order in which a data plane lives. The
 // caller owns it.
@@ -102,15 +105,15 @@ const (
 func (r Roles) Has(others Roles) bool { return r&others != 0 }
 
 // String names the roles, in the order above.
-func (r Roles) String() string {
-	text := ""
+func (r Roles) String() string { return strings.Join(r.Names(), ", ") }
+
+// Names are the names of the roles, in the order above; never nil.
+func (r Roles) Names() []string {
+	names := []string{}
 	for i, name := range []string{"customer administrator", "provision", "operate", "observe", "teardown", "break-glass", "vendor account", "workload"} {
 		if r.Has(1 << i) {
-			if text != "" {
-				text += ", "
-			}
-			text += name
+			names = append(names, name)
 		}
 	}
-	return text
+	return names
 }
