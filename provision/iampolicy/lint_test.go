@@ -147,6 +147,8 @@ func lintCases() map[string][]lintCase {
 		"incomplete-grant": {
 			{lintDoc(lintAllow("ec2:CreateSubnet", "arn:aws:ec2:eu-west-1:123456789012:subnet/*")), lintDoc(lintAllow("ec2:CreateSubnet", "arn:aws:ec2:eu-west-1:123456789012:subnet/*"), lintAllow("ec2:Create*", "arn:aws:ec2:eu-west-1:123456789012:vpc/*"))},
 			{lintDoc(lintAllow("ecs:DescribeServiceRevisions", "arn:aws:ecs:eu-west-1:123456789012:service/a/b")), lintDoc(lintAllow("elasticloadbalancing:DeleteListener", "arn:aws:elasticloadbalancing:eu-west-1:123456789012:listener/net/a/b/c"))},
+			{lintDoc(lintAllow("kms:CreateAlias", "arn:aws:kms:eu-west-1:123456789012:alias/a")), lintDoc(lintAllow("bedrock:InvokeModel", "arn:aws:bedrock:eu-west-1::foundation-model/m"))},
+			{lintDoc(lintAllow("ec2:CreateNatGateway", "arn:aws:ec2:eu-west-1:123456789012:natgateway/*")), lintDoc(lintAllow("ssm:StartSession", "arn:aws:ec2:eu-west-1:123456789012:instance/i-1"))},
 		},
 
 		"redundant-grant": {

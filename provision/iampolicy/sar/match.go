@@ -39,13 +39,11 @@ func (r *Reference) CanMatch(action *Action, pattern string) Match {
 	return Never
 }
 
-// Unmatched returns the required resource types of the action that none of the
-// patterns can match: a call needs them all, so it is refused as long as there
-// is one. It is empty for an action without resource types.
-//
-// Types that share the part of the name before a slash (listener/app and
-// listener/net) are kinds of one thing. The reference calls each of them
-// required, but a call touches one.
+// Unmatched returns those of the resource types that each call of the action
+// touches together (together.tsv) that none of the patterns can match: the call
+// is refused as long as there is one. It is empty for an action that is not
+// known to touch several: the types that the reference calls required are each
+// needed for some actions, and alternatives for others.
 func (r *Reference) Unmatched(action *Action, patterns []string) []string {
 	var read []arnPattern
 	for _, pattern := range patterns {
@@ -55,19 +53,12 @@ func (r *Reference) Unmatched(action *Action, patterns []string) []string {
 		read = append(read, newARNPattern(pattern))
 	}
 	var unmatched []string
-	matched := map[string]bool{} // by the part before a slash
-	for _, resource := range action.Resources {
-		thing, _, _ := strings.Cut(resource.Type, "/")
-		if slices.ContainsFunc(read, func(p arnPattern) bool { return r.typeCanMatch(action.Service, resource.Type, p) }) {
-			matched[thing] = true
-		} else if resource.Required {
-			unmatched = append(unmatched, resource.Type)
+	for _, name := range r.together[strings.ToLower(action.String())] {
+		if !slices.ContainsFunc(read, func(p arnPattern) bool { return r.typeCanMatch(action.Service, name, p) }) {
+			unmatched = append(unmatched, name)
 		}
 	}
-	return slices.DeleteFunc(unmatched, func(name string) bool {
-		thing, _, _ := strings.Cut(name, "/")
-		return matched[thing]
-	})
+	return unmatched
 }
 
 // MatchingTypes returns the names of the action's resource types that the

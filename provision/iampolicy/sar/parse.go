@@ -74,6 +74,19 @@ func parseExceptions(text string) map[string][]string {
 	return exceptions
 }
 
+// parseTogether reads together.tsv: action, resource types, source.
+func parseTogether(text string) map[string][]string {
+	together := map[string][]string{}
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		column := columns(strings.Split(strings.TrimSuffix(line, "\n"), "\t"))
+		together[strings.ToLower(column.at(0))] = strings.Split(column.at(1), ",")
+	}
+	return together
+}
+
 // parseGlobal reads global.tsv: key, type, "always" or "sometimes".
 func parseGlobal(text string) []ConditionKey {
 	var keys []ConditionKey

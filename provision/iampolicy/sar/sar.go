@@ -6,9 +6,9 @@
 //
 // The data is that of 2026-05-10, one file for each of the 449 services in data/,
 // written by tools/sar (which says how to fetch a newer copy). Beside it stand
-// two small tables kept by hand: exceptions.tsv, where the live authorizer does
-// otherwise than the reference says, and global.tsv, the condition keys that
-// belong to no service.
+// three small tables kept by hand: exceptions.tsv, where the live authorizer does
+// otherwise than the reference says; together.tsv, the calls that touch several
+// resources at once; and global.tsv, the condition keys that belong to no service.
 //
 // Start with Default and Reference.Action.
 package sar
@@ -57,8 +57,9 @@ const (
 	PermissionsManagement = "Permissions management"
 )
 
-// ActionResource is a resource type that an action can be limited to. A call
-// touches every Required one, and those others that its parameters name.
+// ActionResource is a resource type that an action can be limited to. Required
+// is the reference's mark: a call touches such a type, or one of several such
+// types (see Unmatched), and those others that its parameters name.
 type ActionResource struct {
 	Type             string
 	Required         bool
@@ -92,10 +93,11 @@ type Reference struct {
 	prefixes   []string
 	services   map[string]func() *Service
 	exceptions map[string][]string
+	together   map[string][]string
 	global     []ConditionKey
 }
 
-//go:embed data/*.tsv exceptions.tsv global.tsv
+//go:embed data/*.tsv exceptions.tsv global.tsv together.tsv
 var files embed.FS
 
 var standard = sync.OnceValue(func() *Reference { return open(files) })
@@ -104,12 +106,13 @@ var standard = sync.OnceValue(func() *Reference { return open(files) })
 // read when the service is first asked for.
 func Default() *Reference { return standard() }
 
-// open reads the two small tables and prepares to read the services. The files
+// open reads the small tables and prepares to read the services. The files
 // are part of the program, so a fault in them is a fault in the program: a panic.
 func open(files fs.FS) *Reference {
 	r := &Reference{
 		services:   map[string]func() *Service{},
 		exceptions: parseExceptions(mustRead(files, "exceptions.tsv")),
+		together:   parseTogether(mustRead(files, "together.tsv")),
 		global:     parseGlobal(mustRead(files, "global.tsv")),
 	}
 	names, err := fs.Glob(files, "data/*.tsv")

@@ -194,6 +194,45 @@ func TestUnmatched(t *testing.T) {
 	if got := sar.Default().Unmatched(action, []string{"*"}); len(got) != 0 {
 		t.Errorf("*: got %v, want none", got)
 	}
+	invoke, _ := sar.Default().Action("bedrock:InvokeModel")
+	if got := sar.Default().Unmatched(invoke, []string{"arn:aws:bedrock:us-east-1::foundation-model/m"}); len(got) != 0 {
+		t.Errorf("one kind of model: got %v, want none", got)
+	}
+}
+
+// A row of together.tsv that names what the reference does not have would be
+// reported for every policy.
+func TestTogether(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("together.tsv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		rows++
+		column := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(column) != 3 || column[2] == "" {
+			t.Errorf("got the row %q, want action, types and source", line)
+			continue
+		}
+		action, ok := sar.Default().Action(column[0])
+		if !ok {
+			t.Errorf("got the action %s, want one of the reference", column[0])
+			continue
+		}
+		for _, name := range strings.Split(column[1], ",") {
+			if !slices.ContainsFunc(action.Resources, func(r sar.ActionResource) bool { return r.Type == name }) {
+				t.Errorf("%s: got the type %s, want one that the action acts on", action, name)
+			}
+		}
+	}
+	if rows == 0 {
+		t.Error("got no rows, want some")
+	}
 }
 
 func TestConditionKeys(t *testing.T) {
