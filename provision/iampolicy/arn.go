@@ -62,7 +62,7 @@ func arnFault(s string) string {
 		return "names the partition " + quote(arn.Partition) + ", which does not exist"
 	case arn.Service == "":
 		return "names no service"
-	case arn.Resource == "":
+	case arn.Resource == "" && !strings.HasSuffix(arn.Account, "*"): // a * at a field's end may reach further; IAM takes it
 		return "names no resource after the account"
 	}
 	return ""

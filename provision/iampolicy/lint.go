@@ -103,23 +103,27 @@ const (
 )
 
 // kindOf goes by the Principal: a document without one is an identity document.
-// With one it is a trust policy where every action is one of STS's, or some are
-// and no statement has a resource.
+// With one it is a trust policy where every action is one of STS's, or where no
+// statement has a resource and some actions are, or all are "*".
 func kindOf(d *Document) documentKind {
-	principal, resource, sts, others := false, false, false, false
+	principal, resource, sts, others, every := false, false, false, false, false
 	for i := range d.Statements {
 		s := &d.Statements[i]
 		principal = principal || s.Principal != nil || s.NotPrincipal != nil
 		resource = resource || s.Resource != nil || s.NotResource != nil
 		for _, action := range slices.Concat(s.Action, s.NotAction) {
 			ofSTS := isSTS(action)
+			if isEveryAction(action) {
+				every = true
+				continue
+			}
 			sts, others = sts || ofSTS, others || !ofSTS
 		}
 	}
 	switch {
 	case !principal:
 		return identityKind
-	case sts && (!others || !resource):
+	case sts && (!others && !every || !resource), every && !others && !resource:
 		return trustKind
 	}
 	return resourceKind

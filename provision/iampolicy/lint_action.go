@@ -106,10 +106,17 @@ func (l *linter) lintBreadth() {
 // AWS cannot limit to one are left out: "*" is the only way to allow them.
 func (l *linter) lintUnconditioned(i int, s *Statement) {
 	star := slices.IndexFunc(s.Resource, everything)
-	if star < 0 || slices.ContainsFunc(s.Condition, func(c Condition) bool { return canFail(&c) }) {
+	if star < 0 && s.NotResource == nil || slices.ContainsFunc(s.Condition, func(c Condition) bool { return canFail(&c) }) {
 		return
 	}
+	resource, at, reach := "*", fmt.Sprintf("Statement[%d].NotResource", i), "every resource of the account but those listed"
+	if star >= 0 {
+		resource, at, reach = s.Resource[star], l.entry(i, "Resource", star), "every resource of the account"
+	}
 	var writes []string
+	if s.NotAction != nil {
+		writes = append(writes, "every action but "+some(s.NotAction))
+	}
 	for _, pattern := range s.Action {
 		if isEveryAction(pattern) {
 			continue
@@ -117,7 +124,7 @@ func (l *linter) lintUnconditioned(i int, s *Statement) {
 		named := false
 		for _, action := range l.expand(pattern) {
 			if action.AccessLevel != sar.List && action.AccessLevel != sar.Read && len(action.Resources) > 0 &&
-				l.canMatch(action, s.Resource[star]) != sar.Never && !l.denied(action, s.Resource[star]) {
+				l.canMatch(action, resource) != sar.Never && !l.denied(action, resource) {
 				named = true
 			}
 		}
@@ -126,8 +133,7 @@ func (l *linter) lintUnconditioned(i int, s *Statement) {
 		}
 	}
 	if len(writes) > 0 {
-		l.report("unconditioned-write", i, l.entry(i, "Resource", star),
-			some(writes)+" may change every resource of the account, with no condition",
+		l.report("unconditioned-write", i, at, some(writes)+" may change "+reach+", with no condition",
 			"list the ARNs, or limit it by a condition such as aws:ResourceTag")
 	}
 }
@@ -137,7 +143,7 @@ func (l *linter) lintUnconditioned(i int, s *Statement) {
 func everything(pattern string) bool {
 	arn, ok := ParseARN(pattern)
 	open := func(field string) bool { return field == "" || isAny(field) }
-	return isAny(pattern) || ok && open(arn.Region) && open(arn.Account) && isAny(arn.Resource)
+	return isAny(pattern) || ok && open(arn.Region) && open(arn.Account) && isAny(strings.ReplaceAll(arn.Resource, "/", ""))
 }
 
 // canFail is whether a condition can refuse a request at all: one that lets in

@@ -61,9 +61,9 @@ func Codes() []Code {
 		{"incomplete-grant", Warning, "An action needs several resource types in one call, of which the document grants some only."},
 
 		// What is allowed more than once.
-		{"redundant-grant", Info, "Another entry allows the same action on the same or more."},
+		{"redundant-grant", Info, "Another entry allows, or denies, the same action on the same or more."},
 		{"redundant-resource", Info, "Another resource of the statement matches all that this one matches."},
-		{"redundant-statement", Info, "Other statements allow all that the statement allows."},
+		{"redundant-statement", Info, "Other statements say all that the statement says."},
 
 		// Breadth.
 		{"all-actions", Error, "A statement allows every action of every service."},

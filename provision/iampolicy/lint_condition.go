@@ -67,6 +67,11 @@ func (l *linter) lintKey(i int, path string, c *Condition, s *Statement, actions
 	if l.kind == trustKind || len(actions) == 0 || !needsKey(c) {
 		return key, key.Key != ""
 	}
+	// Of a few keys the reference does not say which actions have them, such as
+	// aws-marketplace:ProductId: they prove nothing.
+	if !isGlobal && !l.reference.KeyHasAction(c.Key) {
+		return key, key.Key != ""
+	}
 	switch {
 	case len(without) == len(actions):
 		effect := "so the statement allows nothing"

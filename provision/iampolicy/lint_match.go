@@ -176,9 +176,6 @@ const mostEntries = 1500
 
 // lintRedundant finds what another entry of the document allows already.
 func (l *linter) lintRedundant() {
-	if l.kind != identityKind {
-		return
-	}
 	entries := 0
 	for i := range l.doc.Statements {
 		entries += len(l.doc.Statements[i].Action) + len(l.doc.Statements[i].Resource)
@@ -186,10 +183,17 @@ func (l *linter) lintRedundant() {
 	if entries > mostEntries {
 		return
 	}
-	l.each(Allow, func(i int, s *Statement) {
+	seen := map[string]int{}
+	for i := range l.doc.Statements {
+		s := &l.doc.Statements[i]
 		l.lintRedundantResources(i, s)
-		if s.NotAction != nil || s.NotResource != nil || len(s.Resource) == 0 {
-			return
+		if l.kind != identityKind || s.NotAction != nil || s.NotResource != nil || len(s.Resource) == 0 {
+			l.lintTwin(i, s, seen)
+			continue
+		}
+		verb := "allowed"
+		if s.Effect == Deny {
+			verb = "denied"
 		}
 		type redundant struct {
 			entry int
@@ -202,17 +206,57 @@ func (l *linter) lintRedundant() {
 			}
 		}
 		if len(found) == len(s.Action) && len(found) > 1 && !slices.ContainsFunc(found, func(r redundant) bool { return r.by == i }) {
-			l.report("redundant-statement", i, fmt.Sprintf("Statement[%d]", i), "all that the statement allows is allowed by other statements", "remove it")
-			return
+			l.report("redundant-statement", i, fmt.Sprintf("Statement[%d]", i), "all that is "+verb+" by the statement is "+verb+" by other statements", "remove it")
+			continue
 		}
 		for _, r := range found {
 			where := fmt.Sprintf("statement %d", r.by)
 			if r.by == i {
 				where = "another entry of the statement"
 			}
-			l.report("redundant-grant", i, l.entry(i, "Action", r.entry), s.Action[r.entry]+" is allowed on the same or more by "+where, "remove the entry")
+			l.report("redundant-grant", i, l.entry(i, "Action", r.entry), s.Action[r.entry]+" is "+verb+" on the same or more by "+where, "remove the entry")
 		}
-	})
+	}
+}
+
+// lintTwin looks at statements that coveredBy does not judge: of two that say
+// the same, the later is one too many; so is an action that another entry of its
+// list matches.
+func (l *linter) lintTwin(i int, s *Statement, seen map[string]int) {
+	words := statementWords(s)
+	if first, ok := seen[words]; ok {
+		l.report("redundant-statement", i, fmt.Sprintf("Statement[%d]", i), fmt.Sprintf("the statement says what statement %d says", first), "remove it")
+		return
+	}
+	seen[words] = i
+	for element, patterns := range map[string][]string{"Action": s.Action, "NotAction": s.NotAction} {
+		for n, narrow := range patterns {
+			for m, wide := range patterns {
+				if m == n || !coversAction(wide, narrow) || coversAction(narrow, wide) && m > n {
+					continue
+				}
+				l.report("redundant-grant", i, l.entry(i, element, n), narrow+" is matched by "+wide+" of the same list", "remove the entry")
+				break
+			}
+		}
+	}
+}
+
+// statementWords is all that a statement says, whatever the order of its lists.
+func statementWords(s *Statement) string {
+	sorted := func(words []string) []string { return slices.Sorted(slices.Values(words)) }
+	who := func(p *Principals) string {
+		if p == nil {
+			return "nobody"
+		}
+		return fmt.Sprintf("%t %q %q %q %q", p.Any, sorted(p.AWS), sorted(p.Service), sorted(p.Federated), sorted(p.CanonicalUser))
+	}
+	var conditions []string
+	for _, c := range s.Condition {
+		conditions = append(conditions, fmt.Sprintf("%s %q %q", c.Operator, strings.ToLower(c.Key), sorted(c.Values)))
+	}
+	return fmt.Sprintf("%s %s %s %q %q %q %q %q", s.Effect, who(s.Principal), who(s.NotPrincipal),
+		strings.ToLower(fmt.Sprint(sorted(s.Action))), strings.ToLower(fmt.Sprint(sorted(s.NotAction))), sorted(s.Resource), sorted(s.NotResource), sorted(conditions))
 }
 
 func (l *linter) lintRedundantResources(i int, s *Statement) {
@@ -227,8 +271,8 @@ func (l *linter) lintRedundantResources(i int, s *Statement) {
 	}
 }
 
-// coveredBy finds the statement that allows an entry's action on all of its
-// resources, under no further condition.
+// coveredBy finds the statement of the same effect that has an entry's action on
+// all of its resources, under no further condition.
 func (l *linter) coveredBy(here, entry int, pattern string, s *Statement) (by int, ok bool) {
 	actions := l.expand(pattern)
 	live := slices.DeleteFunc(slices.Clone(s.Resource), func(r string) bool { return l.bestMatch(actions, []string{r}) != sar.Can })
@@ -237,7 +281,7 @@ func (l *linter) coveredBy(here, entry int, pattern string, s *Statement) (by in
 	}
 	for j := range l.doc.Statements {
 		other := &l.doc.Statements[j]
-		if other.Effect != Allow || len(other.Resource) == 0 || !noMoreConditions(other, s) {
+		if other.Effect != s.Effect || len(other.Resource) == 0 || !noMoreConditions(other, s) {
 			continue
 		}
 		for m, wide := range other.Action {

@@ -1,6 +1,7 @@
 package iampolicy
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -113,9 +114,9 @@ func (l *linter) lintPaths() {
 	paths := accessPaths()
 	l.each(Allow, func(i int, s *Statement) {
 		for _, path := range paths {
-			actions, resource, entry := l.open(s, path)
+			actions, resource, at := l.open(i, s, path)
 			if len(actions) > 0 {
-				l.report(path.code, i, l.entry(i, "Action", entry), some(actions)+" on "+resource+": it "+path.lead, path.remedy)
+				l.report(path.code, i, at, some(actions)+" on "+resource+": it "+path.lead, path.remedy)
 			}
 		}
 		l.lintPassRole(i, s)
@@ -123,8 +124,9 @@ func (l *linter) lintPaths() {
 }
 
 // open returns the actions of the path that a statement allows without a
-// condition that closes it, a resource that shows it, and the entry of Action.
-func (l *linter) open(s *Statement, path accessPath) (actions []string, resource string, entry int) {
+// condition that closes it, a resource that shows it, and the place of the first
+// action.
+func (l *linter) open(i int, s *Statement, path accessPath) (actions []string, resource, at string) {
 	resources := s.Resource
 	if s.NotResource != nil {
 		resources = []string{"*"} // near enough: it allows nearly everything
@@ -139,8 +141,8 @@ func (l *linter) open(s *Statement, path accessPath) (actions []string, resource
 		}) {
 			continue
 		}
-		n := slices.IndexFunc(s.Action, func(pattern string) bool { return !isEveryAction(pattern) && MatchAction(pattern, name) })
-		if n < 0 {
+		entry, ok := l.actionEntry(i, s, name)
+		if !ok {
 			continue
 		}
 		for _, pattern := range resources {
@@ -151,13 +153,27 @@ func (l *linter) open(s *Statement, path accessPath) (actions []string, resource
 				continue
 			}
 			if len(actions) == 0 {
-				resource, entry = pattern, n
+				resource, at = pattern, entry
 			}
 			actions = append(actions, name)
 			break
 		}
 	}
-	return actions, resource, entry
+	return actions, resource, at
+}
+
+// actionEntry is the place where a statement allows an action: an entry of
+// Action, or NotAction where that leaves it in. "*" has its own finding.
+func (l *linter) actionEntry(i int, s *Statement, name string) (path string, ok bool) {
+	matches := func(pattern string) bool { return MatchAction(pattern, name) }
+	if s.NotAction != nil {
+		return fmt.Sprintf("Statement[%d].NotAction", i), !slices.ContainsFunc(s.NotAction, matches)
+	}
+	n := slices.IndexFunc(s.Action, func(pattern string) bool { return !isEveryAction(pattern) && matches(pattern) })
+	if n < 0 {
+		return "", false
+	}
+	return l.entry(i, "Action", n), true
 }
 
 // deniable is the part of a pattern that matters to an action. On objects that
@@ -191,7 +207,7 @@ func (l *linter) lintPassRole(i int, s *Statement) {
 		reach:   func(pattern string) bool { return strings.ContainsAny(pattern, "*?") },
 		keys:    []pathKey{{name: "iam:passedtoservice", tooWide: anyService}, {name: "iam:associatedresourcearn"}},
 	}
-	actions, resource, entry := l.open(s, path)
+	actions, resource, at := l.open(i, s, path)
 	if len(actions) == 0 {
 		return
 	}
@@ -212,11 +228,12 @@ func (l *linter) lintPassRole(i int, s *Statement) {
 	if len(with) > 0 {
 		lead = "with " + some(with) + " of the same document it can run code as every such role"
 	}
-	l.report("escalate-pass-role", i, l.entry(i, "Action", entry), "iam:PassRole on "+resource+" to any service: "+lead,
+	l.report("escalate-pass-role", i, at, "iam:PassRole on "+resource+" to any service: "+lead,
 		"limit iam:PassedToService to the services wanted, and the ARN to roles made for them")
 }
 
-// names is the reach of patterns that match some thing of no particular name.
+// names is the reach of patterns that match some thing of no particular name. A
+// pattern without a wildcard names one thing, even where it is the one below.
 func names(strangers ...string) func(string) bool {
 	return func(pattern string) bool {
 		if isAny(pattern) {
@@ -225,6 +242,9 @@ func names(strangers ...string) func(string) bool {
 		fields, count := splitFields(pattern, arnFields, true)
 		if count < arnFields {
 			return strings.HasSuffix(pattern, "*")
+		}
+		if !strings.ContainsAny(fields[arnFields-1], "*?") {
+			return false
 		}
 		return slices.ContainsFunc(strangers, func(name string) bool { return globMatch(fields[arnFields-1], name, false) })
 	}
@@ -298,6 +318,10 @@ func (k pathKey) wide(c *Condition, compare comparison) bool {
 		}
 		if k.tooWide != nil {
 			return k.tooWide(value)
+		}
+		if compare == ipAddress {
+			prefix, ok := parsePrefix(value)
+			return ok && prefix.Bits() == 0
 		}
 		return isAny(value)
 	})

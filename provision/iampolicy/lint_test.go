@@ -57,6 +57,19 @@ func lintBucket(principal, more string) string {
 	return `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":` + principal + `,"Action":"s3:GetObject","Resource":"arn:aws:s3:::b/*"` + more + `}}`
 }
 
+// allowNot is a document of one Allow with the elements given.
+func allowNot(elements string) string {
+	return `{"Version":"2012-10-17","Statement":{"Effect":"Allow",` + elements + `}}`
+}
+
+// twins is a resource policy of two statements about two buckets.
+func twins(first, second string) string {
+	statement := func(sid, bucket string) string {
+		return `{"Sid":"` + sid + `","Effect":"Allow","Principal":{"AWS":"123456789012"},"Action":["s3:GetObject","s3:PutObject"],"Resource":"arn:aws:s3:::` + bucket + `/*"}`
+	}
+	return `{"Version":"2012-10-17","Statement":[` + statement("x", first) + `,` + statement("y", second) + `]}`
+}
+
 const (
 	role      = "arn:aws:iam::123456789012:role/"
 	policyARN = "arn:aws:iam::123456789012:policy/"
@@ -105,7 +118,7 @@ func lintCases() map[string][]lintCase {
 		badEffect:          {{strings.Replace(good, "Allow", "Permit", 1), good}},
 		badSid:             {{lintDoc(lintAllow("ec2:DescribeVpcs", "*", `,"Sid":"a b"`)), lintDoc(lintAllow("ec2:DescribeVpcs", "*", `,"Sid":"ab"`))}},
 		badAction:          {{lintDoc(lintAllow("DescribeVpcs", "*")), good}},
-		badARN:             {{lintDoc(lintAllow("s3:GetObject", "bucket/*")), lintDoc(lintAllow("s3:GetObject", "arn:aws:s3:::bucket/*"))}},
+		badARN:             {{lintDoc(lintAllow("s3:GetObject", "bucket/*")), lintDoc(lintAllow("s3:GetObject", "arn:aws:s3:::bucket/*"))}, {lintDoc(lintAllow("organizations:DescribeAccount", "arn:aws:organizations::123456789012:")), lintDoc(lintAllow("organizations:DescribeAccount", "arn:aws:organizations::*:"))}},
 		badPrincipal:       {{lintTrusting(`{"AWS":"arn:aws:iam::*:role/x"}`, lintWhen("StringEquals", "sts:ExternalId", "x1")), lintTrusting(`{"AWS":"arn:aws:iam::479331373192:role/x"}`, lintWhen("StringEquals", "sts:ExternalId", "x1"))}},
 		badOperator:        {{lintDoc(lintAllow("ec2:DescribeVpcs", "*", lintWhen("StringIs", "aws:RequestedRegion", "x"))), lintDoc(lintAllow("ec2:DescribeVpcs", "*", lintWhen("StringEquals", "aws:RequestedRegion", "x")))}},
 		badConditionKey:    {{lintDoc(lintAllow("ec2:DescribeVpcs", "*", lintWhen("StringEquals", "RequestedRegion", "x"))), good}},
@@ -153,12 +166,16 @@ func lintCases() map[string][]lintCase {
 
 		"redundant-grant": {
 			{lintDoc(lintAllow("sqs:SendMessage", "arn:aws:sqs:eu-west-1:123456789012:a"), lintAllow("sqs:Send*", "arn:aws:sqs:eu-west-1:123456789012:*")), lintDoc(lintAllow("sqs:SendMessage", "arn:aws:sqs:eu-west-1:123456789012:a"), lintAllow("sqs:SendMessage", "arn:aws:sqs:eu-west-1:123456789012:b"))},
+			{lintDoc(lintDeny("s3:DeleteBucket", "*"), lintDeny("s3:Delete*", "*")), lintDoc(lintDeny("s3:DeleteBucket", "*"), lintDeny("s3:Delete*", "*", lintWhen("Bool", "aws:SecureTransport", "false")))},
+			{`{"Version":"2012-10-17","Statement":{"Effect":"Deny","NotAction":["iam:*","iam:GetRole"],"Resource":"*"}}`, `{"Version":"2012-10-17","Statement":{"Effect":"Deny","NotAction":["iam:*","sts:*"],"Resource":"*"}}`},
 			{lintDoc(lintAllow("sqs:SendMessage sqs:sendmessage", "arn:aws:sqs:eu-west-1:123456789012:a")), lintDoc(lintAllow("sqs:SendMessage sqs:GetQueueUrl", "arn:aws:sqs:eu-west-1:123456789012:a"))},
 			{lintDoc(lintAllow("sqs:GetQueueUrl", "arn:aws:sqs:eu-west-1:123456789012:a", lintWhen("StringEquals", "aws:ResourceTag/a", "b")), lintAllow("sqs:GetQueueUrl", "arn:aws:sqs:eu-west-1:123456789012:a")),
 				lintDoc(lintAllow("sqs:GetQueueUrl", "arn:aws:sqs:eu-west-1:123456789012:a", lintWhen("StringEquals", "aws:ResourceTag/a", "b")), lintAllow("sqs:GetQueueUrl", "arn:aws:sqs:eu-west-1:123456789012:*", lintWhen("StringEquals", "aws:ResourceTag/a", "c")))},
 		},
-		"redundant-resource":  {{lintDoc(lintAllow("sqs:SendMessage", "arn:aws:sqs:eu-west-1:123456789012:a* arn:aws:sqs:eu-west-1:123456789012:ab")), lintDoc(lintAllow("sqs:SendMessage", "arn:aws:sqs:eu-west-1:123456789012:a* arn:aws:sqs:eu-west-1:123456789012:b"))}},
-		"redundant-statement": {{lintDoc(lintAllow("sqs:SendMessage sqs:GetQueueUrl", "arn:aws:sqs:eu-west-1:123456789012:a"), lintAllow("sqs:*", "arn:aws:sqs:eu-west-1:123456789012:a*")), lintDoc(lintAllow("sqs:SendMessage sqs:GetQueueUrl", "arn:aws:sqs:eu-west-1:123456789012:a"), lintAllow("sqs:*", "arn:aws:sqs:eu-west-1:123456789012:b"))}},
+		"redundant-resource": {{`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"123456789012"},"Action":"s3:GetObject","Resource":["arn:aws:s3:::b/*","arn:aws:s3:::b/a"]}}`, lintBucket(`{"AWS":"123456789012"}`, "")}, {lintDoc(lintAllow("sqs:SendMessage", "arn:aws:sqs:eu-west-1:123456789012:a* arn:aws:sqs:eu-west-1:123456789012:ab")), lintDoc(lintAllow("sqs:SendMessage", "arn:aws:sqs:eu-west-1:123456789012:a* arn:aws:sqs:eu-west-1:123456789012:b"))}},
+		"redundant-statement": {
+			{lintDoc(lintDeny("sqs:SendMessage sqs:GetQueueUrl", "*"), lintDeny("sqs:GetQueueUrl sqs:SendMessage", "*")), lintDoc(lintDeny("sqs:SendMessage", "*"), lintDeny("sqs:GetQueueUrl", "*"))},
+			{twins("a", "a"), twins("a", "b")}, {lintDoc(lintAllow("sqs:SendMessage sqs:GetQueueUrl", "arn:aws:sqs:eu-west-1:123456789012:a"), lintAllow("sqs:*", "arn:aws:sqs:eu-west-1:123456789012:a*")), lintDoc(lintAllow("sqs:SendMessage sqs:GetQueueUrl", "arn:aws:sqs:eu-west-1:123456789012:a"), lintAllow("sqs:*", "arn:aws:sqs:eu-west-1:123456789012:b"))}},
 
 		"all-actions":         {{lintDoc(lintAllow("*", "*")), good}, {lintDoc(lintAllow("*:*", "*")), lintDoc(lintDeny("*", "*", lintWhen("Bool", "aws:SecureTransport", "false")))}},
 		"allow-not-action":    {{`{"Version":"2012-10-17","Statement":{"Effect":"Allow","NotAction":"iam:*","Resource":"*"}}`, `{"Version":"2012-10-17","Statement":{"Effect":"Deny","NotAction":"iam:*","Resource":"*"}}`}},
@@ -169,11 +186,14 @@ func lintCases() map[string][]lintCase {
 			{lintDoc(lintAllow("sqs:*", "*")), lintDoc(lintAllow("sqs:ListQueues sqs:GetQueueUrl", "*"))},
 			{lintDoc(lintAllow("sqs:DeleteQueue", "*")), lintDoc(lintAllow("sqs:DeleteQueue", "*", lintWhen("StringEquals", "aws:ResourceTag/a", "b")))},
 			{lintDoc(lintAllow("sqs:DeleteQueue", "arn:aws:sqs:*:*:*")), lintDoc(lintAllow("sqs:DeleteQueue", "arn:aws:sqs:*:*:a*"))},
+			{lintDoc(lintAllow("s3:PutObject", "arn:aws:s3:::*/*")), lintDoc(lintAllow("s3:PutObject", "arn:aws:s3:::b/*"))},
+			{allowNot(`"NotAction":"iam:*","Resource":"*"`), allowNot(`"NotAction":"iam:*","Resource":"*","Condition":{"StringEquals":{"aws:RequestedRegion":"eu-west-1"}}`)},
+			{allowNot(`"Action":"sqs:DeleteQueue","NotResource":"arn:aws:sqs:eu-west-1:123456789012:a"`), allowNot(`"Action":"sqs:GetQueueUrl","NotResource":"arn:aws:sqs:eu-west-1:123456789012:a"`)},
 			{lintDoc(lintAllow("sqs:DeleteQueue", "*")), lintDoc(lintAllow("ssmmessages:CreateControlChannel", "*"))}, // which AWS cannot limit
 		},
 
 		"unknown-condition-key":        {{lintDoc(lintAllow("ec2:DescribeVpcs", "*", lintWhen("StringEquals", "aws:RequestRegion", "x"))), lintDoc(lintAllow("ec2:DescribeVpcs", "*", lintWhen("StringEquals", "aws:requestedregion", "x")))}, {lintDoc(lintAllow("ec2:DescribeVpcs", "*", lintWhen("StringEquals", "ec2:Regoin", "x"))), lintDoc(lintAllow("ec2:DescribeVpcs", "*", lintWhen("StringEquals", "ec2:Region", "x")))}},
-		"condition-key-never-there":    {{lintDoc(lintAllow("s3:GetObject", "arn:aws:s3:::b/*", lintWhen("StringLike", "s3:prefix", "x/*"))), lintDoc(lintAllow("s3:ListBucket", "arn:aws:s3:::b", lintWhen("StringLike", "s3:prefix", "x/*")))}, {lintDoc(lintAllow("ec2:DeleteVpc", "arn:aws:ec2:eu-west-1:123456789012:vpc/*", lintWhen("StringEquals", "aws:RequestTag/a", "b"))), lintDoc(lintAllow("ec2:DeleteVpc", "arn:aws:ec2:eu-west-1:123456789012:vpc/*", lintWhen("StringEquals", "aws:ResourceTag/a", "b")))}},
+		"condition-key-never-there":    {{lintDoc(lintAllow("s3:GetObject", "arn:aws:s3:::b/*", lintWhen("StringEquals", "s3:delimiter", "/"))), lintDoc(lintAllow("aws-marketplace:Subscribe", "*", lintWhen("ForAnyValue:StringEquals", "aws-marketplace:ProductId", "p")))}, {lintDoc(lintAllow("s3:GetObject", "arn:aws:s3:::b/*", lintWhen("StringLike", "s3:prefix", "x/*"))), lintDoc(lintAllow("s3:ListBucket", "arn:aws:s3:::b", lintWhen("StringLike", "s3:prefix", "x/*")))}, {lintDoc(lintAllow("ec2:DeleteVpc", "arn:aws:ec2:eu-west-1:123456789012:vpc/*", lintWhen("StringEquals", "aws:RequestTag/a", "b"))), lintDoc(lintAllow("ec2:DeleteVpc", "arn:aws:ec2:eu-west-1:123456789012:vpc/*", lintWhen("StringEquals", "aws:ResourceTag/a", "b")))}},
 		"condition-key-not-for-action": {{lintDoc(lintAllow("s3:ListBucket s3:GetObject", "arn:aws:s3:::b arn:aws:s3:::b/*", lintWhen("StringLike", "s3:prefix", "x/*"))), lintDoc(lintAllow("s3:ListBucket s3:GetObject", "arn:aws:s3:::b arn:aws:s3:::b/*", lintWhen("StringLikeIfExists", "s3:prefix", "x/*")))}},
 		"operator-for-another-type": {
 			{lintDoc(lintAllow("ec2:DescribeVpcs", "*", lintWhen("StringEquals", "aws:SourceIp", "203.0.113.0/24"))), lintDoc(lintAllow("ec2:DescribeVpcs", "*", lintWhen("IpAddress", "aws:SourceIp", "203.0.113.0/24")))},
@@ -213,6 +233,8 @@ func lintCases() map[string][]lintCase {
 		"escalate-pass-role": {
 			byCondition("iam:PassRole", role+"union/*", "StringEquals", "iam:PassedToService", "eks.amazonaws.com"),
 			{lintDoc(lintAllow("iam:PassRole", "*")), lintDoc(lintAllow("iam:PassRole", role+"union/node"))},
+			{lintDoc(lintAllow("IAM:pass*", "*")), lintDoc(lintAllow("iam:Get*", "*"))},
+			{allowNot(`"NotAction":["s3:*"],"Resource":"*"`), allowNot(`"NotAction":["IAM:pass*"],"Resource":"*"`)},
 			{lintDoc(lintAllow("iam:PassRole", role+"*", lintWhen("StringLike", "iam:PassedToService", "*.amazonaws.com"))), lintDoc(lintAllow("iam:PassRole", role+"*"), lintDeny("iam:PassRole", "*", lintWhen("StringNotEquals", "iam:PassedToService", "ec2.amazonaws.com")))},
 		},
 
@@ -236,6 +258,7 @@ func lintCases() map[string][]lintCase {
 			{lintDoc(lintAllow("ec2:DeleteTags", "*", lintWhen("ForAllValues:StringEquals", "aws:TagKeys", "Name"))), lintDoc(lintAllow("ec2:CreateTags", "*", lintWhen("ForAllValues:StringEquals", "aws:TagKeys", "Name")))},
 		},
 		"shell-any-host": {
+			{lintDoc(lintAllow("ssm:StartSession", "arn:aws:ec2:eu-west-1:123456789012:instance/*")), lintDoc(lintAllow("ssm:StartSession", "arn:aws:ec2:eu-west-1:123456789012:instance/i-0123456789abcdef0"))},
 			byCondition("ssm:StartSession", "*", "StringEquals", "aws:ResourceTag/a", "b"),
 			{lintDoc(lintAllow("ecs:ExecuteCommand", "arn:aws:ecs:eu-west-1:123456789012:*")), lintDoc(lintAllow("ecs:ExecuteCommand", "arn:aws:ecs:eu-west-1:123456789012:cluster/a arn:aws:ecs:eu-west-1:123456789012:task/a/*"))},
 		},
@@ -254,10 +277,11 @@ func lintCases() map[string][]lintCase {
 			{lintTrusting(`{"AWS":"479331373192"}`, lintWhen("ArnEquals", "aws:PrincipalArn", "arn:aws:iam::479331373192:role/a")), lintTrusting(`{"AWS":"123456789012"}`)},
 			{lintTrusting(`{"AWS":["123456789012","arn:aws:iam::479331373192:role/a"]}`), lintTrusting(`{"Service":"ec2.amazonaws.com"}`)},
 			{lintTrusting(vendor), lintTrusting(vendor, lintWhen("StringEquals", "aws:PrincipalOrgID", "o-abc"))},
+			{strings.Replace(lintTrusting(vendor), "sts:AssumeRole", "*", 1), lintBucket(vendor, "")},
 		},
 		"external-id-for-all-values": {{lintTrusting(vendor, lintWhen("ForAllValues:StringEquals", "sts:ExternalId", "x1 x2")), lintTrusting(vendor, lintWhen("StringEquals", "sts:ExternalId", "x1 x2"))}},
 		"external-id-optional":       {{lintTrusting(vendor, lintWhen("StringEqualsIfExists", "sts:ExternalId", "x1")), lintTrusting(vendor, lintWhen("StringEquals", "sts:externalid", "x1"))}, {lintTrusting(vendor, lintWhen("StringNotEquals", "sts:ExternalId", "x1")), lintTrusting(vendor, `,"Condition":{"Null":{"sts:ExternalId":"false"},"StringEquals":{"sts:ExternalId":"x1"}}`)}},
-		"external-id-pattern":        {{lintTrusting(vendor, lintWhen("StringLike", "sts:ExternalId", "x*")), lintTrusting(vendor, lintWhen("StringEquals", "sts:ExternalId", "x1"))}},
+		"external-id-pattern":        {{lintTrusting(vendor, lintWhen("Null", "sts:ExternalId", "false")), lintTrusting(vendor, `,"Condition":{"Null":{"sts:ExternalId":"false"},"StringEquals":{"sts:ExternalId":"x1"}}`)}, {lintTrusting(vendor, lintWhen("StringLike", "sts:ExternalId", "x*")), lintTrusting(vendor, lintWhen("StringEquals", "sts:ExternalId", "x1"))}},
 		"service-trust-open":         {{lintTrusting(`{"Service":"ecs-tasks.amazonaws.com"}`), lintTrusting(`{"Service":"ecs-tasks.amazonaws.com"}`, lintWhen("StringEquals", "aws:SourceAccount", "123456789012"))}},
 		"web-identity-without-subject": {
 			{lintFederated(`{"StringEquals":{` + audience + `}}`), lintFederated(`{"StringEquals":{` + audience + `,"` + issuer + `:sub":"system:serviceaccount:union:operator"}}`)},
@@ -267,7 +291,7 @@ func lintCases() map[string][]lintCase {
 			{lintFederated(`{"StringEquals":{` + audience + `},"StringLike":{"` + issuer + `:sub":["repo:acme/a:*","*"]}}`), lintFederated(`{"StringEquals":{` + audience + `},"StringLike":{"` + issuer + `:sub":"repo:acme/a:*"}}`)}},
 		"web-identity-without-audience": {{lintFederated(`{"StringEquals":{"` + issuer + `:sub":"system:serviceaccount:a:b"}}`), lintFederated(`{"StringEquals":{` + audience + `,"` + issuer + `:sub":"system:serviceaccount:a:b"}}`)}},
 
-		"open-to-everyone": {{lintBucket(`"*"`, ""), lintBucket(`"*"`, lintWhen("StringEquals", "aws:PrincipalOrgID", "o-abc"))}, {lintBucket(`{"AWS":"*"}`, lintWhen("StringNotEquals", "aws:SourceVpce", "vpce-1")), lintBucket(`{"AWS":"123456789012"}`, "")}},
+		"open-to-everyone": {{lintBucket(`"*"`, lintWhen("IpAddress", "aws:SourceIp", "0.0.0.0/0")), lintBucket(`"*"`, lintWhen("IpAddress", "aws:SourceIp", "203.0.113.0/24"))}, {lintBucket(`"*"`, ""), lintBucket(`"*"`, lintWhen("StringEquals", "aws:PrincipalOrgID", "o-abc"))}, {lintBucket(`{"AWS":"*"}`, lintWhen("StringNotEquals", "aws:SourceVpce", "vpce-1")), lintBucket(`{"AWS":"123456789012"}`, "")}},
 	}
 }
 

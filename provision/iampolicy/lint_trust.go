@@ -45,7 +45,12 @@ func (l *linter) lintExternalID(i int, s *Statement) {
 			l.report("external-id-for-all-values", i, path, "ForAllValues holds where there is no external ID, so the role can be assumed without one", remedy)
 		case ifExists, negated, compare == null:
 			if compare == null && needsKey(c) {
-				continue // it asks for an external ID; another condition says which
+				if !slices.ContainsFunc(s.Condition, func(other Condition) bool {
+					return strings.EqualFold(other.Key, externalID) && other.Operator != c.Operator
+				}) {
+					l.report("external-id-pattern", i, path, "any external ID will do, because nothing says which", remedy)
+				}
+				continue
 			}
 			l.report("external-id-optional", i, path, c.Operator+" holds where there is no external ID, so the role can be assumed without one", remedy)
 		case compare == stringLike && slices.ContainsFunc(c.Values, func(v string) bool { return strings.ContainsAny(v, "*?") }):

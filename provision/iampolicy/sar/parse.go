@@ -60,7 +60,8 @@ func newConditionKey(key, typeName string) ConditionKey {
 	return ConditionKey{Key: key, Type: element, Multivalued: multivalued}
 }
 
-// parseExceptions reads exceptions.tsv: action, ARN format, source.
+// parseExceptions reads exceptions.tsv and keys.tsv: action, ARN format or key,
+// source.
 func parseExceptions(text string) map[string][]string {
 	exceptions := map[string][]string{}
 	for line := range strings.Lines(text) {

@@ -6,9 +6,10 @@
 //
 // The data is that of 2026-05-10, one file for each of the 449 services in data/,
 // written by tools/sar (which says how to fetch a newer copy). Beside it stand
-// three small tables kept by hand: exceptions.tsv, where the live authorizer does
-// otherwise than the reference says; together.tsv, the calls that touch several
-// resources at once; and global.tsv, the condition keys that belong to no service.
+// small tables kept by hand: exceptions.tsv and keys.tsv, where the live authorizer
+// tests a resource or has a condition key that the reference does not list;
+// together.tsv, the calls that touch several resources at once; and global.tsv, the
+// condition keys that belong to no service.
 //
 // Start with Default and Reference.Action.
 package sar
@@ -94,10 +95,11 @@ type Reference struct {
 	services   map[string]func() *Service
 	exceptions map[string][]string
 	together   map[string][]string
+	keys       map[string][]string
 	global     []ConditionKey
 }
 
-//go:embed data/*.tsv exceptions.tsv global.tsv together.tsv
+//go:embed data/*.tsv exceptions.tsv global.tsv keys.tsv together.tsv
 var files embed.FS
 
 var standard = sync.OnceValue(func() *Reference { return open(files) })
@@ -113,6 +115,7 @@ func open(files fs.FS) *Reference {
 		services:   map[string]func() *Service{},
 		exceptions: parseExceptions(mustRead(files, "exceptions.tsv")),
 		together:   parseTogether(mustRead(files, "together.tsv")),
+		keys:       parseExceptions(mustRead(files, "keys.tsv")),
 		global:     parseGlobal(mustRead(files, "global.tsv")),
 	}
 	names, err := fs.Glob(files, "data/*.tsv")
@@ -219,7 +222,7 @@ func (r *Reference) ActionKey(action *Action, key string) (ConditionKey, bool) {
 	known := func(keys []string) bool {
 		return slices.ContainsFunc(keys, func(k string) bool { return sameKey(k, key) })
 	}
-	has := known(action.ConditionKeys)
+	has := known(action.ConditionKeys) || known(r.keys[strings.ToLower(action.String())])
 	for _, resource := range action.Resources {
 		has = has || known(resource.ConditionKeys)
 		// A type lists the tags in a request too, for those of its actions that take tags.
@@ -248,6 +251,17 @@ func (r *Reference) ServiceKey(prefix, key string) (ConditionKey, bool) {
 		return ConditionKey{}, false
 	}
 	return findKey(service.ConditionKeys, key)
+}
+
+// KeyHasAction is whether some action of the service that the key's prefix names
+// is known to have the key. It is true for a key of no service.
+func (r *Reference) KeyHasAction(key string) bool {
+	prefix, _, _ := strings.Cut(key, ":")
+	service, ok := r.Service(prefix)
+	return !ok || slices.ContainsFunc(service.Actions, func(action *Action) bool {
+		_, has := r.ActionKey(action, key)
+		return has
+	})
 }
 
 func findKey(keys []ConditionKey, key string) (ConditionKey, bool) {

@@ -239,6 +239,7 @@ func TestConditionKeys(t *testing.T) {
 	t.Parallel()
 	attach, _ := sar.Default().Action("iam:AttachRolePolicy")
 	run, _ := sar.Default().Action("ec2:RunInstances")
+	subscribe, _ := sar.Default().Action("aws-marketplace:Subscribe")
 	for _, c := range []struct {
 		name   string
 		action *sar.Action
@@ -248,11 +249,17 @@ func TestConditionKeys(t *testing.T) {
 		{"finds a key of the action", attach, "iam:policyarn", true},
 		{"finds a key of the resource type", run, "ec2:InstanceType", true},
 		{"finds a key with a tag's name in it", run, "ec2:ResourceTag/team", true},
+		{"finds a key that the reference forgets", subscribe, "aws-marketplace:ProductId", true},
 		{"refuses a key of another action", attach, "iam:PassedToService", false},
 		{"leaves global keys to GlobalKey", attach, "aws:SourceIp", false},
 	} {
 		if _, got := sar.Default().ActionKey(c.action, c.key); got != c.want {
 			t.Errorf("%s: %s %s: got %t, want %t", c.name, c.action, c.key, got, c.want)
+		}
+	}
+	for key, want := range map[string]bool{"s3:prefix": true, "iottwinmaker:linkedServices": false, "token.example.com:sub": true} {
+		if got := sar.Default().KeyHasAction(key); got != want {
+			t.Errorf("%s: got %t for whether an action has it, want %t", key, got, want)
 		}
 	}
 	key, ok := sar.Default().GlobalKey("AWS:requesttag/Team")
