@@ -22,8 +22,11 @@ func (t *target) boundary() Policy {
 func (t *target) boundaryStatements() []statement {
 	regional := func(service, resource string) string { return t.arn(service, t.Region, resource) }
 	prefix := t.Vendor.Prefix
-	// Images and snapshots belong to no account in their ARN.
-	ownOrPublic := "arn:" + t.region.Partition + ":ec2:" + t.Region + ":*:*"
+	// Subnets may be shared by another account. Images and snapshots have no account
+	// in their ARN, so that "?*" fits all but them.
+	ec2 := func(account, resource string) string {
+		return "arn:" + t.region.Partition + ":ec2:" + t.Region + ":" + account + ":" + resource
+	}
 	cluster := prefix + "*"
 	bucket := "arn:" + t.region.Partition + ":s3:::" + prefix + "*"
 	ofCluster := func(keys ...string) conditions {
@@ -33,8 +36,9 @@ func (t *target) boundaryStatements() []statement {
 		}
 		return conditions{"StringLike": tags}
 	}
-	objects := []string{"s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:ListMultipartUploadParts", "s3:PutObject"}
 	logGroups := []string{regional("logs", "log-group:/aws/eks/"+cluster), regional("logs", "log-group:"+cluster)}
+	ownAccess := t.denyOwnAccess()
+	ownAccess.Sid = ""
 	return []statement{
 		// What every node and controller looks at. Names and states, no content.
 		{Effect: "Allow", Resource: []string{"*"}, Action: []string{
@@ -56,28 +60,33 @@ func (t *target) boundaryStatements() []statement {
 			"ec2messages:*", "ssm:UpdateInstanceInformation", "ssmmessages:*",
 		}},
 		{Effect: "Allow", Resource: []string{"arn:" + t.region.Partition + ":ssm:" + t.Region + "::parameter/aws/service/*"}, Action: []string{"ssm:GetParameter"}},
-		{Effect: "Allow", Resource: []string{regional("ec2", "*")}, Action: []string{
-			"ec2:AssignPrivateIpAddresses", "ec2:AttachNetworkInterface", "ec2:CreateNetworkInterface", "ec2:DetachNetworkInterface",
-			"ec2:ModifyNetworkInterfaceAttribute", "ec2:UnassignPrivateIpAddresses",
+		// They make things. From a disk's copy they make none but from the cluster's
+		// own: what lies on others is the customer's, and would be theirs to read.
+		{Effect: "Allow", Resource: []string{ec2("?*", "*"), ec2("", "image/*")}, Action: []string{
+			"ec2:AssignPrivateIpAddresses", "ec2:CreateFleet", "ec2:CreateLaunchTemplate", "ec2:CreateNetworkInterface", "ec2:CreateSecurityGroup",
+			"ec2:CreateVolume", "ec2:RunInstances", "ec2:UnassignPrivateIpAddresses",
 		}},
-		// The node autoscaler and the drivers make things, and end what they made.
-		{Effect: "Allow", Resource: []string{ownOrPublic}, Action: []string{
-			"ec2:AttachVolume", "ec2:CreateFleet", "ec2:CreateLaunchTemplate", "ec2:CreateSecurityGroup", "ec2:CreateSnapshot", "ec2:CreateVolume", "ec2:DetachVolume", "ec2:RunInstances",
-		}},
-		{Effect: "Allow", Resource: []string{ownOrPublic}, Action: []string{"ec2:CreateTags"},
-			Condition: conditions{"StringEquals": {"ec2:CreateAction": {"CreateFleet", "CreateLaunchTemplate", "CreateNetworkInterface", "CreateSecurityGroup", "CreateSnapshot", "CreateVolume", "RunInstances"}}}},
-		{Effect: "Allow", Resource: []string{regional("ec2", "instance/*"), regional("ec2", "launch-template/*")}, Action: []string{"ec2:CreateTags", "ec2:DeleteLaunchTemplate", "ec2:TerminateInstances"},
+		{Effect: "Allow", Resource: []string{ec2("", "snapshot/*")}, Action: []string{"ec2:CreateSnapshot"}},
+		{Effect: "Allow", Resource: []string{ec2("*", "*")}, Action: []string{"ec2:CreateTags"},
+			Condition: conditions{"StringLike": {"ec2:CreateAction": {"?*"}}}}, // in the call that makes the thing
+		// And they attach, change and end what carries the cluster's name.
+		{Effect: "Allow", Resource: []string{ec2("*", "instance/*"), ec2("*", "launch-template/*")}, Action: []string{"ec2:CreateTags", "ec2:DeleteLaunchTemplate", "ec2:TerminateInstances"},
 			Condition: ofCluster("eks:eks-cluster-name")},
-		{Effect: "Allow", Resource: []string{regional("ec2", "network-interface/*")}, Action: []string{"ec2:DeleteNetworkInterface"},
-			Condition: ofCluster("cluster.k8s.amazonaws.com/name")},
-		{Effect: "Allow", Resource: []string{regional("ec2", "volume/*"), "arn:" + t.region.Partition + ":ec2:" + t.Region + "::snapshot/*"}, Action: []string{"ec2:DeleteSnapshot", "ec2:DeleteVolume", "ec2:ModifyVolume"},
-			Condition: ofCluster("KubernetesCluster")},
+		{Effect: "Allow", Resource: []string{ec2("*", "instance/*"), ec2("*", "security-group/*")}, Action: []string{
+			"ec2:AttachNetworkInterface", "ec2:AttachVolume", "ec2:DetachNetworkInterface", "ec2:DetachVolume", "ec2:ModifyNetworkInterfaceAttribute",
+		}},
+		{Effect: "Allow", Resource: []string{ec2("*", "network-interface/*")}, Action: []string{
+			"ec2:AttachNetworkInterface", "ec2:DeleteNetworkInterface", "ec2:DetachNetworkInterface", "ec2:ModifyNetworkInterfaceAttribute",
+		}, Condition: ofCluster("cluster.k8s.amazonaws.com/name")},
+		{Effect: "Allow", Resource: []string{ec2("*", "volume/*"), ec2("", "snapshot/*")}, Action: []string{
+			"ec2:AttachVolume", "ec2:CreateSnapshot", "ec2:CreateVolume", "ec2:DeleteSnapshot", "ec2:DeleteVolume", "ec2:DetachVolume", "ec2:ModifyVolume",
+		}, Condition: ofCluster("KubernetesCluster")},
 		// Services of the cluster: load balancers, and the groups around them.
 		{Effect: "Allow", Action: []string{"elasticloadbalancing:*"}, Resource: []string{regional("elasticloadbalancing", "*/k8s-*")}},
-		{Effect: "Allow", Resource: []string{regional("ec2", "security-group/*")}, Action: []string{
+		{Effect: "Allow", Resource: []string{ec2("*", "security-group/*")}, Action: []string{
 			"ec2:AuthorizeSecurityGroupIngress", "ec2:DeleteSecurityGroup", "ec2:RevokeSecurityGroupIngress",
 		}, Condition: ofCluster("elbv2.k8s.aws/cluster")},
-		{Effect: "Allow", Resource: []string{regional("ec2", "security-group/*")}, Action: []string{
+		{Effect: "Allow", Resource: []string{ec2("*", "security-group/*")}, Action: []string{
 			"ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupIngress",
 		}, Condition: ofCluster("aws:eks:cluster-name")},
 		// IAM: hand a node its role, and no more.
@@ -94,24 +103,25 @@ func (t *target) boundaryStatements() []statement {
 			"kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*",
 		}, Condition: conditions{
 			"StringEquals": {"aws:ResourceTag/" + t.Vendor.ManagedByKey(): {"biplane"}},
-			"StringLike":   {"kms:ViaService": {"*." + t.Region + "." + t.region.DNSSuffix}},
+			"StringLike":   {"kms:ViaService": {"*." + t.Region + ".amazonaws.com*"}}, // in China some end in .cn
 		}},
 		// Objects: workloads in the cluster, and URLs that were signed for one object.
-		{Effect: "Allow", Resource: []string{bucket}, Action: append([]string{"s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"}, objects...),
+		{Effect: "Allow", Resource: []string{bucket}, Action: []string{
+			"s3:*Multipart*", "s3:DeleteObject", "s3:GetBucketLocation", "s3:GetObject", "s3:ListBucket", "s3:PutObject"},
 			Condition: conditions{"ArnLike": {"aws:FederatedProvider": {t.arn("iam", "", "oidc-provider/oidc.eks."+t.Region+"."+t.region.DNSSuffix+"/id/*")}}}},
 		{Effect: "Allow", Resource: []string{bucket}, Action: []string{"s3:GetObject", "s3:PutObject"},
 			Condition: conditions{
 				"NumericLessThanEquals": {"s3:signatureAge": {"3600000"}}, // an hour, in milliseconds
 				"StringEquals":          {"s3:authType": {"REST-QUERY-STRING"}},
 			}},
-		t.denyOwnAccess(),
+		ownAccess,
 		t.denyRetaggingAtAll(),
 	}
 }
 
 // denyRetaggingAtAll: what the cluster makes is the cluster's, and is never ours.
 func (t *target) denyRetaggingAtAll() statement {
-	return statement{Sid: "Ownership", Effect: "Deny", Action: []string{"ec2:CreateTags"}, Resource: []string{"*"},
+	return statement{Effect: "Deny", Action: []string{"ec2:CreateTags"}, Resource: []string{"*"},
 		Condition: conditions{"ForAnyValue:StringEquals": {"aws:TagKeys": {t.Vendor.ManagedByKey()}}}}
 }
 

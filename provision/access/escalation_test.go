@@ -111,32 +111,38 @@ func TestG2NewRolesAreCapped(t *testing.T) {
 	})
 }
 
+// capped decides calls of a role made by the vendor that has been given
+// everything, so that the boundary alone decides.
+func (s *strictSet) capped(t *testing.T) func(attempt) iampolicy.Decision {
+	t.Helper()
+	admin, err := iampolicy.Parse("AdministratorAccess", []byte(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := iampolicy.Compile(iampolicy.Policies{Identity: []*iampolicy.Document{admin}, Boundary: s.boundary})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(a attempt) iampolicy.Decision {
+		context := iampolicy.Context{}
+		for i := 0; i < len(a.context); i += 2 {
+			context.Set(a.context[i], a.context[i+1])
+		}
+		return e.Decide(&iampolicy.Request{
+			Principal: iampolicy.Principal{Type: iampolicy.AWS, Account: account, RoleARN: s.role("/union/union-acme-x"),
+				ARN: "arn:" + s.region.Partition + ":sts::" + account + ":assumed-role/union-acme-x/s"},
+			Action: a.action, Resource: a.resource, Context: context,
+		})
+	}
+}
+
 // G2, gone through with: whatever a role made by the vendor is given, these stay
 // shut, because the boundary does not have them.
 func TestG2AnAdministratorWithTheBoundaryCannotEscape(t *testing.T) {
 	t.Parallel()
 	for _, region := range []string{"eu-central-1", "us-gov-west-1", "cn-northwest-1"} {
 		s := newStrictSet(t, region)
-		admin, err := iampolicy.Parse("AdministratorAccess", []byte(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		e, err := iampolicy.Compile(iampolicy.Policies{Identity: []*iampolicy.Document{admin}, Boundary: s.boundary})
-		if err != nil {
-			t.Fatal(err)
-		}
-		decide := func(a attempt) iampolicy.Decision {
-			context := iampolicy.Context{}
-			for i := 0; i < len(a.context); i += 2 {
-				context.Set(a.context[i], a.context[i+1])
-			}
-			made := s.role("/union/union-acme-x")
-			return e.Decide(&iampolicy.Request{
-				Principal: iampolicy.Principal{Type: iampolicy.AWS, Account: account, RoleARN: made,
-					ARN: "arn:" + s.region.Partition + ":sts::" + account + ":assumed-role/union-acme-x/s"},
-				Action: a.action, Resource: a.resource, Context: context,
-			})
-		}
+		decide := s.capped(t)
 		objects := "arn:" + s.region.Partition + ":s3:::union-acme-metadata/run/output.pb"
 		provider := s.arn("iam", "", "oidc-provider/oidc.eks."+region+"."+s.region.DNSSuffix+"/id/ABC")
 		for _, a := range []attempt{
@@ -420,4 +426,109 @@ func TestARoleWithTheBoundaryCanBeMadeAndUsed(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Disks: whatever a role made by the vendor is given, it makes no copy of a disk
+// that is not the cluster's, and attaches none, because it could read it then.
+func TestARoleWithTheBoundaryReachesNoDiskOfTheCustomer(t *testing.T) {
+	t.Parallel()
+	for _, region := range []string{"eu-central-1", "us-gov-west-1", "cn-northwest-1"} {
+		s := newStrictSet(t, region)
+		snapshot := "arn:" + s.region.Partition + ":ec2:" + s.Region + "::snapshot/snap-1"
+		image := "arn:" + s.region.Partition + ":ec2:" + s.Region + "::image/ami-1"
+		ofCluster := []string{"aws:ResourceTag/KubernetesCluster", "union-acme"}
+		decide := s.capped(t)
+		interfaceOfCluster := []string{"aws:ResourceTag/cluster.k8s.amazonaws.com/name", "union-acme"}
+		for _, c := range []struct {
+			attempt
+			want iampolicy.Decision
+		}{
+			{attempt{"ec2:CreateSnapshot", s.ec2("volume/vol-1"), nil}, iampolicy.ImplicitDeny},
+			{attempt{"ec2:CreateVolume", snapshot, nil}, iampolicy.ImplicitDeny},
+			{attempt{"ec2:AttachVolume", s.ec2("volume/vol-1"), nil}, iampolicy.ImplicitDeny},
+			{attempt{"ec2:DetachVolume", s.ec2("volume/vol-1"), nil}, iampolicy.ImplicitDeny},
+			{attempt{"ec2:RunInstances", snapshot, nil}, iampolicy.ImplicitDeny},
+			{attempt{"ec2:CreateFleet", snapshot, nil}, iampolicy.ImplicitDeny},
+			{attempt{"ec2:CopySnapshot", snapshot, nil}, iampolicy.ImplicitDeny},
+			{attempt{"ec2:DetachNetworkInterface", s.ec2("network-interface/eni-1"), nil}, iampolicy.ImplicitDeny},
+			{attempt{"ec2:ModifyNetworkInterfaceAttribute", s.ec2("network-interface/eni-1"), nil}, iampolicy.ImplicitDeny},
+			{attempt{"ec2:CreateTags", s.ec2("volume/vol-1"), []string{"aws:TagKeys", "KubernetesCluster"}}, iampolicy.ImplicitDeny},
+			{attempt{"ec2:CreateTags", s.ec2("instance/i-1"), []string{"aws:TagKeys", "union:managed-by", "ec2:CreateAction", "RunInstances"}}, iampolicy.ExplicitDeny},
+
+			{attempt{"ec2:CreateSnapshot", s.ec2("volume/vol-1"), ofCluster}, iampolicy.Allowed},
+			{attempt{"ec2:CreateSnapshot", snapshot, nil}, iampolicy.Allowed}, // the one that is made
+			{attempt{"ec2:CreateVolume", snapshot, ofCluster}, iampolicy.Allowed},
+			{attempt{"ec2:CreateVolume", s.ec2("volume/vol-1"), nil}, iampolicy.Allowed},
+			{attempt{"ec2:AttachVolume", s.ec2("volume/vol-1"), ofCluster}, iampolicy.Allowed},
+			{attempt{"ec2:AttachVolume", s.ec2("instance/i-1"), nil}, iampolicy.Allowed},
+			{attempt{"ec2:RunInstances", image, nil}, iampolicy.Allowed},
+			{attempt{"ec2:RunInstances", s.ec2("instance/i-1"), nil}, iampolicy.Allowed},
+			{attempt{"ec2:RunInstances", "arn:" + s.region.Partition + ":ec2:" + s.Region + ":999999999999:subnet/subnet-1", nil}, iampolicy.Allowed}, // shared by another account
+			{attempt{"ec2:CreateTags", s.ec2("volume/vol-1"), []string{"aws:TagKeys", "KubernetesCluster", "ec2:CreateAction", "CreateVolume"}}, iampolicy.Allowed},
+			{attempt{"ec2:AttachNetworkInterface", s.ec2("network-interface/eni-1"), interfaceOfCluster}, iampolicy.Allowed},
+			{attempt{"ec2:ModifyNetworkInterfaceAttribute", s.ec2("network-interface/eni-1"), interfaceOfCluster}, iampolicy.Allowed},
+			{attempt{"ec2:AssignPrivateIpAddresses", s.ec2("network-interface/eni-1"), nil}, iampolicy.Allowed},
+		} {
+			if got := decide(c.attempt); got != c.want {
+				t.Errorf("%s: %s on %s with %v: got %v, want %v", region, c.action, c.resource, c.context, got, c.want)
+			}
+		}
+	}
+}
+
+// Events: all that happens in an account passes its event bus. A rule of the data
+// plane watches two services and tells the queue, and nobody else.
+func TestEventsOfTheAccountGoNowhere(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *strictSet, who operations.Roles) {
+		rule := s.arn("events", s.Region, "rule/Karpenter-union-acme-spot")
+		for _, a := range []attempt{
+			{"events:PutRule", rule, nil}, // a pattern that names no source is one for all
+			{"events:PutRule", rule, []string{"events:source", "aws.secretsmanager"}},
+			{"events:PutTargets", rule, []string{"events:TargetArn", s.arn("lambda", s.Region, "function:x")}},
+			{"events:PutTargets", rule, []string{"events:TargetArn", "arn:" + s.region.Partition + ":events:" + s.Region + ":999999999999:event-bus/default"}},
+			{"events:PutTargets", rule, []string{"events:TargetArn", "arn:" + s.region.Partition + ":sqs:" + s.Region + ":999999999999:Karpenter-union-acme"}},
+		} {
+			s.refuses(t, who, a)
+		}
+		if who != operations.Provision {
+			return
+		}
+		for _, a := range []attempt{
+			{"events:PutRule", rule, []string{"events:source", "aws.health"}},
+			{"events:PutTargets", rule, []string{"events:TargetArn", s.arn("sqs", s.Region, "Karpenter-union-acme")}},
+		} {
+			if got := s.may(who, a.action, a.resource, a.context...); got != iampolicy.Allowed {
+				t.Errorf("%s on %s with %v: got %v, want allowed", a.action, a.resource, a.context, got)
+			}
+		}
+	})
+}
+
+// Identity providers and access entries of the customer's other clusters.
+func TestWhatLetsWorkloadsIntoOtherClustersStays(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *strictSet, who operations.Roles) {
+		provider := s.arn("iam", "", "oidc-provider/oidc.eks."+s.Region+"."+s.region.DNSSuffix+"/id/ABC")
+		entry := s.arn("eks", s.Region, "access-entry/union-customers/role/123456789012/x/1-2")
+		for _, a := range []attempt{
+			{"iam:DeleteOpenIDConnectProvider", provider, nil},
+			{"iam:UpdateOpenIDConnectProviderThumbprint", provider, nil},
+			{"eks:CreateAccessEntry", s.arn("eks", s.Region, "cluster/union-customers"), []string{"aws:RequestTag/union:managed-by", "biplane", "eks:principalArn", s.role("/union/union-acme-x")}},
+			{"eks:AssociateAccessPolicy", entry, nil}, {"eks:UpdateAccessEntry", entry, nil}, {"eks:DeleteAccessEntry", entry, nil},
+			{"eks:CreatePodIdentityAssociation", s.arn("eks", s.Region, "cluster/union-customers"), []string{"aws:RequestTag/union:managed-by", "biplane"}},
+		} {
+			s.refuses(t, who, a)
+		}
+	})
+}
+
+// Buckets of other accounts whose names fit.
+func TestBucketsOfOtherAccountsAreNotTouched(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *strictSet, who operations.Roles) {
+		bucket := "arn:" + s.region.Partition + ":s3:::union-acme"
+		for _, action := range []string{"s3:DeleteBucket", "s3:ListBucket", "s3:DeleteObject", "s3:PutBucketTagging", "s3:GetBucketLocation"} {
+			if got := s.may(who, action, bucket, "aws:ResourceAccount", "999999999999"); got != iampolicy.ExplicitDeny {
+				t.Errorf("%s: got %v, want explicitDeny", action, got)
+			}
+		}
+	})
 }

@@ -64,10 +64,10 @@ func Missing(o Options) ([]MissingCall, error) {
 	return missing, nil
 }
 
-// byVendor reports whether the vendor makes the call in the customer's account,
-// or would make it but for the strict profile.
+// byVendor reports whether the vendor makes the call in the customer's account the
+// published way, or would make it but for the strict profile.
 func byVendor(op operations.Operation) bool {
-	return op.Omitted != "" || op.Roles.Has(operations.Vendor)
+	return !op.StrictOnly && (op.Omitted != "" || op.Roles.Has(operations.Vendor))
 }
 
 func omittedCalls(privateEndpoint bool) []MissingCall {

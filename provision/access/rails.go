@@ -14,10 +14,13 @@ func (t *target) rails(who operations.Roles) []byte {
 		t.denyUnbounded(),
 		t.denyIdentities(),
 		t.denyObjects(who),
+		t.denyForeignBuckets(),
 		t.denyOtherData(),
 		t.denyParameters(),
 		t.denyLogs(who),
 		t.denySharing(),
+		t.denyWatching(),
+		t.denyForwarding(),
 		t.denyRetagging(),
 		t.denyUntagging(),
 	})
@@ -73,6 +76,19 @@ func (t *target) denyObjects(who operations.Roles) statement {
 	return s
 }
 
+// denyForeignBuckets keeps to the customer's account: a bucket's ARN does not say
+// whose it is, and one of the vendor's own could have a name that fits. A bucket
+// that is yet to be made has no owner to compare.
+func (t *target) denyForeignBuckets() statement {
+	return statement{Sid: "ForeignBuckets", Effect: "Deny",
+		Action:   []string{"s3:*"},
+		Resource: []string{"*"},
+		Condition: conditions{
+			"StringNotEquals": {"aws:ResourceAccount": {t.Account}},
+			"Null":            {"aws:ResourceAccount": {"false"}},
+		}}
+}
+
 // denyOtherData is the same for what is not an object: secrets, items, messages,
 // image layers, disks, screens, and whatever a key protects.
 func (t *target) denyOtherData() statement {
@@ -117,6 +133,23 @@ func (t *target) denySharing() statement {
 			"s3:*AccessGrant*", "s3:*AccessPoint*", "s3:CreateJob", "s3:PutBucketAcl", "s3:PutBucketPolicy", "s3:PutInventoryConfiguration", "s3:PutReplicationConfiguration",
 		},
 		Resource: []string{"*"}}
+}
+
+// denyWatching refuses a rule that watches for more than the node autoscaler must
+// know, among other sources too: all that happens in an account passes there.
+func (t *target) denyWatching() statement {
+	return statement{Sid: "Watching", Effect: "Deny",
+		Action:    []string{"events:PutRule"},
+		Resource:  []string{"*"},
+		Condition: conditions{"ForAnyValue:StringNotEquals": {"events:source": {"aws.ec2", "aws.health"}}}}
+}
+
+// denyForwarding refuses to send what a rule sees to anything but the queue.
+func (t *target) denyForwarding() statement {
+	return statement{Sid: "Forwarding", Effect: "Deny",
+		Action:    []string{"events:PutTargets"},
+		Resource:  []string{"*"},
+		Condition: conditions{"ForAnyValue:ArnNotLike": {"events:TargetArn": {t.arn("sqs", t.Region, t.Vendor.QueuePrefix+"*")}}}}
 }
 
 // denyRetagging keeps the ownership tag from what is there already: only the call

@@ -48,6 +48,9 @@ type Operation struct {
 	// Omitted says why no role has the right, in the strict profile. The
 	// published grants may have it; the guard refuses the call nevertheless.
 	Omitted string
+	// StrictOnly says that the published way does without the call, so that nobody
+	// misses it there: it looks at, tags or removes what that way leaves alone.
+	StrictOnly bool
 }
 
 // Phase is a part of a data plane's life.

@@ -44,8 +44,9 @@ func required(t *testing.T) []row {
 }
 
 // ours are the rows that the table has beyond the required ones: what grant and
-// revoke do themselves, and what emptying a bucket and EKS's own check of a
-// launch template need besides.
+// revoke do themselves; what emptying a bucket and EKS's own checks in the
+// caller's name need besides; and what must be looked at, tagged or removed with
+// the things that the required rows make.
 var ours = []string{
 	"iam:GetRole(access)", "iam:ListRolePolicies(access)", "iam:GetRolePolicy(access)", "iam:ListAttachedRolePolicies(access)",
 	"iam:GetPolicy(access)", "iam:GetPolicyVersion(access)", "iam:ListPolicyVersions(access)",
@@ -54,6 +55,12 @@ var ours = []string{
 	"iam:ListRolePolicies(made roles)", "iam:GetRolePolicy(made roles)", "iam:ListAttachedRolePolicies(made roles)",
 	"iam:GetPolicy", "eks:CreateNodegroup(launch template)",
 	"s3:ListMultipartUploads", "s3:AbortMultipartUpload", "s3:DeleteObjects(versions)",
+	"iam:GetRole(service-linked)",
+	"ec2:AuthorizeSecurityGroupEgress(tags)", "eks:CreateNodegroup(tags)", "eks:CreatePodIdentityAssociation(tags)", "ecs:RegisterTaskDefinition(tags)", "ecs:CreateService(tags)",
+	"logs:PutRetentionPolicy(flow)", "logs:AssociateKmsKey(flow)", "logs:ListTagsForResource(flow)", "logs:TagResource(flow)", "logs:DeleteLogGroup(flow)",
+	"logs:ListTagsForResource(jumper)", "logs:DeleteLogGroup(jumper)",
+	"elbv2:DescribeLoadBalancerAttributes", "elbv2:DescribeListeners", "elbv2:DescribeTargetGroups", "elbv2:DescribeTargetGroupAttributes", "elbv2:DescribeTags",
+	"ec2:DeleteSecurityGroup(k8s)",
 }
 
 func TestTheTableCoversExactlyTheRequiredCalls(t *testing.T) {

@@ -47,6 +47,13 @@ func data() []Operation {
 			op("logs:TagResource", keeping, "tags a log group", on(clusterLogGroup).created()),
 			op("logs:FilterLogEvents", BreakGlass, "reads the cluster's own logs when support is asked for", on(clusterLogs)),
 			op("logs:DeleteLogGroup", Teardown, "removes a log group", on(clusterLogs)),
+
+			// The same for the group of the network's traffic records.
+			strictly("logs:PutRetentionPolicy(flow)", keeping, "sets how long traffic records are kept", on(flowLogs)),
+			strictly("logs:AssociateKmsKey(flow)", Provision, "encrypts them with the data plane's key", on(flowLogs)),
+			strictly("logs:ListTagsForResource(flow)", reading, "checks that their group is the data plane's", on(flowLogGroup)),
+			strictly("logs:TagResource(flow)", keeping, "tags their group", on(flowLogGroup).created()),
+			strictly("logs:DeleteLogGroup(flow)", Teardown, "removes their group", on(flowLogs)),
 		),
 		in(Buckets,
 			op("s3:CreateBucket", Provision, "makes a bucket of the data plane", on(bucket)),

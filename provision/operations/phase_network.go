@@ -77,6 +77,8 @@ func network() []Operation {
 				on(securityGroup).owned(),
 				on(securityGroup).ofCluster("aws:eks:cluster-name"),
 				on(securityGroupRule)),
+			strictly("ec2:AuthorizeSecurityGroupEgress(tags)", keeping, "tags that rule as it is made",
+				allow("ec2:CreateTags").on(securityGroupRule).tagging("AuthorizeSecurityGroupEgress")),
 			op("ec2:RevokeSecurityGroupIngress", Provision|Operate|Teardown, "takes back what a group admits",
 				on(securityGroup).owned(),
 				on(securityGroup).ofCluster("aws:eks:cluster-name")),

@@ -32,6 +32,13 @@ func omitted(call, purpose, because string, needs ...Grant) Operation {
 	return Operation{Call: call, Purpose: purpose, Omitted: because, Grants: named(call, needs)}
 }
 
+// strictly is op, of a call that the published way does without.
+func strictly(call string, by Roles, purpose string, needs ...Grant) Operation {
+	row := op(call, by, purpose, needs...)
+	row.StrictOnly = true
+	return row
+}
+
 // in puts rows in a phase.
 func in(phase Phase, rows ...Operation) []Operation {
 	for i := range rows {
@@ -171,6 +178,12 @@ func principals(services []string) []string {
 		values = append(values, service+".${ServiceSuffix}")
 	}
 	return values
+}
+
+// fromSources demands that a rule watches for what these services say, and not
+// for all that happens in the account.
+func (g Grant) fromSources(sources ...string) Grant {
+	return g.when("StringEquals", "events:source", sources...)
 }
 
 // ownSession demands that the session to end is the caller's own.
