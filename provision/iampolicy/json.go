@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -218,11 +219,30 @@ func (r *jsonReader) str() string {
 	return s
 }
 
-// positionOf turns an offset into a line and a column.
-func positionOf(src []byte, offset int) Position {
-	before := src[:min(offset, len(src))]
-	return Position{
-		Line:   bytes.Count(before, []byte("\n")) + 1,
-		Column: len(before) - (bytes.LastIndexByte(before, '\n') + 1) + 1,
+// lineStarts are the offsets at which the lines of a text begin. With them a
+// position takes no walk over the text, which may have thousands of problems.
+type lineStarts []int
+
+func newLineStarts(src []byte) lineStarts {
+	starts := lineStarts{0}
+	for i, c := range src {
+		if c == '\n' {
+			starts = append(starts, i+1)
+		}
 	}
+	return starts
+}
+
+// position turns an offset into a line and a column.
+func (l lineStarts) position(offset int) Position {
+	line, found := slices.BinarySearch(l, offset)
+	if !found {
+		line-- // the line that begins before
+	}
+	return Position{Line: line + 1, Column: offset - l[line] + 1}
+}
+
+// positionOf is for a single one.
+func positionOf(src []byte, offset int) Position {
+	return newLineStarts(src).position(min(offset, len(src)))
 }

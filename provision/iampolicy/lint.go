@@ -59,7 +59,7 @@ func Lint(name string, src []byte, o LintOptions) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &linter{doc: doc, options: o, reference: o.Reference, places: newPlaces(src), src: src}
+	l := &linter{doc: doc, options: o, reference: o.Reference, places: newPlaces(src), src: src, lines: newLineStarts(src), work: newBudget()}
 	if l.reference == nil {
 		l.reference = sar.Default()
 	}
@@ -135,17 +135,19 @@ func isSTS(action string) bool { return strings.HasPrefix(strings.ToLower(action
 type linter struct {
 	doc       *Document
 	src       []byte
+	lines     lineStarts
 	kind      documentKind
 	options   LintOptions
 	reference *sar.Reference
 	places    places
 	findings  []Finding
 	matched   map[actionOn]sar.Match // what canMatch has answered
+	work      *budget                // for comparing patterns
 }
 
 // report adds a finding at a path of the document.
 func (l *linter) report(code string, statement int, path, message, remedy string) {
-	at := l.places.find(l.src, path)
+	at := l.places.find(l.lines, path)
 	l.findings = append(l.findings, Finding{
 		File: l.doc.Name, Code: code, Severity: severityOf(code), Statement: statement, Path: path,
 		Line: at.Line, Column: at.Column, Message: message, Remedy: remedy,
@@ -236,11 +238,11 @@ func (p places) has(path string) bool {
 }
 
 // find is the position of the path, or of the nearest thing around it.
-func (p places) find(src []byte, path string) Position {
+func (p places) find(lines lineStarts, path string) Position {
 	path = strings.ToLower(path)
 	for {
 		if offset, ok := p[path]; ok {
-			return positionOf(src, offset)
+			return lines.position(offset)
 		}
 		path = path[:max(0, strings.LastIndexAny(path, ".["))]
 	}

@@ -232,7 +232,7 @@ func (l *linter) lintTwin(i int, s *Statement, seen map[string]int) {
 	for element, patterns := range map[string][]string{"Action": s.Action, "NotAction": s.NotAction} {
 		for n, narrow := range patterns {
 			for m, wide := range patterns {
-				if m == n || !coversAction(wide, narrow) || coversAction(narrow, wide) && m > n {
+				if m == n || !l.coversAction(wide, narrow) || l.coversAction(narrow, wide) && m > n {
 					continue
 				}
 				l.report("redundant-grant", i, l.entry(i, element, n), narrow+" is matched by "+wide+" of the same list", "remove the entry")
@@ -262,7 +262,7 @@ func statementWords(s *Statement) string {
 func (l *linter) lintRedundantResources(i int, s *Statement) {
 	for n, narrow := range s.Resource {
 		for m, wide := range s.Resource {
-			if m == n || !Covers(wide, narrow) || Covers(narrow, wide) && m > n {
+			if m == n || !l.work.covers(wide, narrow) || l.work.covers(narrow, wide) && m > n {
 				continue
 			}
 			l.report("redundant-resource", i, l.entry(i, "Resource", n), narrow+" is matched by "+wide+" of the same statement", "remove it")
@@ -285,12 +285,12 @@ func (l *linter) coveredBy(here, entry int, pattern string, s *Statement) (by in
 			continue
 		}
 		for m, wide := range other.Action {
-			if j == here && m == entry || !coversAction(wide, pattern) || !allCovered(other.Resource, live) {
+			if j == here && m == entry || !l.coversAction(wide, pattern) || !l.allCovered(other.Resource, live) {
 				continue
 			}
 			// Of two that cover each other the later is the one too many.
 			later := j > here || j == here && m > entry
-			if later && coversAction(pattern, wide) && noMoreConditions(s, other) && allCovered(live, l.liveOn(actions, other.Resource)) {
+			if later && l.coversAction(pattern, wide) && noMoreConditions(s, other) && l.allCovered(live, l.liveOn(actions, other.Resource)) {
 				continue
 			}
 			return j, true
@@ -299,11 +299,11 @@ func (l *linter) coveredBy(here, entry int, pattern string, s *Statement) (by in
 	return 0, false
 }
 
-// coversAction is CoversAction, quick for the names without a wildcard that most
+// coversAction is CoversAction within the work of the document, quick for the names without a wildcard that most
 // entries are.
-func coversAction(wide, narrow string) bool {
+func (l *linter) coversAction(wide, narrow string) bool {
 	if strings.ContainsAny(wide, "*?") {
-		return CoversAction(wide, narrow)
+		return l.work.coversAction(wide, narrow)
 	}
 	return strings.EqualFold(wide, narrow)
 }
@@ -312,9 +312,9 @@ func (l *linter) liveOn(actions []*sar.Action, patterns []string) []string {
 	return slices.DeleteFunc(slices.Clone(patterns), func(r string) bool { return l.bestMatch(actions, []string{r}) != sar.Can })
 }
 
-func allCovered(wide, narrow []string) bool {
+func (l *linter) allCovered(wide, narrow []string) bool {
 	return !slices.ContainsFunc(narrow, func(n string) bool {
-		return !slices.ContainsFunc(wide, func(w string) bool { return Covers(w, n) })
+		return !slices.ContainsFunc(wide, func(w string) bool { return l.work.covers(w, n) })
 	})
 }
 
@@ -344,7 +344,7 @@ func (l *linter) denied(action *sar.Action, pattern string, keys ...pathKey) boo
 		if s.NotAction != nil {
 			acts = !slices.ContainsFunc(s.NotAction, func(not string) bool { return MatchAction(not, action.String()) })
 		}
-		reaches := slices.ContainsFunc(s.Resource, func(wide string) bool { return Covers(wide, pattern) })
+		reaches := slices.ContainsFunc(s.Resource, func(wide string) bool { return l.work.covers(wide, pattern) })
 		if s.NotResource != nil {
 			reaches = !slices.ContainsFunc(s.NotResource, func(not string) bool { return Overlaps(not, pattern) })
 		}

@@ -708,3 +708,16 @@ func BenchmarkLintSeed(b *testing.B) {
 		}
 	}
 }
+
+// Problems by the thousand must not make lint slow: positions are looked up, and
+// comparisons of patterns share one budget.
+func TestLineStarts(t *testing.T) {
+	t.Parallel()
+	src := []byte("a\nbc\n\nd")
+	starts := newLineStarts(src)
+	for offset, want := range []Position{{1, 1}, {1, 2}, {2, 1}, {2, 2}, {2, 3}, {3, 1}, {4, 1}, {4, 2}} {
+		if got := starts.position(offset); got != want {
+			t.Errorf("offset %d: got %v, want %v", offset, got, want)
+		}
+	}
+}

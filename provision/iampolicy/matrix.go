@@ -23,6 +23,7 @@ type matrix struct {
 	cells  []cell
 	// The selectors that cells have, by key.
 	actions, resources map[string]selector
+	work               *budget // for comparing patterns; shared with the scopes
 }
 
 // scope is what a statement's cells have in common.
@@ -33,6 +34,7 @@ type scope struct {
 	condition               []Condition // normalized
 	shown                   []Condition // as in the document
 	principalKey            string      // of both principals
+	work                    *budget     // of the matrix
 }
 
 // cell is one action on one resource in one scope.
@@ -61,7 +63,7 @@ const (
 // takeApart returns the cells of d. With principals, a statement that names
 // several is taken apart by them too.
 func takeApart(d *Document, principals bool) *matrix {
-	m := &matrix{actions: map[string]selector{}, resources: map[string]selector{}}
+	m := &matrix{actions: map[string]selector{}, resources: map[string]selector{}, work: newBudget()}
 	count := 0
 	for i := range d.Statements {
 		st := &d.Statements[i]
@@ -88,6 +90,7 @@ func takeApart(d *Document, principals bool) *matrix {
 			if known, ok := scopes[s.key]; ok {
 				s = known
 			} else {
+				s.work = m.work
 				scopes[s.key] = s
 				m.scopes = append(m.scopes, s)
 			}
@@ -184,12 +187,12 @@ func mayCover(wide, narrow string) bool {
 	return true
 }
 
-func (s selector) coversAction(narrow selector) bool {
-	return s.covers(narrow, CoversAction, OverlapsAction)
+func (s selector) coversAction(narrow selector, work *budget) bool {
+	return s.covers(narrow, work.coversAction, OverlapsAction)
 }
 
-func (s selector) coversResource(narrow selector) bool {
-	return s.covers(narrow, Covers, Overlaps)
+func (s selector) coversResource(narrow selector, work *budget) bool {
+	return s.covers(narrow, work.covers, Overlaps)
 }
 
 // covers reports whether every request that narrow's cells are about is one of
@@ -201,14 +204,14 @@ func (s *scope) covers(narrow *scope) bool {
 	}
 	return s.effect == narrow.effect && s.principalKey == narrow.principalKey &&
 		!slices.ContainsFunc(s.condition, func(wide Condition) bool {
-			return !slices.ContainsFunc(narrow.condition, func(n Condition) bool { return follows(wide, n) })
+			return !slices.ContainsFunc(narrow.condition, func(n Condition) bool { return follows(wide, n, s.work) })
 		})
 }
 
 // follows reports whether wide holds whenever narrow does. Both are normalized.
 // It knows sameness, lists of which one has more values, patterns within
 // patterns, and IfExists.
-func follows(wide, narrow Condition) bool {
+func follows(wide, narrow Condition, work *budget) bool {
 	if wide.Key != narrow.Key || wide.Operator != narrow.Operator && wide.Operator != narrow.Operator+ifExistsSuffix {
 		return false
 	}
@@ -217,9 +220,9 @@ func follows(wide, narrow Condition) bool {
 	matches := same
 	switch bare {
 	case "StringLike":
-		matches = func(w, n string) bool { return w == n || mayCover(w, n) && globCovers(parseGlob(w), parseGlob(n)) }
+		matches = func(w, n string) bool { return w == n || mayCover(w, n) && work.globCovers(parseGlob(w), parseGlob(n)) }
 	case "ArnLike":
-		matches = func(w, n string) bool { return w == n || mayCover(w, n) && Covers(w, n) }
+		matches = func(w, n string) bool { return w == n || mayCover(w, n) && work.covers(w, n) }
 	}
 	if strings.Contains(bare, "Not") { // none of the values: more of them is narrower
 		return within(wide.Values, narrow.Values, same)
@@ -235,7 +238,7 @@ func within(few, many []string, matches func(wide, narrow string) bool) bool {
 }
 
 func (c cell) covers(narrow cell) bool {
-	return c.scope.covers(narrow.scope) && c.action.coversAction(narrow.action) && c.resource.coversResource(narrow.resource)
+	return c.scope.covers(narrow.scope) && c.action.coversAction(narrow.action, c.scope.work) && c.resource.coversResource(narrow.resource, c.scope.work)
 }
 
 func (c cell) key() string {
@@ -285,7 +288,7 @@ func (m *matrix) wider() func(cell) []cell {
 		if !ok {
 			list = slices.Clone(byAction[c.action.key])
 			for _, a := range loose {
-				if a.key != c.action.key && a.coversAction(c.action) {
+				if a.key != c.action.key && a.coversAction(c.action, m.work) {
 					list = append(list, byAction[a.key]...)
 				}
 			}

@@ -90,8 +90,9 @@ func newPuzzle(d *Document) *puzzle {
 		}
 		p.blocks = append(p.blocks, b)
 	}
-	p.actionWider = wider(p.actions, selector.coversAction)
-	p.resourceWider = wider(p.resources, selector.coversResource)
+	work := p.matrix.work
+	p.actionWider = wider(p.actions, func(w, n selector) bool { return w.coversAction(n, work) })
+	p.resourceWider = wider(p.resources, func(w, n selector) bool { return w.coversResource(n, work) })
 	p.scopeWider = wider(p.scopes, (*scope).covers)
 	for _, a := range p.actions {
 		p.actionCost = append(p.actionCost, a.cost())

@@ -80,7 +80,7 @@ func Scan(name string, src []byte) (*Document, []Problem, error) {
 			Message: fmt.Sprintf("this is %s and a policy document is an object; begin it with {", root.kind),
 		}
 	}
-	s := &scan{src: src, statement: -1}
+	s := &scan{lines: newLineStarts(src), statement: -1}
 	if root.offset >= len(byteOrderMark) && strings.HasPrefix(string(src), string(byteOrderMark)) {
 		s.report(byteOrderMarkCode, "", 0, "the text begins with a byte order mark, which IAM refuses", "save the file as UTF-8 without it")
 	}
@@ -96,14 +96,14 @@ func Scan(name string, src []byte) (*Document, []Problem, error) {
 
 // scan is one walk over a document.
 type scan struct {
-	src       []byte
+	lines     lineStarts
 	statement int // the one being read, or -1
 	problems  []Problem
 }
 
 func (s *scan) report(code, path string, offset int, message, remedy string) {
 	s.problems = append(s.problems, Problem{
-		Code: code, Statement: s.statement, Path: path, Position: positionOf(s.src, offset),
+		Code: code, Statement: s.statement, Path: path, Position: s.lines.position(offset),
 		Message: message, Remedy: remedy,
 	})
 }
@@ -153,7 +153,7 @@ func (s *scan) statements(d *Document, list []node) []int {
 		if n.kind != objectKind {
 			s.wrongType(n, path, "a statement in braces")
 			n = node{kind: objectKind, offset: n.offset}
-			d.Statements = append(d.Statements, Statement{Position: positionOf(s.src, n.offset)}) // keeps the numbering
+			d.Statements = append(d.Statements, Statement{Position: s.lines.position(n.offset)}) // keeps the numbering
 			sids = append(sids, n.offset)
 			continue
 		}
@@ -193,7 +193,7 @@ func (s *scan) checkSids(d *Document, offsets []int) {
 }
 
 func (s *scan) readStatement(n node, path string) (st Statement, sid int) {
-	st.Position, sid = positionOf(s.src, n.offset), n.offset
+	st.Position, sid = s.lines.position(n.offset), n.offset
 	elements := s.elements(n, path, "a statement", statementElements)
 	has := func(name string) bool { _, ok := elements[name]; return ok }
 

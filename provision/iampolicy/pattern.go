@@ -46,15 +46,35 @@ func OverlapsAction(a, b string) bool {
 }
 
 // Covers reports whether wide matches every resource that narrow matches. It is
-// exact for patterns without policy variables. A variable is covered by a * and
-// by the same variable.
-func Covers(wide, narrow string) bool {
-	return coverFields(wide, narrow, arnFields)
-}
+// exact for patterns without policy variables, of any size that real ones have;
+// for a pair that takes more than maxPairWork to compare it says no. A variable
+// is covered by a * and by the same variable.
+func Covers(wide, narrow string) bool { return newBudget().covers(wide, narrow) }
 
 // CoversAction reports whether wide matches every action that narrow matches.
-func CoversAction(wide, narrow string) bool {
-	return coverFields(strings.ToLower(wide), strings.ToLower(narrow), actionFields)
+func CoversAction(wide, narrow string) bool { return newBudget().coversAction(wide, narrow) }
+
+// A text of n question marks and stars can lead globCovers through 2^n sets of
+// places. Work is counted in bytes of such sets: a pair of patterns of 200
+// characters, where wide has a ? and narrow a *, takes some tens of thousands.
+const (
+	maxPairWork = 1 << 20 // for one pair
+	maxWork     = 1 << 26 // for all pairs of one document: a second or so
+)
+
+// budget is the work that is left for comparing the patterns of one document.
+// When it is spent nothing covers anything but itself and by *, which is the
+// safe answer: a grant is called needed, and a Deny is not relied on.
+type budget struct{ left int }
+
+func newBudget() *budget { return &budget{maxWork} }
+
+func (b *budget) covers(wide, narrow string) bool {
+	return b.coverFields(wide, narrow, arnFields)
+}
+
+func (b *budget) coversAction(wide, narrow string) bool {
+	return b.coverFields(strings.ToLower(wide), strings.ToLower(narrow), actionFields)
 }
 
 func matchFields(pattern, text string, n int, fold bool) bool {
@@ -93,7 +113,7 @@ func overlapFields(a, b string, n int) bool {
 	return true
 }
 
-func coverFields(wide, narrow string, n int) bool {
+func (b *budget) coverFields(wide, narrow string, n int) bool {
 	if isAny(wide) || wide == narrow {
 		return true
 	}
@@ -106,7 +126,7 @@ func coverFields(wide, narrow string, n int) bool {
 	}
 	for i := range n {
 		// Field by field is exact because no field of narrow is unmatchable.
-		if ws[i] != ns[i] && !globCovers(parseGlob(ws[i]), parseGlob(ns[i])) {
+		if ws[i] != ns[i] && !b.globCovers(parseGlob(ws[i]), parseGlob(ns[i])) {
 			return false
 		}
 	}
@@ -294,8 +314,13 @@ func globsOverlap(a, b []glyph) bool {
 // globCovers decides inclusion. Every text of narrow is read by wide as a set
 // of places where wide may stand. Where narrow has a wildcard, the hardest text
 // is one that wide names nowhere; for a * that is any number of such characters,
-// and the search tries each number until the set of places repeats.
-func globCovers(wide, narrow []glyph) bool {
+// and the search tries each number until the set of places repeats. It gives up,
+// and says no, when the work is too much.
+func (b *budget) globCovers(wide, narrow []glyph) bool {
+	pair := min(b.left, maxPairWork)
+	b.left -= pair
+	defer func() { b.left += max(0, pair) }() // what was not needed
+
 	type state struct {
 		at     int    // place in narrow
 		places string // one byte for each place in wide
@@ -307,6 +332,9 @@ func globCovers(wide, narrow []glyph) bool {
 	for len(todo) > 0 {
 		s := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
+		if pair -= len(s.places); pair < 0 {
+			return false
+		}
 		if s.at == len(narrow) {
 			if s.places[len(wide)] == 0 {
 				return false

@@ -151,7 +151,7 @@ func TestPatternsExhaustively(t *testing.T) {
 			if got := globsOverlap(parseGlob(a), parseGlob(b)); got != overlaps {
 				t.Fatalf("overlap of %q and %q: got %v, want %v", a, b, got, overlaps)
 			}
-			if got := globCovers(parseGlob(a), parseGlob(b)); got != covers {
+			if got := newBudget().globCovers(parseGlob(a), parseGlob(b)); got != covers {
 				t.Fatalf("%q covers %q: got %v, want %v", a, b, got, covers)
 			}
 		}
@@ -192,4 +192,24 @@ func FuzzPattern(f *testing.F) {
 			t.Errorf("compiled %q on %q: got %v, want %v as MatchARN", a, arn, got, inA)
 		}
 	})
+}
+
+// Work is counted, so that this says the same on every machine.
+func TestCoversGivesUp(t *testing.T) {
+	t.Parallel()
+	const wide, narrow = "arn:aws:sqs:*:*:*a?*", "arn:aws:sqs:*:*:*ab*c?"
+	if !Covers(wide, narrow) {
+		t.Errorf("got no, want that %s covers %s", wide, narrow)
+	}
+	if poor := (&budget{20}); poor.covers(wide, narrow) || poor.left < 0 {
+		t.Errorf("got yes or a debt (%d left), want no where the work is too much", poor.left)
+	}
+	rich := newBudget()
+	for range 3 {
+		before := rich.left
+		rich.covers("arn:aws:sqs:*:*:"+strings.Repeat("*?a", 300), "arn:aws:sqs:*:*:"+strings.Repeat("?*a?", 300))
+		if spent := before - rich.left; spent <= 0 || spent > maxPairWork {
+			t.Errorf("got %d spent on one pair, want 1 to %d", spent, maxPairWork)
+		}
+	}
 }
