@@ -38,12 +38,14 @@ func (t *target) boundaryStatements() []statement {
 	}
 	logGroups := []string{regional("logs", "log-group:/aws/eks/"+cluster), regional("logs", "log-group:"+cluster)}
 	ownAccess := t.denyOwnAccess()
-	ownAccess.Sid = ""
+	ownAccess.Sid, ownAccess.Action, ownAccess.NotAction = "", []string{"iam:*"}, nil // a made role reads nothing of them either
 	return []statement{
-		// What every node and controller looks at. Names and states, no content.
+		// What every node and controller looks at, names and states and no content; and
+		// how a node is reached by a session.
 		{Effect: "Allow", Resource: []string{"*"}, Action: []string{
 			"autoscaling:Describe*", "ec2:Describe*", "ec2:GetSecurityGroupsForVpc", "ecr:GetAuthorizationToken",
 			"elasticloadbalancing:Describe*", "logs:DescribeLogGroups", "pricing:GetProducts",
+			"ec2messages:*", "ssm:UpdateInstanceInformation", "ssmmessages:*",
 		}},
 		// Images of AWS's own add-ons lie in AWS's accounts, hence no account here.
 		{Effect: "Allow", Resource: []string{"arn:" + t.region.Partition + ":ecr:*:*:repository/*"}, Action: []string{
@@ -52,15 +54,12 @@ func (t *target) boundaryStatements() []statement {
 		{Effect: "Allow", Resource: []string{regional("ecr", "repository/"+t.Vendor.Repository+"*")}, Action: []string{
 			"ecr:CompleteLayerUpload", "ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart",
 		}},
-		// The nodes: join the cluster, have addresses, be reached by a session.
+		// The nodes: join the cluster, and find the image of the next.
 		{Effect: "Allow", Resource: []string{regional("eks", "cluster/"+cluster)}, Action: []string{
 			"eks-auth:AssumeRoleForPodIdentity", "eks:DescribeCluster",
 		}},
-		{Effect: "Allow", Resource: []string{"*"}, Action: []string{
-			"ec2messages:*", "ssm:UpdateInstanceInformation", "ssmmessages:*",
-		}},
 		{Effect: "Allow", Resource: []string{"arn:" + t.region.Partition + ":ssm:" + t.Region + "::parameter/aws/service/*"}, Action: []string{"ssm:GetParameter"}},
-		// They make things. From a disk's copy they make none but from the cluster's
+		// Nodes and controllers make things. From a disk's copy they make none but from the cluster's
 		// own: what lies on others is the customer's, and would be theirs to read.
 		{Effect: "Allow", Resource: []string{ec2("?*", "*"), ec2("", "image/*")}, Action: []string{
 			"ec2:AssignPrivateIpAddresses", "ec2:CreateFleet", "ec2:CreateLaunchTemplate", "ec2:CreateNetworkInterface", "ec2:CreateSecurityGroup",

@@ -1,6 +1,9 @@
 package access
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Region is an AWS region with what its partition decides.
 type Region struct {
@@ -54,8 +57,10 @@ func lookUpRegion(name string) (Region, bool) {
 	return all[i], true
 }
 
-// nearestRegion is the region that shares the longest start and end with name.
+// nearestRegion is the region that shares the longest start and end with name,
+// whatever its case and the space around it.
 func nearestRegion(name string) string {
+	name = strings.ToLower(strings.TrimSpace(name))
 	best, most := "us-east-1", -1
 	for _, r := range Regions() {
 		shared := 0
