@@ -4,6 +4,7 @@ import (
 	"bytes"
 	_ "embed"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"reflect"
@@ -86,7 +87,7 @@ func parse(name string, text []byte, base *Profile) (*Profile, error) {
 	}
 	given := &Profile{}
 	if err := yaml.NodeToValue(body, given, yaml.DisallowUnknownField()); err != nil {
-		return nil, invalid("the vendor profile %s cannot be used: %s", name, oneLine(err))
+		return nil, undecodable(name, body, err)
 	}
 	overlay(base, given, present(body))
 	if err := base.Validate(); err != nil {
@@ -98,6 +99,23 @@ func parse(name string, text []byte, base *Profile) (*Profile, error) {
 		return nil, wrong
 	}
 	return base, nil
+}
+
+// undecodable says which field has a value of a kind that it cannot have.
+func undecodable(name string, body ast.Node, err error) error {
+	var kind *yaml.TypeError
+	if !errors.As(err, &kind) || kind.Token == nil {
+		return invalid("the vendor profile %s cannot be used: %s", name, oneLine(err))
+	}
+	field, line := "a field", kind.Token.Position.Line
+	pairs, _ := entries(body)
+	for _, pair := range pairs {
+		if lineOf(pair) <= line {
+			field = keyOf(pair) // the last that starts before the value
+		}
+	}
+	return usererr.New(usererr.Invalid, "%s:%d: %s must be one piece of text, not a list or a mapping", name, line, field).
+		WithHint("write the value behind the field, in quotes")
 }
 
 // fields returns the keys of the file, in order.
@@ -142,6 +160,22 @@ func checkKeys(name string, body ast.Node) error {
 		}
 		if err := checkMapping(name, "partition", inner, partitions); err != nil {
 			return err
+		}
+		if err := checkAccounts(name, inner); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkAccounts refuses a number that YAML does not read as it is written, as it
+// does one that starts with a zero.
+func checkAccounts(name string, pairs []*ast.MappingValueNode) error {
+	for _, pair := range pairs {
+		number, ok := pair.Value.(ast.ScalarNode)
+		if written := pair.Value.GetToken().Value; ok && pair.Value.Type() == ast.IntegerType && fmt.Sprint(number.GetValue()) != written {
+			return usererr.New(usererr.Invalid, "%s:%d: accounts.%s cannot be %s, which YAML reads as another number", name, lineOf(pair), keyOf(pair), shorten(written)).
+				WithHint("put the account in quotes")
 		}
 	}
 	return nil
