@@ -238,7 +238,12 @@ func within(few, many []string, matches func(wide, narrow string) bool) bool {
 }
 
 func (c cell) covers(narrow cell) bool {
-	return c.scope.covers(narrow.scope) && c.action.coversAction(narrow.action, c.scope.work) && c.resource.coversResource(narrow.resource, c.scope.work)
+	return c.action.coversAction(narrow.action, c.scope.work) && c.coversRest(narrow)
+}
+
+// coversRest is for a cell whose action is known to cover narrow's.
+func (c cell) coversRest(narrow cell) bool {
+	return c.scope.covers(narrow.scope) && c.resource.coversResource(narrow.resource, c.scope.work)
 }
 
 func (c cell) key() string {
@@ -260,7 +265,7 @@ func (m *matrix) dropCovered() {
 	wider := m.wider()
 	m.cells = slices.DeleteFunc(slices.Clone(m.cells), func(c cell) bool {
 		return slices.ContainsFunc(wider(c), func(w cell) bool {
-			if w.key() == c.key() || !w.covers(c) {
+			if w.key() == c.key() || !w.coversRest(c) {
 				return false
 			}
 			// Two that cover each other are two spellings; the first stays.
@@ -302,7 +307,7 @@ func (m *matrix) wider() func(cell) []cell {
 func (m *matrix) granter() func(cell) bool {
 	wider := m.wider()
 	return func(c cell) bool {
-		return slices.ContainsFunc(wider(c), func(w cell) bool { return w.covers(c) })
+		return slices.ContainsFunc(wider(c), func(w cell) bool { return w.coversRest(c) })
 	}
 }
 
