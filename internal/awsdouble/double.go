@@ -23,6 +23,7 @@
 //	facts.go        what must be looked up for that
 //	buckets.go      whose a bucket is, and its policy
 //	refusal.go      errors in each protocol's form
+//	forward.go      a decided call to what moto gets of it
 //	moto.go         the process behind
 //	run.go          the command biplane-awsdouble
 package awsdouble

@@ -1,6 +1,7 @@
 package awsdouble
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -228,11 +229,27 @@ func (x *expansion) tagsFor(kind string) map[string]string {
 	return tags
 }
 
-// ec2Keys gives what policies on networks go by: the VPC that a thing is in.
+// ec2Keys gives what policies on networks go by, the VPC that a thing is in, and
+// what a call says of the thing that it makes. Which of them an action knows is
+// for the reference to say.
 func (x *expansion) ec2Keys(q *question) {
 	kind, id := ec2Type(q.Resource), base(q.Resource)
+	if id == "*" {
+		x.ec2Made(q, kind)
+	}
 	vpc := ""
 	switch kind {
+	case "instance":
+		if id != "*" {
+			q.Context.Set("ec2:InstanceID", id)
+		}
+		return
+	case "image":
+		q.Context.Set("ec2:ImageID", id)
+		return
+	case "key-pair":
+		q.Context.Set("ec2:KeyPairName", id)
+		return
 	case "vpc":
 		if id != "*" {
 			q.Context.Set("ec2:VpcID", id)
@@ -264,6 +281,44 @@ func (x *expansion) ec2Keys(q *question) {
 	}
 	if vpc != "" {
 		q.Context.Set("ec2:Vpc", x.call.fill("arn:{partition}:ec2:{region}:{account}:vpc/")+vpc)
+	}
+}
+
+// ec2Made gives the keys that come from the request, of what it will make.
+func (x *expansion) ec2Made(q *question, kind string) {
+	p := x.call.params
+	set := func(key string, values ...string) {
+		if value := cmp.Or(values...); value != "" {
+			q.Context.Set("ec2:"+key, value)
+		}
+	}
+	switch kind {
+	case "instance":
+		set("InstanceType", p.one("InstanceType"), "m1.small") // what EC2 takes when none is given
+		set("Tenancy", p.one("Placement.Tenancy"), "default")
+		set("AvailabilityZone", p.one("Placement.AvailabilityZone"))
+		set("EbsOptimized", p.one("EbsOptimized"), "false")
+		set("InstanceMarketType", p.one("InstanceMarketOptions.MarketType"), "on-demand")
+		set("MetadataHttpTokens", p.one("MetadataOptions.HttpTokens"))
+		set("MetadataHttpEndpoint", p.one("MetadataOptions.HttpEndpoint"))
+		set("MetadataHttpPutResponseHopLimit", p.one("MetadataOptions.HttpPutResponseHopLimit"))
+	case "volume":
+		set("AvailabilityZone", p.one("AvailabilityZone"), p.one("Placement.AvailabilityZone"))
+		set("VolumeType", p.one("VolumeType"), p.one("BlockDeviceMapping.*.Ebs.VolumeType"))
+		set("VolumeSize", p.one("Size"), p.one("BlockDeviceMapping.*.Ebs.VolumeSize"))
+		set("VolumeIops", p.one("Iops"), p.one("BlockDeviceMapping.*.Ebs.Iops"))
+		set("Encrypted", p.one("Encrypted"), p.one("BlockDeviceMapping.*.Ebs.Encrypted"), "false")
+	case "network-interface":
+		subnet := cmp.Or(p.one("SubnetId"), p.one("NetworkInterface.*.SubnetId"))
+		if subnet != "" {
+			q.Context.Set("ec2:Subnet", x.call.fill("arn:{partition}:ec2:{region}:{account}:subnet/")+subnet)
+		}
+		set("AssociatePublicIpAddress", p.one("NetworkInterface.*.AssociatePublicIpAddress"))
+	case "vpc-endpoint":
+		set("VpceServiceName", p.one("ServiceName"))
+		if strings.HasPrefix(p.one("ServiceName"), "com.amazonaws.") && !strings.HasPrefix(p.one("ServiceName"), "com.amazonaws.vpce.") {
+			set("VpceServiceOwner", "amazon")
+		}
 	}
 }
 

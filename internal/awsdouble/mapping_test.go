@@ -288,6 +288,10 @@ func TestQuestions(t *testing.T) {
 				"ec2:CreateTags instance/* aws:TagKeys=a", "ec2:CreateTags volume/* aws:TagKeys=b",
 			},
 		},
+		"knows what kind of instance is made":    {ec2("Action=RunInstances&ImageId=ami-1&InstanceType=t3.micro"), []string{"ec2:InstanceType"}, []string{"ec2:RunInstances instance/* ec2:InstanceType=t3.micro", "ec2:RunInstances image/ami-1", "ec2:RunInstances subnet/*", "ec2:RunInstances security-group/*", "ec2:RunInstances network-interface/*", "ec2:RunInstances volume/*"}},
+		"reads a target with dots before":        {target("cloudtrail", "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.ListTrails", "{}"), nil, []string{"cloudtrail:ListTrails *"}},
+		"knows the functions of Lambda":          {rest("lambda", "GET", "/2015-03-31/functions", ""), nil, []string{"lambda:ListFunctions *"}},
+		"finds a header in a presigned query":    {presignedCopy(), nil, []string{"s3:PutObject b/k", "s3:GetObject other/secret"}},
 		"finds a security group by its name":     {ec2("Action=DeleteSecurityGroup&GroupName=g"), nil, []string{"ec2:DeleteSecurityGroup security-group/sg-9"}},
 		"knows the VPC that a subnet is in":      {ec2("Action=DeleteSubnet&SubnetId=subnet-9"), []string{"ec2:Vpc"}, []string{"ec2:DeleteSubnet subnet/subnet-9 ec2:Vpc=arn:aws:ec2:eu-central-1:123456789012:vpc/vpc-9"}},
 		"finds what an association is between":   {ec2("Action=DisassociateRouteTable&AssociationId=rtbassoc-1"), nil, []string{"ec2:DisassociateRouteTable route-table/rtb-9", "ec2:DisassociateRouteTable subnet/subnet-9"}},
@@ -296,7 +300,6 @@ func TestQuestions(t *testing.T) {
 		"asks about kinds where a row is absent": {ec2("Action=DeletePlacementGroup&GroupName=x"), nil, []string{"ec2:DeletePlacementGroup *", "ec2:DeletePlacementGroup placement-group/*"}},
 
 		"takes a cluster's name from the path":    {rest("eks", "GET", "/clusters/opta-c", ""), []string{"aws:ResourceTag/owner"}, []string{"eks:DescribeCluster cluster/opta-c aws:ResourceTag/owner=us"}},
-		"believes the path, not the body":         {rest("eks", "POST", "/clusters/opta-c/update-config", `{"name":"other"}`), nil, []string{"eks:UpdateClusterConfig cluster/opta-c"}},
 		"finds a node group's id":                 {rest("eks", "DELETE", "/clusters/c/node-groups/n", ""), nil, []string{"eks:DeleteNodegroup nodegroup/c/n/1-2-3"}},
 		"makes an access entry's ARN of its role": {rest("eks", "GET", "/clusters/c/access-entries/arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fp%2Fx", ""), nil, []string{"eks:DescribeAccessEntry access-entry/c/role/123456789012/x/*"}},
 		"takes tags off by key":                   {rest("eks", "DELETE", "/tags/arn%3Aaws%3Aeks%3Aeu-central-1%3A123456789012%3Acluster%2Fc?tagKeys=a&tagKeys=b", ""), []string{"aws:TagKeys"}, []string{"eks:UntagResource cluster/c aws:TagKeys=a,b"}},
@@ -332,6 +335,15 @@ func TestQuestions(t *testing.T) {
 			}
 		})
 	}
+}
+
+// presignedCopy is a PutObject in whose query the source stands that S3 would
+// take from a header.
+func presignedCopy() *http.Request {
+	r := presigned()
+	r.Method = http.MethodPut
+	r.URL.RawQuery += "&x-amz-copy-source=other%2Fsecret"
+	return r
 }
 
 func presigned() *http.Request {

@@ -109,6 +109,7 @@ func (n *node) has(path string) bool {
 // Name.1; the others put a word between, Name.member.1, which is left out.
 func fromForm(values url.Values, ec2 bool) (*node, error) {
 	root, count := &node{}, 0
+	found := map[*node]string{}
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		steps := strings.Split(key, ".")
 		if count++; len(steps) > maxDepth || count > maxValues {
@@ -121,7 +122,10 @@ func fromForm(values url.Values, ec2 bool) (*node, error) {
 			}
 			at = at.child(step)
 		}
-		at.value = values.Get(key)
+		if other, twice := found[at]; twice {
+			return nil, fmt.Errorf("%w: %s and %s mean the same parameter", errNotACall, other, key)
+		}
+		at.value, found[at] = values.Get(key), key
 	}
 	return root, nil
 }
@@ -142,6 +146,9 @@ func fromJSON(body []byte) (*node, error) {
 	var v any
 	if err := d.Decode(&v); err != nil {
 		return nil, fmt.Errorf("%w: the body is not JSON: %w", errNotACall, err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, fmt.Errorf("%w: something follows the JSON of the body", errNotACall)
 	}
 	count := 0
 	return root, root.fill(v, 0, &count)

@@ -42,6 +42,7 @@ type call struct {
 	params   *node
 	request  *http.Request
 	signed   *sigv4.Signed // nil for an unsigned request
+	form     url.Values    // of the Query protocols, from the body and the query
 	body     []byte        // of what is no stream
 	stream   bool          // the body is an object's bytes, not read
 }
@@ -95,6 +96,9 @@ func recognise(r *http.Request, known routes) (*call, error) {
 		c.signing = "s3"
 	}
 	c.Service, c.Partition = iamName(c.signing), partitionOf(c.Region)
+	if query.Has("Action") && c.protocol != queryProtocol && c.protocol != ec2Protocol {
+		return c, fmt.Errorf("%w: the query names an Action, which %s does not take there", errNotACall, c.signing)
+	}
 
 	if c.protocol == s3Protocol {
 		return c, c.recogniseS3(known, query)
@@ -120,7 +124,7 @@ func recognise(r *http.Request, known routes) (*call, error) {
 				return c, fmt.Errorf("%w: %s is given %d times", errNotACall, key, len(values))
 			}
 		}
-		c.Operation = form.Get("Action")
+		c.form, c.Operation = form, form.Get("Action")
 		if c.signing == "" { // AssumeRoleWithWebIdentity and its like
 			c.signing, c.Service = "sts", "sts"
 			if !strings.HasPrefix(c.Operation, "AssumeRoleWith") {
@@ -130,8 +134,9 @@ func recognise(r *http.Request, known routes) (*call, error) {
 		if c.params, err = fromForm(form, c.protocol == ec2Protocol); err != nil {
 			return c, err
 		}
-	case jsonProtocol:
-		_, c.Operation, _ = strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+	case jsonProtocol: // CloudTrail has dots before the last one
+		target := r.Header.Get("X-Amz-Target")
+		c.Operation = target[strings.LastIndexByte(target, '.')+1:]
 		c.params, err = fromJSON(c.body)
 	case cborProtocol:
 		_, c.Operation, _ = strings.Cut(r.URL.Path, "/operation/")
@@ -139,7 +144,7 @@ func recognise(r *http.Request, known routes) (*call, error) {
 	default:
 		operation, labels, ok := known.find(c.signing, r.Method, r.URL.EscapedPath(), query, r.Header)
 		if !ok {
-			return c, fmt.Errorf("%w: %s has no operation at %s %s", errNotACall, c.signing, r.Method, r.URL.Path)
+			return c, &unknownOperation{c.signing, r.Method + " " + r.URL.Path}
 		}
 		c.Operation = operation
 		c.params, err = c.restParams(labels, query)
@@ -164,7 +169,7 @@ func protocolOf(r *http.Request, signing string) protocol {
 		return jsonProtocol
 	case r.Header.Get("Smithy-Protocol") == "rpc-v2-cbor":
 		return cborProtocol
-	case signing == "route53":
+	case signing == "route53", signing == "cloudfront":
 		return restXMLProtocol
 	case isForm(r) || r.URL.Query().Has("Action") && strings.Trim(r.URL.Path, "/") == "":
 		return queryProtocol
@@ -211,17 +216,29 @@ func (c *call) restParams(labels map[string]string, query url.Values) (*node, er
 			return nil, err
 		}
 	}
-	// What is in the path and the query is what the service goes by.
+	// A name stands in one place only: of two, we could decide one and the
+	// service could go by the other.
+	add := func(name string) (*node, error) {
+		if params.get(name) != nil {
+			return nil, fmt.Errorf("%w: %s is given in two places", errNotACall, name)
+		}
+		return params.child(name), nil
+	}
 	for name, value := range labels {
-		n := params.child(name)
-		n.value, n.children = value, nil
+		n, err := add(name)
+		if err != nil {
+			return nil, err
+		}
+		n.value = value
 	}
 	for name, values := range query {
 		if strings.HasPrefix(name, "X-Amz-") {
 			continue
 		}
-		n := params.child(name)
-		n.value, n.children = "", nil
+		n, err := add(name)
+		if err != nil {
+			return nil, err
+		}
 		if len(values) == 1 {
 			n.value = values[0]
 			continue
@@ -241,7 +258,7 @@ func (c *call) recogniseS3(known routes, query url.Values) error {
 	if bucket := hostBucket(r.Host); bucket != "" {
 		path = "/" + bucket + path
 	}
-	operation, labels, ok := known.find("s3", r.Method, path, query, r.Header)
+	operation, labels, ok := known.find("s3", r.Method, path, query, c.s3Header())
 	if !ok {
 		return fmt.Errorf("%w: S3 has no one operation at %s %s", errNotACall, r.Method, r.URL.Path)
 	}
@@ -256,16 +273,9 @@ func (c *call) recogniseS3(known routes, query url.Values) error {
 }
 
 // readS3Body reads the body of an S3 call that is no stream, after the signature
-// has been checked, since that wraps the body. Headers that a presigned URL has
-// in its query become headers again, which is what S3 takes them for.
+// has been checked, since that wraps the body and counts the headers.
 func (c *call) readS3Body() error {
-	if c.signed != nil && c.signed.Presigned {
-		for name, values := range c.request.URL.Query() {
-			if strings.HasPrefix(name, "x-amz-") && c.request.Header.Get(name) == "" {
-				c.request.Header[http.CanonicalHeaderKey(name)] = values
-			}
-		}
-	}
+	c.request.Header = c.s3Header()
 	if c.stream {
 		return nil
 	}
@@ -289,6 +299,22 @@ func (c *call) readS3Body() error {
 		}
 	}
 	return nil
+}
+
+// s3Header are the headers, and those that a presigned URL has in its query
+// instead, which S3 takes for the same.
+func (c *call) s3Header() http.Header {
+	header := c.request.Header
+	if c.signed == nil || !c.signed.Presigned {
+		return header
+	}
+	header = header.Clone()
+	for name, values := range c.request.URL.Query() {
+		if strings.HasPrefix(strings.ToLower(name), "x-amz-") && !strings.HasPrefix(name, "X-Amz-") && header.Get(name) == "" {
+			header[http.CanonicalHeaderKey(name)] = values
+		}
+	}
+	return header
 }
 
 // hostBucket is the bucket of bucket.localhost or bucket.s3.eu-west-1.amazonaws.com.

@@ -33,6 +33,7 @@ const (
 	codeThrottled   = "Throttling"
 	codeInternal    = "InternalFailure"
 	codeUnavailable = "ServiceUnavailable"
+	codeNotThere    = "NotImplemented"
 )
 
 // spoken is a code and a status in one protocol.

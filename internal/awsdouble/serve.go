@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -259,72 +258,6 @@ func (d *Double) linkRoles(account string, questions []iampolicy.Request) {
 			d.world.identity.ask(account, "CreateServiceLinkedRole", "AWSServiceName", service[0])
 		}
 	}
-}
-
-// forward hands a decided call to moto.
-func (d *Double) forward(ctx context.Context, c *call) (*http.Response, error) {
-	r := c.request
-	for _, path := range []string{"/moto-api", "/latest/meta-data", "/latest/api", "/favicon.ico"} {
-		// moto takes these for its own, whatever service is meant.
-		if strings.HasPrefix(r.URL.Path, path) {
-			return nil, &refusal{codeMalformed, "The path " + path + " cannot be served by the AWS double.", http.StatusBadRequest}
-		}
-	}
-	if err := d.world.moto.ready(); err != nil {
-		return nil, err
-	}
-	out := r.Clone(ctx)
-	out.RequestURI = ""
-	out.URL.Scheme, out.URL.Host = "http", "moto"
-	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect"} {
-		out.Header.Del(name)
-	}
-	for name := range out.Header {
-		if strings.HasPrefix(name, "X-Moto-") {
-			out.Header.Del(name)
-		}
-	}
-	if c.protocol == s3Protocol {
-		if bucket := hostBucket(r.Host); bucket != "" {
-			out.URL.Path, out.URL.RawPath = "/"+bucket+r.URL.Path, ""
-			out.Host = "s3." + c.Region + ".amazonaws.com"
-		}
-	}
-	if c.signed == nil || c.signed.Presigned {
-		out.URL.RawQuery = withoutSignature(r.URL.RawQuery)
-	}
-	region := c.Region
-	if region == "" {
-		region = d.region
-	}
-	signForMoto(out, c.Account, region, c.signing)
-	answer, err := d.world.moto.transport.RoundTrip(out)
-	if err != nil {
-		return nil, fmt.Errorf("handing %s of %s to moto: %w", c.Operation, c.Service, err)
-	}
-	if answer.StatusCode < 300 && (c.Operation == "CreateBucket" || c.Operation == "DeleteBucket") {
-		d.world.buckets.forget(c.params.one("Bucket"))
-	}
-	answer.Header.Del("Connection")
-	return answer, nil
-}
-
-// withoutSignature takes a presigned request's signature out of its query. What
-// else stands there, moto must see as it was sent.
-func withoutSignature(raw string) string {
-	var kept []string
-	for field := range strings.SplitSeq(raw, "&") {
-		name, _, _ := strings.Cut(field, "=")
-		if name, err := url.QueryUnescape(name); err == nil {
-			switch name {
-			case "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders",
-				"X-Amz-Signature", "X-Amz-Security-Token", "X-Amz-Content-Sha256":
-				continue
-			}
-		}
-		kept = append(kept, field)
-	}
-	return strings.Join(kept, "&")
 }
 
 // recorder keeps an answer, so that it can be looked at and be lost.

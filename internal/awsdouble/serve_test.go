@@ -219,7 +219,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		"says that moto is not there":           {"ec2", form, "Action=DescribeVpcs&Version=2016-11-15", 503, "No moto_server stands behind the AWS double"},
 		"refuses an operation of no service":    {"ec2", form, "Action=LaunchRockets", 400, "does not know the operation LaunchRockets of ec2"},
-		"refuses a service that it cannot tell": {"lambda", get("/2015-03-31/functions/"), "", 400, "lambda has no operation at GET /2015-03-31/functions/"},
+		"refuses a service that it cannot tell": {"apigateway", get("/restapis"), "", 400, "does not know the operation GET /restapis of apigateway"},
 		"refuses an ambiguous query of S3":      {"s3", get("/bucket?policy&tagging"), "", 400, "InvalidRequest"},
 		"refuses a parameter given twice":       {"ec2", form, "Action=DescribeVpcs&Action=DeleteVpc", 400, "Action is given 2 times"},
 		"refuses a body that is not JSON":       {"kms", post("/", "X-Amz-Target", "TrentService.ListKeys"), "{", 400, "SerializationException"},

@@ -103,15 +103,20 @@ func mustCLI(t *testing.T, d *Double, args ...string) string {
 // send signs a request and sends it, and returns the status and the answer.
 func send(t *testing.T, d *Double, key awsidentity.Credentials, service string, r *http.Request, body string) (int, string, error) {
 	t.Helper()
+	region := d.region
+	if service == "iam" || service == "route53" {
+		region = "us-east-1"
+	}
+	return sendFor(t, key, service, region, r, body)
+}
+
+func sendFor(t *testing.T, key awsidentity.Credentials, service, region string, r *http.Request, body string) (int, string, error) {
+	t.Helper()
 	r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
 	hash := sha256.Sum256([]byte(body))
 	digest := hex.EncodeToString(hash[:])
 	if service == "s3" {
 		r.Header.Set("X-Amz-Content-Sha256", digest)
-	}
-	region := d.region
-	if service == "iam" || service == "route53" {
-		region = "us-east-1"
 	}
 	signer := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = service == "s3" })
 	err := signer.SignHTTP(t.Context(), aws.Credentials{AccessKeyID: key.AccessKeyID, SecretAccessKey: key.SecretAccessKey, SessionToken: key.SessionToken},

@@ -12,7 +12,9 @@ import re
 
 import botocore.session
 
-SERVICES = ["eks", "ram", "route53", "s3"]
+# The services that Biplane calls, and those that an account's administrator may
+# look at first.
+SERVICES = ["eks", "ram", "route53", "s3", "account", "backup", "batch", "efs", "lambda", "resource-groups", "scheduler"]
 
 # Operations that share another one's route; the older name is of no use to anybody.
 SUPERSEDED = {

@@ -1,0 +1,167 @@
+package awsdouble
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// forward hands a decided call to moto.
+func (d *Double) forward(ctx context.Context, c *call) (*http.Response, error) {
+	out, err := d.toMoto(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.world.moto.ready(); err != nil {
+		return nil, err
+	}
+	answer, err := d.world.moto.transport.RoundTrip(out)
+	if err != nil {
+		return nil, fmt.Errorf("handing %s of %s to moto: %w", c.Operation, c.Service, err)
+	}
+	if gaveUp(answer) {
+		answer.Body.Close()
+		d.log.Warn("moto cannot do this", "service", c.Service, "operation", c.Operation, "status", answer.StatusCode)
+		return nil, &refusal{codeNotThere, "The emulator behind the AWS double, moto, cannot perform " + c.Operation + " of " + c.Service + " as it was asked for.", http.StatusNotImplemented}
+	}
+	if answer.StatusCode < 300 && (c.Operation == "CreateBucket" || c.Operation == "DeleteBucket") {
+		d.world.buckets.forget(c.params.one("Bucket"))
+	}
+	answer.Header.Del("Connection")
+	return answer, nil
+}
+
+// toMoto makes the request that moto gets, of what was decided and not of what
+// was sent. moto looks for the operation, its parameters, the region and the
+// bucket in more places than AWS does: in a form, the query and the body at
+// once, in the host's name and in the user agent. Whatever was not looked at
+// here could have it do another thing than the one that was allowed.
+func (d *Double) toMoto(ctx context.Context, c *call) (*http.Request, error) {
+	method, path, query, header := http.MethodPost, "/", "", http.Header{}
+	keep := func(names ...string) {
+		for _, name := range names {
+			if value := c.request.Header.Get(name); value != "" {
+				header.Set(name, value)
+			}
+		}
+	}
+	var body io.ReadCloser
+	length := int64(0)
+	whole := func(b []byte) { body, length = io.NopCloser(bytes.NewReader(b)), int64(len(b)) }
+	switch c.protocol {
+	case queryProtocol, ec2Protocol:
+		header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
+		whole([]byte(c.form.Encode()))
+	case jsonProtocol:
+		keep("X-Amz-Target", "X-Amzn-Query-Mode", "Accept")
+		header.Set("Content-Type", "application/x-amz-json-1.1")
+		if kind := c.request.Header.Get("Content-Type"); strings.HasPrefix(kind, "application/x-amz-json-") {
+			header.Set("Content-Type", kind)
+		}
+		whole(noForm(c.body))
+	case cborProtocol:
+		keep("Smithy-Protocol", "Accept")
+		header.Set("Content-Type", "application/cbor")
+		// What is in the query, moto does not look for in the body.
+		path, query = c.request.URL.EscapedPath(), url.Values{"Action": {c.Operation}}.Encode()
+		whole(c.body)
+	case restJSONProtocol, restXMLProtocol:
+		method, path, query = c.request.Method, c.request.URL.EscapedPath(), c.request.URL.RawQuery
+		keep("Accept")
+		if c.protocol == restJSONProtocol {
+			header.Set("Content-Type", "application/json")
+			whole(noForm(c.body))
+		} else {
+			header.Set("Content-Type", "application/xml")
+			whole(c.body)
+		}
+	case s3Protocol:
+		method, path, query = c.request.Method, c.request.URL.EscapedPath(), c.request.URL.RawQuery
+		if bucket := hostBucket(c.request.Host); bucket != "" {
+			path = "/" + bucket + path
+		}
+		header = c.request.Header.Clone()
+		for name := range header {
+			if strings.HasPrefix(name, "X-Moto-") {
+				header.Del(name)
+			}
+		}
+		for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "X-Amz-Target"} {
+			header.Del(name)
+		}
+		switch kind, _, _ := mime.ParseMediaType(header.Get("Content-Type")); kind {
+		case "application/x-www-form-urlencoded", "multipart/form-data":
+			// moto would take the object's bytes for parameters.
+			header.Set("Content-Type", "binary/octet-stream")
+		}
+		if !c.stream {
+			whole(c.body)
+		} else if c.request.ContentLength != 0 {
+			body, length = c.request.Body, c.request.ContentLength
+		}
+	}
+	if c.signed == nil || c.signed.Presigned {
+		query = withoutSignature(query)
+	}
+	out, err := http.NewRequestWithContext(ctx, method, "http://moto"+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the path %s cannot be read", errNotACall, path)
+	}
+	for _, own := range []string{"moto-api", "latest", "favicon.ico", "v20180820"} {
+		// moto takes these for its own, whatever service is meant.
+		if first, _, _ := strings.Cut(strings.TrimLeft(out.URL.Path, "/"), "/"); first == own || own == "moto-api" && strings.HasPrefix(first, own) {
+			return nil, &refusal{codeMalformed, "The path /" + own + " cannot be served by the AWS double.", http.StatusBadRequest}
+		}
+	}
+	out.URL.RawQuery, out.Header, out.Body, out.ContentLength = query, header, body, length
+	out.Host = strings.TrimPrefix(d.url, "http://")
+	out.Header["User-Agent"] = nil // none: moto would look for a region in it
+	region := c.Region
+	if region == "" {
+		region = d.region
+	}
+	signForMoto(out, c.Account, region, c.signing)
+	return out, nil
+}
+
+// noForm writes JSON so that nobody can take it for a form.
+func noForm(body []byte) []byte { return bytes.ReplaceAll(body, []byte("&"), []byte(`\u0026`)) }
+
+// gaveUp says whether moto answered with a page for people: it has no such
+// operation, or failed at it. The start of the answer stays readable.
+func gaveUp(answer *http.Response) bool {
+	if answer.StatusCode < 400 {
+		return false
+	}
+	r := bufio.NewReader(answer.Body)
+	start, _ := r.Peek(len("<!doctype html>"))
+	answer.Body = struct {
+		io.Reader
+		io.Closer
+	}{r, answer.Body}
+	return strings.EqualFold(string(start), "<!doctype html>")
+}
+
+// withoutSignature takes a presigned request's signature out of its query. What
+// else stands there, moto must see as it was sent.
+func withoutSignature(raw string) string {
+	var kept []string
+	for field := range strings.SplitSeq(raw, "&") {
+		name, _, _ := strings.Cut(field, "=")
+		if name, err := url.QueryUnescape(name); err == nil {
+			switch name {
+			case "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders",
+				"X-Amz-Signature", "X-Amz-Security-Token", "X-Amz-Content-Sha256":
+				continue
+			}
+		}
+		kept = append(kept, field)
+	}
+	return strings.Join(kept, "&")
+}
