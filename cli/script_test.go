@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -17,15 +18,23 @@ import (
 
 var update = flag.Bool("update", false, "write what commands printed into the transcripts")
 
-// TestMain lets the transcripts run this test binary as `biplane`.
+// TestMain lets the tests run this binary as both programs. It does as their
+// mains do, which a test cannot import.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"biplane": func() {
-			// As cmd/biplane does, which a test cannot import.
-			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	program := func(run func(context.Context) int) func() {
+		return func() {
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 			context.AfterFunc(ctx, stop)
-			os.Exit(cli.Run(ctx, os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
-		},
+			os.Exit(run(ctx))
+		}
+	}
+	testscript.Main(m, map[string]func(){
+		"biplane": program(func(ctx context.Context) int {
+			return cli.Run(ctx, os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+		}),
+		"biplane-awsdouble": program(func(ctx context.Context) int {
+			return awsdouble.Run(ctx, os.Args[1:], awsdouble.Streams{Out: os.Stdout, Err: os.Stderr})
+		}),
 	})
 }
 
