@@ -17,6 +17,7 @@ import (
 
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/access"
+	"biplane.dev/biplane/provision/iampolicy"
 )
 
 func (a *app) accessPolicy() *cobra.Command {
@@ -76,14 +77,6 @@ Until an external ID is given, the trust shows EXTERNAL-ID in its place. What
 	return cmd
 }
 
-// What IAM takes, in characters without white space. All inline policies of a
-// role count together; the limit of a trust can be raised for an account.
-const (
-	maxManaged = 6144
-	maxInline  = 10240
-	maxTrust   = 2048
-)
-
 // document is one document of a set, wherever it stands.
 type document struct {
 	role  string // empty for the set's boundary
@@ -102,14 +95,14 @@ func (d document) file() string { return filepath.Join(d.role, d.name+".json") }
 func documentsOf(set *access.Set) []document {
 	var all []document
 	if b := set.Boundary; b != nil {
-		all = append(all, document{name: b.Name, kind: "boundary", size: b.Size, limit: maxManaged, text: b.Document})
+		all = append(all, document{name: b.Name, kind: "boundary", size: b.Size, limit: iampolicy.ManagedLimit, text: b.Document})
 	}
 	for _, role := range set.Roles {
-		all = append(all, document{role: role.Name, name: "trust", kind: "trust", size: role.Trust.Size, limit: maxTrust, text: role.Trust.Document})
+		all = append(all, document{role: role.Name, name: "trust", kind: "trust", size: role.Trust.Size, limit: iampolicy.TrustLimit, text: role.Trust.Document})
 		for _, policy := range role.Policies {
-			limit := maxManaged
+			limit := iampolicy.ManagedLimit
 			if policy.Kind == "inline" {
-				limit = maxInline
+				limit = iampolicy.InlineLimit
 			}
 			all = append(all, document{role: role.Name, name: policy.Name, kind: policy.Kind, size: policy.Size, limit: limit, text: policy.Document})
 		}

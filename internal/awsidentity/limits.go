@@ -15,11 +15,11 @@ import (
 // The default quotas of an account, as GetAccountSummary reports them. Policies
 // are counted without white space.
 const (
-	maxInlineRole     = 10240 // of a role, all inline policies together
+	maxInlineRole     = iampolicy.InlineLimit // of a role, all inline policies together
 	maxInlineUser     = 2048
-	maxManaged        = 6144
-	maxTrust          = 2048
-	maxSessionPolicy  = 2048
+	maxManaged        = iampolicy.ManagedLimit
+	maxTrust          = iampolicy.TrustLimit
+	maxSessionPolicy  = iampolicy.SessionLimit
 	maxAttachedRole   = 10
 	maxAttachedUser   = 10
 	maxVersions       = 5
