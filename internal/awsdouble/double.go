@@ -127,6 +127,7 @@ type Double struct {
 	hook     func(Call) Verdict
 	observe  func(Call)
 	latency  time.Duration
+	patience time.Duration // with a client that sends a call's parameters slowly
 	faults   *faults
 	routes   routes
 	mapping  *mapping
@@ -176,7 +177,7 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 	}
 	d := &Double{
 		region: o.Region, customer: o.CustomerAccount, log: o.Log, hook: o.Hook, observe: o.Observe,
-		latency: o.Latency, faults: arm(o.Faults), routes: readRoutes(routesTSV),
+		latency: o.Latency, patience: time.Minute, faults: arm(o.Faults), routes: readRoutes(routesTSV),
 	}
 	defer func() {
 		if err != nil {

@@ -120,14 +120,12 @@ func (f *faults) strike(c *call) (delay time.Duration, lost bool, refused *refus
 	defer f.lock.Unlock()
 	for i := range f.list {
 		one := &f.list[i]
-		if !one.matches(c) || !one.due() {
+		if one.Kind == Lost || !one.matches(c) || !one.due() {
 			continue
 		}
 		switch one.Kind {
 		case Slow:
 			delay += one.Delay
-		case Lost:
-			lost = true
 		case Throttle:
 			refused = &refusal{codeThrottled, "Rate exceeded", http.StatusBadRequest}
 		case Broken:
@@ -135,6 +133,13 @@ func (f *faults) strike(c *call) (delay time.Duration, lost bool, refused *refus
 			if one.Status != 0 && one.Status != http.StatusInternalServerError {
 				refused = &refusal{"ServiceUnavailable", "The service is unavailable.", one.Status}
 			}
+		}
+	}
+	// An answer can only be lost where there is one: a call that is refused is not
+	// one of those that a Lost counts.
+	for i := range f.list {
+		if one := &f.list[i]; refused == nil && one.Kind == Lost && one.matches(c) && one.due() {
+			lost = true
 		}
 	}
 	return delay, lost, refused

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/aws/smithy-go/encoding/cbor"
@@ -111,6 +112,8 @@ func asRefusal(err error) (r *refusal, internal bool) {
 		return &refusal{codeMalformed, capital(source.Error()) + ".", http.StatusBadRequest}, false
 	case errors.Is(err, errNotACall), errors.Is(err, errTooDeep):
 		return &refusal{codeMalformed, capital(err.Error()) + ".", http.StatusBadRequest}, false
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &refusal{"RequestTimeout", "The request did not arrive in time.", http.StatusRequestTimeout}, false
 	case errors.Is(err, ErrNoMoto):
 		return &refusal{codeUnavailable, capital(ErrNoMoto.Error()) + ".", http.StatusServiceUnavailable}, false
 	}

@@ -20,7 +20,14 @@ import (
 // meet a fault, is authenticated and decided, performed, and answered.
 func (d *Double) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	requestID := newRequestID()
+	control := http.NewResponseController(w)
+	control.SetReadDeadline(time.Now().Add(d.patience))
 	c, err := recognise(r, d.routes)
+	if err == nil {
+		control.SetReadDeadline(time.Time{}) // objects may take their time
+		// What was not read by then, the server throws away, and waits for it.
+		defer func() { control.SetReadDeadline(time.Now().Add(d.patience)) }()
+	}
 	seen := Call{N: int(d.count.Add(1)), Service: c.Service, Operation: c.Operation, Region: c.Region}
 	var answer *http.Response
 	lost := false

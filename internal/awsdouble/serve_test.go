@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -383,6 +384,17 @@ func TestFaults(t *testing.T) {
 		}
 		must(t, 409)(create(t, d, "r"))
 	})
+	t.Run("loses the answer to a call that was not refused before", func(t *testing.T) {
+		t.Parallel()
+		d := start(t, Options{Faults: []Fault{fault("lost:iam:CreateRole,count=1"), fault("throttle:iam:CreateRole,count=1")}})
+		must(t, 400)(create(t, d, "r"))
+		if status, text, err := create(t, d, "r"); err == nil {
+			t.Errorf("got %d %s, want no answer", status, text)
+		}
+		if !exists(t, d, "r") {
+			t.Error("got no role, want it made")
+		}
+	})
 	t.Run("takes its time", func(t *testing.T) {
 		t.Parallel()
 		d := start(t, Options{Latency: 30 * time.Millisecond, Faults: []Fault{fault("latency:iam,delay=40ms")}})
@@ -405,6 +417,25 @@ func TestFaults(t *testing.T) {
 			t.Error("got an answer, want none")
 		}
 	})
+}
+
+// Whoever sends a body byte by byte must not hold the double.
+func TestSlowBody(t *testing.T) {
+	t.Parallel()
+	d := start(t, Options{})
+	d.patience = 50 * time.Millisecond // nobody has asked anything yet
+	conn, err := net.Dial("tcp", strings.TrimPrefix(d.URL(), "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nA"); err != nil {
+		t.Fatal(err)
+	}
+	conn.SetReadDeadline(time.Now().Add(time.Minute))
+	if _, err := io.ReadAll(conn); err != nil {
+		t.Errorf("got %v, want the connection closed", err)
+	}
 }
 
 func TestHook(t *testing.T) {
