@@ -107,6 +107,17 @@ func (w *world) ec2(ctx context.Context, c *call, operation string, parameters .
 	return w.ask(ctx, c, want{service: "ec2", operation: operation, form: parameters})
 }
 
+func (w *world) secret(ctx context.Context, c *call, id string) (string, error) {
+	if id == "" || strings.HasPrefix(id, "arn:") {
+		return id, nil
+	}
+	answer, err := w.ask(ctx, c, want{service: "secretsmanager", operation: "DescribeSecret", target: "secretsmanager", json: map[string]any{"SecretId": id}})
+	if err != nil {
+		return "", err
+	}
+	return answer.one("ARN"), nil
+}
+
 func (w *world) kmsKey(ctx context.Context, c *call, id string) (string, error) {
 	if strings.HasPrefix(id, "arn:") && !strings.Contains(id, ":alias/") {
 		return id, nil
@@ -188,6 +199,11 @@ func (w *world) tags(ctx context.Context, c *call, arn string) (map[string]strin
 		version := map[string]string{"rds": "2014-10-31", "elasticache": "2015-02-02"}[f[2]]
 		q = want{service: f[2], operation: "ListTagsForResource", form: []string{"Version", version, "ResourceName", arn}}
 		list = "ListTagsForResourceResult.TagList"
+	case "secretsmanager":
+		q = want{service: f[2], operation: "DescribeSecret", target: "secretsmanager", json: map[string]any{"SecretId": arn}}
+	case "sns":
+		q = want{service: f[2], operation: "ListTagsForResource", form: []string{"Version", "2010-03-31", "ResourceArn", arn}}
+		list = "ListTagsForResourceResult.Tags"
 	default:
 		return nil, nil
 	}

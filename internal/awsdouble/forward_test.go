@@ -169,3 +169,34 @@ func TestFormsWithOneMeaning(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// Tags and keys of what is there already are looked up before anything happens.
+func TestNarrowPoliciesOnSecretsTopicsAndKeys(t *testing.T) {
+	t.Parallel()
+	d := startWithMoto(t, Options{})
+	for _, name := range []string{"own", "other"} {
+		mustCLI(t, d, "secretsmanager", "create-secret", "--name", name, "--secret-string", "x", "--tags", "Key=team,Value="+name)
+		mustCLI(t, d, "sns", "create-topic", "--name", name, "--tags", "Key=team,Value="+name)
+	}
+	own := mustCLI(t, d, "kms", "create-key", "--query", "KeyMetadata.KeyId", "--output", "text")
+	other := mustCLI(t, d, "kms", "create-key", "--query", "KeyMetadata.KeyId", "--output", "text")
+	text := mustCLI(t, d, "kms", "encrypt", "--key-id", other, "--plaintext", "eA==", "--query", "CiphertextBlob", "--output", "text")
+	key := roleSession(t, d, "narrow", `
+		{"Effect":"Allow","Action":["secretsmanager:GetSecretValue","sns:Publish"],"Resource":"*","Condition":{"StringEquals":{"aws:ResourceTag/team":"own"}}},
+		{"Effect":"Allow","Action":"kms:Decrypt","Resource":"arn:aws:kms:eu-central-1:123456789012:key/`+own+`"}`)
+	const topic = "arn:aws:sns:eu-central-1:123456789012:"
+	call := func(service, target, body string) (int, string, error) {
+		r := newRequest(t, http.MethodPost, d.URL()+"/")
+		r.Header.Set("Content-Type", "application/x-amz-json-1.1")
+		r.Header.Set("X-Amz-Target", target)
+		return send(t, d, key, service, r, body)
+	}
+	must(t, 200)(call("secretsmanager", "secretsmanager.GetSecretValue", `{"SecretId":"own"}`))
+	must(t, 400)(call("secretsmanager", "secretsmanager.GetSecretValue", `{"SecretId":"other"}`))
+	must(t, 200)(query(t, d, key, "sns", "Publish", "TopicArn", topic+"own", "Message", "x"))
+	must(t, 403)(query(t, d, key, "sns", "Publish", "TopicArn", topic+"other", "Message", "x"))
+	// The key is the text's, whatever the call says.
+	if answer := must(t, 400)(call("kms", "TrentService.Decrypt", `{"KeyId":"`+own+`","CiphertextBlob":"`+text+`"}`)); !strings.Contains(answer, "AccessDenied") {
+		t.Errorf("got %s, want AccessDenied", answer)
+	}
+}

@@ -2,6 +2,7 @@ package awsdouble
 
 import (
 	"cmp"
+	"encoding/base64"
 	"fmt"
 	"strings"
 
@@ -34,6 +35,23 @@ func (x *expansion) function(start, name string) []string {
 			found = append(found, arn)
 		}
 		return found
+
+	case "ciphertext": // the key that a text was encrypted with, which moto writes in front
+		text, err := base64.StdEncoding.DecodeString(p.one(path))
+		if err != nil || len(text) < 36 || strings.ContainsFunc(string(text[:36]), notOfKeyID) {
+			return nil
+		}
+		return []string{start + "key/" + string(text[:36])}
+
+	case "secret": // an ARN ends in six characters that its name does not have
+		arn, err := x.facts.secret(x.ctx, x.call, p.one("SecretId"))
+		if err != nil {
+			x.fail(err)
+		}
+		if arn == "" {
+			arn = start + "secret:" + p.one("SecretId") + "-*"
+		}
+		return []string{arn}
 
 	case "accessEntry", "newAccessEntry":
 		return x.accessEntry(start)
@@ -151,6 +169,10 @@ func (x *expansion) accessEntry(start string) []string {
 		name = base(f[5])
 	}
 	return []string{start + "access-entry/" + p.one("name") + "/" + kind + "/" + account + "/" + name + "/*"}
+}
+
+func notOfKeyID(r rune) bool {
+	return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z')
 }
 
 // lookUp asks EC2 for the ids of a kind of thing.

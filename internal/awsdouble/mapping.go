@@ -48,6 +48,7 @@ type question struct {
 type facts interface {
 	tags(ctx context.Context, c *call, arn string) (map[string]string, error)
 	kmsKey(ctx context.Context, c *call, id string) (string, error)
+	secret(ctx context.Context, c *call, id string) (string, error)
 	ec2(ctx context.Context, c *call, operation string, parameters ...string) (*node, error)
 	nodegroup(ctx context.Context, c *call, cluster, name string) (string, error)
 	roleExists(account, name string) bool

@@ -20,6 +20,7 @@ import (
 type noFacts struct{}
 
 func (noFacts) tags(context.Context, *call, string) (map[string]string, error) { return nil, nil }
+func (noFacts) secret(context.Context, *call, string) (string, error)          { return "", nil }
 func (noFacts) kmsKey(_ context.Context, c *call, id string) (string, error) {
 	if strings.HasPrefix(id, "arn:") {
 		return id, nil
@@ -312,6 +313,9 @@ func TestQuestions(t *testing.T) {
 		"keeps a key's slashes and dots":        {rest("s3", "GET", "/b/a//../c%2Fd", ""), nil, []string{"s3:GetObject b/a//../c/d"}},
 		"finds the bucket in the host's name":   {rest("s3", "GET", "http://bucket.localhost:1/k", ""), nil, []string{"s3:GetObject bucket/k"}},
 		"asks about a presigned request's age":  {presigned(), []string{"s3:authType"}, []string{"s3:GetObject b/k s3:authType=REST-QUERY-STRING"}},
+		"asks about the key of a ciphertext":    {target("kms", "TrentService.Decrypt", `{"KeyId":"mine","CiphertextBlob":"`+base64.StdEncoding.EncodeToString([]byte("11111111-2222-3333-4444-555555555555 and more"))+`"}`), nil, []string{"kms:Decrypt key/11111111-2222-3333-4444-555555555555"}},
+		"asks about a secret by its name":       {target("secretsmanager", "secretsmanager.GetSecretValue", `{"SecretId":"app/x"}`), nil, []string{"secretsmanager:GetSecretValue secret:app/x-*"}},
+		"asks about a topic by its ARN":         {form("sns")("Action=Publish&TopicArn=arn%3Aaws%3Asns%3Aeu-central-1%3A123456789012%3At&Message=m"), nil, []string{"sns:Publish t"}},
 		"asks about a queue by its URL":         {target("sqs", "AmazonSQS.DeleteQueue", `{"QueueUrl":"http://x/123456789012/q"}`), nil, []string{"sqs:DeleteQueue q"}},
 		"asks the same in SQS's older protocol": {form("sqs")("Action=DeleteQueue&QueueUrl=http%3A%2F%2Fx%2F123456789012%2Fq"), nil, []string{"sqs:DeleteQueue q"}},
 		"reads tags as a map":                   {target("logs", "Logs_20140328.CreateLogGroup", `{"logGroupName":"/g","tags":{"team":"data"}}`), []string{"aws:RequestTag/team"}, []string{"logs:CreateLogGroup log-group:/g:log-stream: aws:RequestTag/team=data", "logs:TagResource log-group:/g aws:RequestTag/team=data"}},
