@@ -4,14 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/logging"
 	smithymiddleware "github.com/aws/smithy-go/middleware"
@@ -46,14 +56,9 @@ func (f *awsFlags) add(cmd *cobra.Command) {
 	})
 }
 
-// attempts is how often a call is tried. The SDK's three are too few where IAM
-// throttles; with five, an endpoint that isn't there is reported within seconds.
-const attempts = 5
-
 // awsConfig is what every AWS client of a command is made from: credentials
 // that are there (whether AWS takes them shows the first call), a region that
-// exists, and a guard in front of every call. AWS_MAX_ATTEMPTS and
-// AWS_RETRY_MODE win over our choice.
+// exists, and a guard in front of every call.
 func (a *app) awsConfig(ctx context.Context) (aws.Config, error) {
 	cfg, err := a.loadConfig(ctx, a.aws.profile)
 	if err != nil {
@@ -64,6 +69,9 @@ func (a *app) awsConfig(ctx context.Context) (aws.Config, error) {
 			WithHint("give one as --region eu-central-1, or set AWS_REGION")
 	}
 	if err := checkRegion(cfg.Region); err != nil {
+		return aws.Config{}, err
+	}
+	if err := checkEndpoints(cfg); err != nil {
 		return aws.Config{}, err
 	}
 	if cfg.Credentials == nil {
@@ -77,9 +85,23 @@ func (a *app) awsConfig(ctx context.Context) (aws.Config, error) {
 
 // loadConfig reads the SDK's configuration with one profile, "" for the default.
 func (a *app) loadConfig(ctx context.Context, profile string) (aws.Config, error) {
-	cfg, err := config.LoadDefaultConfig(ctx,
+	var cfg aws.Config // declared first: the chain's own calls need its endpoint
+	var err error
+	cfg, err = config.LoadDefaultConfig(ctx,
 		config.WithSharedConfigProfile(profile),
 		config.WithRegion(a.aws.region),
+		config.WithHTTPClient(newHTTPClient()),
+		config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
+			o.TokenProvider = func() (string, error) { return a.askForMFA(ctx) }
+			if client, ok := o.Client.(*sts.Client); ok {
+				o.Client = chainSTS{client, &cfg}
+			}
+		}),
+		config.WithWebIdentityRoleCredentialOptions(func(o *stscreds.WebIdentityRoleOptions) {
+			if client, ok := o.Client.(*sts.Client); ok {
+				o.Client = chainSTS{client, &cfg}
+			}
+		}),
 		config.WithLogger(logging.LoggerFunc(func(_ logging.Classification, format string, args ...any) {
 			a.log.Debug("AWS SDK", "message", fmt.Sprintf(format, args...)) // it would write to stderr
 		})),
@@ -93,19 +115,94 @@ func (a *app) loadConfig(ctx context.Context, profile string) (aws.Config, error
 			return aws.Config{}, usererr.New(usererr.NotFound, "there is no AWS profile %q", absent.Profile).
 				WithHint("run 'aws configure list-profiles' for those there are").Because(err)
 		}
+		var source config.SharedConfigAssumeRoleError
+		if errors.As(err, &source) {
+			return aws.Config{}, usererr.New(usererr.Invalid, "the AWS profile %q has no source of credentials to assume %s with", source.Profile, source.RoleARN).
+				WithHint("correct its source_profile or credential_source in the AWS configuration file").Because(err)
+		}
 		return aws.Config{}, usererr.New(usererr.Invalid, "the AWS configuration cannot be used: %v", err).
 			WithHint("check the AWS_* variables and the files that they name").Because(err)
 	}
 	// Appended here and not above, because the SDK's own search for credentials
 	// makes calls too (single sign-on, chained roles), which are not ours.
 	cfg.APIOptions = append(cfg.APIOptions, operations.Guard(operations.Everyone))
-	if cfg.RetryMode == "" {
-		cfg.RetryMode = aws.RetryModeAdaptive
-	}
-	if cfg.RetryMaxAttempts == 0 {
-		cfg.RetryMaxAttempts = attempts
+	if cfg.RetryMode != aws.RetryModeAdaptive && cfg.RetryMaxAttempts == 0 {
+		cfg.Retryer = newRetryer // AWS_RETRY_MODE=adaptive and AWS_MAX_ATTEMPTS win over our choice
 	}
 	return cfg, nil
+}
+
+// How often a call is tried. IAM throttles early and for short, so the SDK's
+// three attempts are too few; an endpoint that isn't there must be reported
+// within seconds. The SDK's adaptive mode is no remedy: after one throttled call
+// it slows all others down for minutes.
+const (
+	attemptsThrottled = 10
+	attemptsOtherwise = 4
+	longestPause      = 5 * time.Second
+)
+
+func newRetryer() aws.Retryer {
+	return retry.NewStandard(func(o *retry.StandardOptions) {
+		o.MaxAttempts = attemptsThrottled
+		o.RateLimiter = ratelimit.None // a run is short, and each call has its own bound
+		pauses := retry.NewExponentialJitterBackoff(longestPause)
+		o.Backoff = retry.BackoffDelayerFunc(func(attempt int, err error) (time.Duration, error) {
+			if attempt >= attemptsOtherwise && !throttled(err) {
+				return 0, err
+			}
+			return pauses.BackoffDelay(attempt, err)
+		})
+	})
+}
+
+func throttled(err error) bool {
+	return retry.IsErrorThrottles(retry.DefaultThrottles).IsErrorThrottle(err) == aws.TrueTernary
+}
+
+// newHTTPClient is the SDK's, but it does not wait for ever on something that
+// takes no connection, or takes it and never answers.
+func newHTTPClient() *awshttp.BuildableClient {
+	return awshttp.NewBuildableClient().
+		WithDialerOptions(func(d *net.Dialer) { d.Timeout = 5 * time.Second }).
+		WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = 20 * time.Second })
+}
+
+// chainSTS assumes the role of a profile (role_arn) at the endpoint that was
+// chosen for everything else. The SDK looks for credentials before it looks for
+// the endpoint, and would ask AWS itself.
+type chainSTS struct {
+	*sts.Client
+	chosen *aws.Config
+}
+
+func (c chainSTS) AssumeRole(ctx context.Context, in *sts.AssumeRoleInput, options ...func(*sts.Options)) (*sts.AssumeRoleOutput, error) {
+	return c.Client.AssumeRole(ctx, in, append(options, c.endpoint)...)
+}
+
+func (c chainSTS) AssumeRoleWithWebIdentity(ctx context.Context, in *sts.AssumeRoleWithWebIdentityInput, options ...func(*sts.Options)) (*sts.AssumeRoleWithWebIdentityOutput, error) {
+	return c.Client.AssumeRoleWithWebIdentity(ctx, in, append(options, c.endpoint)...)
+}
+
+func (c chainSTS) endpoint(o *sts.Options) {
+	if chosen := sts.NewFromConfig(*c.chosen).Options().BaseEndpoint; chosen != nil {
+		o.BaseEndpoint = chosen
+	}
+}
+
+// checkEndpoints refuses an AWS_ENDPOINT_URL, or one of a profile, that is no URL.
+func checkEndpoints(cfg aws.Config) error {
+	for _, endpoint := range []*string{sts.NewFromConfig(cfg).Options().BaseEndpoint, iam.NewFromConfig(cfg).Options().BaseEndpoint} {
+		if endpoint == nil {
+			continue
+		}
+		parsed, err := url.Parse(*endpoint)
+		if err != nil || parsed.Host == "" || parsed.Scheme != "http" && parsed.Scheme != "https" {
+			return usererr.New(usererr.Invalid, "the endpoint %q is not a URL", *endpoint).
+				WithHint("write AWS_ENDPOINT_URL, or endpoint_url in the profile, as http://127.0.0.1:4566, or unset it for AWS itself")
+		}
+	}
+	return nil
 }
 
 // region is the region of --region, of the environment or of the profile, for
@@ -129,18 +226,51 @@ func checkRegion(name string) error {
 		names = append(names, r.Name)
 	}
 	err := usererr.New(usererr.Invalid, "there is no AWS region %q", name)
-	if near := nearest(name, names); near != "" {
+	if near := nearest(strings.ToLower(name), names); near != "" {
 		return err.WithHint("did you mean %s?", near)
 	}
 	return err.WithHint("run 'aws account list-regions' for those of your account, such as eu-central-1")
 }
 
+// noCredentials says that the SDK's chain ended without credentials.
 func noCredentials(err error) error {
-	if refused := (*usererr.Error)(nil); errors.As(awsSentence(err), &refused) && !errors.Is(err, context.Canceled) {
+	const nothing = "no AWS credentials that can be used"
+	const hint = "give --profile NAME, run 'aws sso login' or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+	if err == nil || errors.Is(err, context.Canceled) {
+		return usererr.New(usererr.Denied, nothing).WithHint(hint).Because(err)
+	}
+	// The last place to look is the metadata of an instance. That it isn't there,
+	// or does not answer as one, says only that nothing was found before.
+	var operation *smithy.OperationError
+	if errors.As(err, &operation) && operation.ServiceID == "ec2imds" {
+		return usererr.New(usererr.Denied, nothing).WithHint(hint).Because(err)
+	}
+	var refused *usererr.Error
+	if errors.As(awsSentence(err), &refused) {
 		return refused // the chain asked AWS, which said what is wrong
 	}
-	return usererr.New(usererr.Denied, "no AWS credentials that can be used").
-		WithHint("give --profile NAME, run 'aws sso login' or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY").Because(err)
+	var signedOut *ssocreds.InvalidTokenError
+	if errors.As(err, &signedOut) {
+		return usererr.New(usererr.Denied, "%s: the single sign-on session has expired, or was never opened", nothing).
+			WithHint("run 'aws sso login', with --profile NAME where you give it here too").Because(err)
+	}
+	var process *processcreds.ProviderError
+	if errors.As(err, &process) {
+		return usererr.New(usererr.Denied, "%s: the profile's credential_process failed (%v)", nothing, last(err)).
+			WithHint("run that command by itself to see why, or give another --profile").Because(err)
+	}
+	return usererr.New(usererr.Denied, "%s: %v", nothing, last(err)).WithHint(hint).Because(err)
+}
+
+// last is the first cause of an error.
+func last(err error) error {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err
+		}
+		err = next
+	}
 }
 
 // awsSentence puts an error of the AWS SDK into a sentence for people, and
@@ -177,14 +307,15 @@ func awsSentence(err error) error {
 		case slices.Contains([]string{"RegionDisabledException", "OptInRequired"}, code):
 			return usererr.New(usererr.Invalid, "the region is not switched on in this account (%s: %s)", code, message).
 				WithHint("switch it on ('aws account enable-region') or choose another with --region").Because(err)
-		case retry.IsErrorThrottles(retry.DefaultThrottles).IsErrorThrottle(err) == aws.TrueTernary:
+		case throttled(err):
 			return usererr.New(usererr.Unavailable, "AWS is throttling %s, and went on after every retry", call).
 				WithHint("wait a minute and run the same command again").Because(err)
 		case httpStatus >= 500:
 			return usererr.New(usererr.Unavailable, "%s failed on AWS's side (%s: %s)", call, code, message).
 				WithHint("run the same command again").Because(err)
 		}
-		return usererr.New(usererr.Refused, "AWS refuses %s (%s: %s)", call, code, message).Because(err)
+		return usererr.New(usererr.Refused, "AWS refuses %s (%s: %s)", call, code, message).
+			WithHint("run the same command again with --log-level debug for the whole answer").Because(err)
 	}
 
 	var unsent *smithyhttp.RequestSendError

@@ -77,6 +77,8 @@ func TestAWSConfig(t *testing.T) {
 			sentence: "no AWS credentials", hint: "--profile"},
 		{name: "says that a profile does not exist", flags: awsFlags{region: "eu-central-1", profile: "nobody"},
 			sentence: `no AWS profile "nobody"`, hint: "list-profiles"},
+		{name: "says that an endpoint is no URL", flags: awsFlags{region: "eu-central-1"}, env: map[string]string{"AWS_ENDPOINT_URL": "localhost:4566"},
+			sentence: `endpoint "localhost:4566" is not a URL`, hint: "http://"},
 		{name: "says that half of the credentials is missing", flags: awsFlags{region: "eu-central-1"},
 			env: map[string]string{"AWS_ACCESS_KEY_ID": "AK"}, sentence: "no AWS credentials", hint: "AWS_SECRET_ACCESS_KEY"},
 	} {
@@ -181,4 +183,41 @@ func unusedAddress(t *testing.T) string {
 	}
 	defer listener.Close()
 	return listener.Addr().String()
+}
+
+// A machine may have something at the address of an instance's metadata that is
+// none: that is no credentials, not a broken AWS.
+func TestMetadataThatIsNoneIsNoCredentials(t *testing.T) {
+	a := newAWSTest(t)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	defer server.Close()
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "")
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.URL)
+	a.aws.region = "eu-central-1"
+	wantSentence(t, call(t.Context(), a), "no AWS credentials that can be used", "--profile")
+}
+
+// The SDK would assume a profile's role at AWS itself.
+func TestARoleOfAProfileIsAssumedAtTheChosenEndpoint(t *testing.T) {
+	a := newAWSTest(t)
+	asked := make(chan string, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.FormValue("Action")
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprint(w, `<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>`)
+	}))
+	defer server.Close()
+	config := filepath.Join(t.TempDir(), "config")
+	text := "[profile chained]\nrole_arn = arn:aws:iam::123456789012:role/admin\nsource_profile = base\n" +
+		"[profile base]\naws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = example\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_CONFIG_FILE", config)
+	t.Setenv("AWS_ENDPOINT_URL", server.URL)
+	a.aws = awsFlags{region: "eu-central-1", profile: "chained"}
+	wantSentence(t, call(t.Context(), a), "STS AssumeRole is not allowed", "credentials")
+	if got := <-asked; got != "AssumeRole" {
+		t.Errorf("got a call of %q at the endpoint, want AssumeRole", got)
+	}
 }

@@ -42,6 +42,21 @@ func (a *app) confirm(ctx context.Context, question string) (bool, error) {
 	return false, nil
 }
 
+// askForMFA asks for the code of the device that an AWS profile names (mfa_serial).
+func (a *app) askForMFA(ctx context.Context) (string, error) {
+	file, ok := a.In.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return "", usererr.New(usererr.Denied, "the AWS profile asks for an MFA code, and there is nobody to ask: stdin is not a terminal").
+			WithHint("run it in a terminal, or get a session with 'aws sts get-session-token' and give that")
+	}
+	fmt.Fprint(a.Err, "MFA code: ")
+	line, err := interruptible(ctx, func() (string, error) { return bufio.NewReader(a.In).ReadString('\n') })
+	if err != nil {
+		return "", fmt.Errorf("reading the MFA code: %w", err)
+	}
+	return strings.TrimSpace(line), nil
+}
+
 // maxInput bounds what is read of one file. IAM's largest document is 20 KB; a
 // hundred times that leaves room for whitespace.
 const maxInput = 2 << 20
