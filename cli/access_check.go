@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -68,17 +69,24 @@ func parseRoleARN(text string) (arn.ARN, error) {
 	if err != nil {
 		return arn.ARN{}, usererr.New(usererr.Invalid, "--role-arn %q is not an ARN", text).WithHint(example)
 	}
-	kind, _, _ := strings.Cut(parsed.Resource, "/")
+	kind, path, _ := strings.Cut(parsed.Resource, "/")
 	switch {
 	case parsed.Service != "iam":
 		return arn.ARN{}, usererr.New(usererr.Invalid, "--role-arn %q is of the service %q, not of iam", text, parsed.Service).WithHint(example)
 	case kind != "role":
 		return arn.ARN{}, usererr.New(usererr.Invalid, "--role-arn %q is a %s, not a role", text, kind).WithHint(example)
-	case strings.HasSuffix(parsed.Resource, "/"):
+	case path == "" || strings.HasSuffix(path, "/"):
 		return arn.ARN{}, usererr.New(usererr.Invalid, "--role-arn %q has no role name", text).WithHint(example)
+	case !accountForm.MatchString(parsed.AccountID):
+		return arn.ARN{}, usererr.New(usererr.Invalid, "--role-arn %q has the account %q, which is not of twelve digits", text, parsed.AccountID).WithHint(example)
+	case parsed.Region != "" || !roleForm.MatchString(path):
+		return arn.ARN{}, usererr.New(usererr.Invalid, "--role-arn %q is not the ARN of a role as IAM writes it", text).WithHint(example)
 	}
 	return parsed, nil
 }
+
+// roleForm is a role's path, if any, and its name.
+var roleForm = regexp.MustCompile(`^([!-.0-~]+/)*[\w+=,.@-]{1,64}$`)
 
 func (a *app) check(ctx context.Context, role arn.ARN, set setFlags, otherProfile string) error {
 	v, err := a.vendor()
@@ -101,11 +109,28 @@ func (a *app) check(ctx context.Context, role arn.ARN, set setFlags, otherProfil
 			WithHint("give the region that access was granted for with --region")
 	}
 
+	provision := wanted.RoleARN(wanted.Roles[0])
+	for _, other := range access.RoleNames(v)[1:] {
+		if name := role.Resource[strings.LastIndexByte(role.Resource, '/')+1:]; name == other {
+			return usererr.New(usererr.Invalid, "--role-arn is that of the role %s, and check starts from the provision role", name).
+				WithHint("give --role-arn %s; all other roles are found from it", provision)
+		}
+	}
+	vendorAccount := v.Accounts[wanted.Partition]
+	if role.AccountID == vendorAccount {
+		return usererr.New(usererr.Invalid, "--role-arn is of account %s, which is the vendor's own", role.AccountID).
+			WithHint("give the ARN that 'biplane access grant' printed in the customer's account")
+	}
+
 	p := a.progress("checking")
 	defer p.stop()
 	caller, err := principal(ctx, cfg)
 	if err != nil {
 		return err
+	}
+	if caller.Account != vendorAccount && caller.Account != role.AccountID {
+		return usererr.New(usererr.Refused, "the credentials are of account %s, which is neither the vendor's, %s, nor the customer's, %s", caller.Account, vendorAccount, role.AccountID).
+			WithHint("choose the credentials of the vendor's control plane, or the customer's, with --profile")
 	}
 	checker := access.Checker{
 		Set: wanted, Vendor: v, RoleARN: role.String(), ExternalID: set.externalID, Caller: caller,

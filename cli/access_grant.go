@@ -79,6 +79,9 @@ func (f *runFlags) check(cmd *cobra.Command) error {
 	if f.method != "iam" {
 		return usererr.New(usererr.Invalid, "--method cannot be %q", f.method).WithHint("iam is the only method of %q yet", cmd.CommandPath())
 	}
+	if f.account != "" {
+		return checkAccount(f.account)
+	}
 	return nil
 }
 
@@ -103,6 +106,8 @@ func (a *app) grant(ctx context.Context, set setFlags, run runFlags) error {
 	if err != nil {
 		return err
 	}
+	p := a.progress("asking AWS whose credentials these are")
+	defer p.stop()
 	customer, err := a.customer(ctx, run.account, v)
 	if err != nil {
 		return err
@@ -122,8 +127,7 @@ func (a *app) grant(ctx context.Context, set setFlags, run runFlags) error {
 		return err
 	}
 
-	p := a.progress("looking at what is there")
-	defer p.stop()
+	p.now("looking at what is there")
 	runner := step.Runner{Steps: access.GrantSteps(customer.iam, wanted, v), Progress: a.stepProgress(p)}
 	plan, err := runner.Plan(ctx, step.Present)
 	if err != nil {

@@ -24,7 +24,7 @@ one of the roles yourself is detached and stays.
 What stays is listed: what bears a name of ours but was made by somebody else,
 what the vendor made under the same path, and policies that are still in use.
 
-Exit status: 0 nothing is left; 1 something is; 2 could not run.`,
+Exit status: 0 nothing is left, or with --dry-run would be; 1 something is; 2 could not run.`,
 		Example: `  # Look, and change nothing
   biplane access revoke --region eu-central-1 --dry-run
 
@@ -61,13 +61,13 @@ func (a *app) revoke(ctx context.Context, run runFlags) error {
 	if err != nil {
 		return err
 	}
+	p := a.progress("asking AWS whose credentials these are")
+	defer p.stop()
 	customer, err := a.customer(ctx, run.account, v)
 	if err != nil {
 		return err
 	}
-
-	p := a.progress("looking at what is there")
-	defer p.stop()
+	p.now("looking at what is there")
 	steps, others, err := access.RevokeSteps(ctx, customer.iam, customer.partition, customer.account, v)
 	if err != nil {
 		return err
@@ -88,10 +88,11 @@ func (a *app) revoke(ctx context.Context, run runFlags) error {
 	}
 	heading := fmt.Sprintf("Revoke in account %s:", customer.account)
 	if run.dryRun {
-		return a.print(result, func(w io.Writer) {
+		err := a.print(result, func(w io.Writer) {
 			planText(heading, plan)(w)
 			result.printLeft(w)
 		})
+		return result.found(err)
 	}
 	if err := a.carryOut(ctx, runner, plan, heading, run.yes); err != nil {
 		return err
@@ -104,7 +105,12 @@ func (a *app) revoke(ctx context.Context, run runFlags) error {
 		fmt.Fprintf(w, "removed: %d\n", len(result.Removed))
 		result.printLeft(w)
 	})
-	if err == nil && len(result.Left) > 0 {
+	return result.found(err)
+}
+
+// found ends the command with exit status 1 where something is left.
+func (r revokeResult) found(err error) error {
+	if err == nil && len(r.Left) > 0 {
 		return errFound
 	}
 	return err

@@ -20,6 +20,7 @@ package access
 
 import (
 	"regexp"
+	"unicode/utf8"
 
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/vendor"
@@ -155,9 +156,13 @@ func (o Options) resolve() (*target, error) {
 // 2 to 1,224 characters, the published template takes 8 to 24, and what is
 // granted by hand must also be grantable by the template.
 func CheckExternalID(id string) error {
-	if externalIDForm.MatchString(id) && id != PlaceholderExternalID {
+	switch {
+	case id == PlaceholderExternalID:
+		return usererr.New(usererr.Invalid, "external ID %q cannot be used: it is what documents show until there is one", id).
+			WithHint("run 'biplane access new-external-id' to make one")
+	case externalIDForm.MatchString(id):
 		return nil
 	}
-	return usererr.New(usererr.Invalid, "external ID %q of %d characters cannot be used: it must have 8 to 24 of A-Z a-z 0-9 _ + = , . @ : / -", id, len(id)).
+	return usererr.New(usererr.Invalid, "external ID %q of %d characters cannot be used: it must have 8 to 24 of A-Z a-z 0-9 _ + = , . @ : / -", id, utf8.RuneCountInString(id)).
 		WithHint("run 'biplane access new-external-id' to make one")
 }

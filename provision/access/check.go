@@ -39,6 +39,16 @@ type Principal struct {
 	STS     STS
 }
 
+// role is the name of the role whose session the principal is, or empty.
+func (p Principal) role() string {
+	_, session, ok := strings.Cut(p.ARN, ":assumed-role/")
+	if !ok {
+		return ""
+	}
+	name, _, _ := strings.Cut(session, "/")
+	return name
+}
+
 // STS is what a check asks of STS. *sts.Client is one.
 type STS interface {
 	AssumeRole(context.Context, *sts.AssumeRoleInput, ...func(*sts.Options)) (*sts.AssumeRoleOutput, error)
@@ -78,6 +88,7 @@ type Summary struct {
 
 // The rows of a report, in the order in which they are shown.
 const (
+	roleARNRow   = "role ARN"
 	assumeRight  = "assume with the external ID"
 	assumeWrong  = "assume with a wrong external ID"
 	assumeAbsent = "assume without external ID"
@@ -88,6 +99,7 @@ const (
 	boundaryRow  = "boundary"
 	policyRow    = "policy"
 	extraRow     = "nothing else attached"
+	noTeardown   = "no role to remove data planes"
 	simulation   = "simulation"
 	awsSays      = "simulation by AWS"
 )
@@ -97,6 +109,9 @@ const (
 func (c *Checker) Run(ctx context.Context) (*Report, error) {
 	report := &Report{Role: c.RoleARN, Rows: []Row{}}
 
+	if granted := c.Set.RoleARN(c.Set.Roles[0]); c.RoleARN != granted {
+		report.add(roleARNRow, c.name(0), Fail, "it is not the role that grant makes, which is %s; is --policy or --vendor-profile another one than at the grant?", granted)
+	}
 	sessions, err := c.assumeMatrix(ctx, report)
 	if err != nil {
 		return nil, err
@@ -132,6 +147,14 @@ func (c *Checker) arn(i int) string {
 	return c.Set.RoleARN(c.Set.Roles[i])
 }
 
+// name is the role's name, with the same exception.
+func (c *Checker) name(i int) string {
+	if i == 0 {
+		return c.RoleARN[strings.LastIndexByte(c.RoleARN, '/')+1:]
+	}
+	return c.Set.Roles[i].Name
+}
+
 // forService reports whether a role is for an AWS service, which nobody else
 // can assume.
 func (c *Checker) forService(r Role) bool {
@@ -151,7 +174,7 @@ func (c *Checker) assumeMatrix(ctx context.Context, report *Report) (map[string]
 		if c.forService(role) || c.switchedOff(role) {
 			continue
 		}
-		arn := c.arn(i)
+		arn, name := c.arn(i), c.name(i)
 		right, err := c.assume(ctx, c.Caller, arn, c.ExternalID)
 		if err != nil {
 			return nil, err
@@ -159,27 +182,27 @@ func (c *Checker) assumeMatrix(ctx context.Context, report *Report) (map[string]
 		proven := right.session != nil
 		switch {
 		case c.byCustomer() && !proven:
-			report.add(assumeRight, role.Name, CannotTell, "these are the customer's credentials, which the trust does not admit; the vendor runs this check")
+			report.add(assumeRight, name, CannotTell, "these are the customer's credentials, which the trust does not admit; the vendor runs this check")
 		case c.byCustomer():
-			report.add(assumeRight, role.Name, Fail, "the customer's own %s may assume it, which only the vendor's %s should", c.Caller.ARN, c.Vendor.ControlPlaneRole)
+			report.add(assumeRight, name, Fail, "the customer's own %s may assume it, which only the vendor's %s should", c.Caller.ARN, c.Vendor.ControlPlaneRole)
 		case proven:
 			sessions[role.Name] = right.session
-			report.add(assumeRight, role.Name, Pass, "assumed as %s, for 900 seconds", right.as)
+			report.add(assumeRight, name, Pass, "assumed as %s, for 900 seconds", right.as)
 		default:
-			report.add(assumeRight, role.Name, Fail,
+			report.add(assumeRight, name, Fail,
 				"AWS refuses %s: there is no such role, or it does not trust this caller, or it asks for another external ID; AWS gives the same answer for each", c.Caller.ARN)
 		}
 
 		// A pattern in the trust that begins with the right ID would take this
 		// one, where it would refuse a random one.
 		wrong := c.ExternalID + "-wrong"
-		if err := c.mustRefuse(ctx, report, assumeWrong, role.Name, arn, wrong, proven); err != nil {
+		if err := c.mustRefuse(ctx, report, assumeWrong, name, arn, wrong, proven); err != nil {
 			return nil, err
 		}
-		if err := c.mustRefuse(ctx, report, assumeAbsent, role.Name, arn, "", proven); err != nil {
+		if err := c.mustRefuse(ctx, report, assumeAbsent, name, arn, "", proven); err != nil {
 			return nil, err
 		}
-		if err := c.tryOther(ctx, report, role.Name, arn, proven); err != nil {
+		if err := c.tryOther(ctx, report, name, arn, proven); err != nil {
 			return nil, err
 		}
 	}
@@ -192,7 +215,43 @@ func (c *Checker) assumeMatrix(ctx context.Context, report *Report) (map[string]
 			return nil, err
 		}
 	}
-	return sessions, nil
+	return sessions, c.checkNoTeardown(ctx, report, sessions[c.Set.Roles[0].Name] != nil)
+}
+
+// checkNoTeardown adds a row about the role that a grant makes only where it is
+// asked to: nothing in the set would show that it is there.
+func (c *Checker) checkNoTeardown(ctx context.Context, report *Report, proven bool) error {
+	role := Role{Name: c.Vendor.RoleName + "-teardown", Path: c.Set.path()}
+	wanted := slices.ContainsFunc(c.Set.Roles, func(r Role) bool { return r.Name == role.Name })
+	if c.Set.Profile != Strict || wanted {
+		return nil
+	}
+	const remedy = "if it was granted, give --delete-permissions here too; if not, run 'biplane access revoke' and grant again"
+	if c.byCustomer() {
+		switch live, err := readRoleItself(ctx, c.NewIAM(nil), role.Name); {
+		case denied(err):
+			report.add(noTeardown, role.Name, CannotTell, "%s", unreadable(err))
+		case err != nil:
+			return fmt.Errorf("reading role %s: %w", role.Name, err)
+		case live != nil:
+			report.add(noTeardown, role.Name, Fail, "it is there; %s", remedy)
+		default:
+			report.add(noTeardown, role.Name, Pass, "it is not there, as wanted")
+		}
+		return nil
+	}
+	got, err := c.assume(ctx, c.Caller, c.Set.RoleARN(role), c.ExternalID)
+	switch {
+	case err != nil:
+		return err
+	case got.session != nil:
+		report.add(noTeardown, role.Name, Fail, "it was assumed; %s", remedy)
+	case proven:
+		report.add(noTeardown, role.Name, Pass, "refused, as it is where there is none")
+	default:
+		report.add(noTeardown, role.Name, CannotTell, "refused, which proves nothing while the right way is refused too")
+	}
+	return nil
 }
 
 // mustRefuse adds a row that passes when AWS refuses the caller. A refusal
@@ -223,8 +282,12 @@ func (c *Checker) tryOther(ctx context.Context, report *Report, target, arn stri
 		report.add(assumeOther, target, CannotTell, "nobody else to try with; give --other-profile NAME with credentials of another principal of the vendor's account")
 		return nil
 	}
-	if c.Other.ARN == c.Caller.ARN {
+	switch ownAccount := c.Vendor.Accounts[c.Set.Partition]; {
+	case c.Other.ARN == c.Caller.ARN:
 		report.add(assumeOther, target, CannotTell, "--other-profile is the same principal as the caller, %s", c.Caller.ARN)
+		return nil
+	case c.Other.Account == ownAccount && c.Other.role() == c.Vendor.ControlPlaneRole[strings.LastIndexByte(c.Vendor.ControlPlaneRole, '/')+1:]:
+		report.add(assumeOther, target, CannotTell, "--other-profile is the vendor's %s itself; give one of another principal of account %s", c.Vendor.ControlPlaneRole, ownAccount)
 		return nil
 	}
 	got, err := c.assume(ctx, *c.Other, arn, c.ExternalID)
@@ -238,6 +301,8 @@ func (c *Checker) tryOther(ctx context.Context, report *Report, target, arn stri
 		report.add(assumeOther, target, Fail, "%s may assume it, and only %s should", c.Other.ARN, c.Vendor.ControlPlaneRole)
 	case proven && wholeAccount:
 		report.add(assumeOther, target, Pass, "%s is refused by its own policies; the published trust admits the vendor's whole account", c.Other.ARN)
+	case proven && c.Other.Account != c.Vendor.Accounts[c.Set.Partition]:
+		report.add(assumeOther, target, Pass, "%s is refused; it is of another account, and one of the vendor's own would prove more", c.Other.ARN)
 	case proven:
 		report.add(assumeOther, target, Pass, "%s is refused", c.Other.ARN)
 	default:

@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 	"github.com/aws/smithy-go"
 
 	"biplane.dev/biplane/provision/iampolicy"
@@ -32,9 +33,9 @@ func (c *Checker) documents(ctx context.Context, report *Report, sessions map[st
 		}
 	}
 	p := place{iam: reader, partition: c.Set.Partition, account: c.Set.Account, vendor: c.Vendor}
-	for _, role := range c.Set.Roles {
+	for i, role := range c.Set.Roles {
 		s := &roleStep{place: p, role: role, tags: p.tags(c.Set)}
-		if err := c.checkRole(ctx, report, read, s); err != nil {
+		if err := c.checkRole(ctx, report, read, s, c.name(i)); err != nil {
 			return err
 		}
 	}
@@ -51,6 +52,7 @@ type liveReader struct {
 // is none, or why says that it could not be read.
 type livePolicy struct {
 	document []byte
+	tags     []types.Tag
 	why      string
 }
 
@@ -88,7 +90,7 @@ func readPolicy(ctx context.Context, api IAM, arn string) (livePolicy, error) {
 		return livePolicy{}, err
 	}
 	document, err := plain(version.PolicyVersion.Document)
-	return livePolicy{document: document}, err
+	return livePolicy{document: document, tags: out.Policy.Tags}, err
 }
 
 // unreadable says which call the reader may not make.
@@ -112,8 +114,12 @@ func (c *Checker) checkPolicy(ctx context.Context, report *Report, read *liveRea
 	case live.document == nil:
 		report.add(policyRow, want.Name, Fail, "it is not there; run 'biplane access grant' again")
 	default:
-		report.addComparison(policyRow, want.Name, documentDifferences("the document", live.document, want.Document),
-			fmt.Sprintf("as wanted, %s characters", thousands(want.Size)))
+		differences := documentDifferences("the document", live.document, want.Document)
+		p := place{vendor: c.Vendor}
+		if missing := missingTags(live.tags, p.tags(c.Set)); len(missing) > 0 {
+			differences = append(differences, "it lacks the tags "+tagText(missing))
+		}
+		report.addComparison(policyRow, want.Name, differences, fmt.Sprintf("as wanted, %s characters", thousands(want.Size)))
 	}
 	return nil
 }
@@ -132,9 +138,9 @@ func (r *Report) addComparison(check, target string, differences []string, pass 
 }
 
 // checkRole adds the rows of one role: itself, its trust, its boundary, its
-// policies, what else it carries, and what all of it allows.
-func (c *Checker) checkRole(ctx context.Context, report *Report, read *liveReader, s *roleStep) error {
-	name := s.role.Name
+// policies, what else it carries, and what all of it allows. name is the role's,
+// which is another one than wanted when --role-arn is.
+func (c *Checker) checkRole(ctx context.Context, report *Report, read *liveReader, s *roleStep, name string) error {
 	if read.iam == nil {
 		report.add(roleItself, name, CannotTell, noReader)
 		return nil
@@ -164,7 +170,7 @@ func (c *Checker) checkRole(ctx context.Context, report *Report, read *liveReade
 	if err != nil {
 		return fmt.Errorf("reading the policies of role %s: %w", name, err)
 	}
-	deployed := deployed{role: s.role, arn: live.arn}
+	deployed := deployed{role: s.role, name: name, arn: live.arn}
 	for _, want := range s.role.Policies {
 		if want.Kind == inline {
 			have, ok := live.inline[want.Name]
@@ -203,7 +209,8 @@ func (c *Checker) checkRole(ctx context.Context, report *Report, read *liveReade
 
 // deployed is all that has a say on a role's calls, as it is in the account.
 type deployed struct {
-	role     Role
+	role     Role   // as it is wanted
+	name     string // as it is, like all that follows
 	arn      string
 	policies iampolicy.Policies
 	why      string // it cannot be told: a document could not be read

@@ -34,7 +34,7 @@ func (c *Checker) simulate(ctx context.Context, report *Report, reader IAM, d de
 	if c.forService(d.role) {
 		return nil // the table has no call of the endpoint's tasks
 	}
-	name := d.role.Name
+	name := d.name
 	if d.why != "" {
 		report.add(simulation, name, CannotTell, "%s", d.why)
 		report.add(awsSays, name, CannotTell, "%s", d.why)
@@ -135,7 +135,7 @@ func (c *Checker) questions(d deployed) []question {
 
 	caller := iampolicy.Principal{
 		Type: iampolicy.AWS, RoleARN: d.arn, Account: c.Set.Account,
-		ARN: "arn:" + c.Set.Partition + ":sts::" + c.Set.Account + ":assumed-role/" + d.role.Name + "/biplane-check",
+		ARN: "arn:" + c.Set.Partition + ":sts::" + c.Set.Account + ":assumed-role/" + d.name + "/biplane-check",
 	}
 	var all []question
 	for _, op := range operations.Operations() {
@@ -224,18 +224,18 @@ func (c *Checker) askAWS(ctx context.Context, report *Report, reader IAM, d depl
 	}
 	err := calls.Wait()
 	if denied(err) {
-		report.add(awsSays, d.role.Name, CannotTell, "%s", unreadable(err))
+		report.add(awsSays, d.name, CannotTell, "%s", unreadable(err))
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("asking AWS what role %s may do: %w", d.role.Name, err)
+		return fmt.Errorf("asking AWS what role %s may do: %w", d.name, err)
 	}
 	differs = slices.DeleteFunc(differs, func(s string) bool { return s == "" })
 	if len(differs) > 0 {
-		report.add(awsSays, d.role.Name, Fail, "%s", listed(differs, 3))
+		report.add(awsSays, d.name, Fail, "%s", listed(differs, 3))
 		return nil
 	}
-	report.add(awsSays, d.role.Name, Pass, "SimulatePrincipalPolicy gives the same %d answers", len(questions))
+	report.add(awsSays, d.name, Pass, "SimulatePrincipalPolicy gives the same %d answers", len(questions))
 	return nil
 }
 

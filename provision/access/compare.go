@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/service/iam/types"
+
 	"biplane.dev/biplane/provision/iampolicy"
 	"biplane.dev/biplane/provision/iampolicy/sar"
 	"biplane.dev/biplane/provision/step"
@@ -35,12 +37,15 @@ func documentDifferences(what string, have, want []byte) []string {
 		return nil
 	}
 	lines := []string{what + " is another one"}
-	for i, d := range iampolicy.Diff(wanted, there, sar.Default()) {
-		if i == maxDifferences {
-			lines = append(lines, "  and more")
-			break
+	for _, d := range iampolicy.Diff(wanted, there, sar.Default()) {
+		line := "  " + differenceText(d)
+		switch { // one statement may differ from several, and is named once
+		case slices.Contains(lines, line):
+			continue
+		case len(lines) > maxDifferences:
+			return append(lines, "  and more")
 		}
-		lines = append(lines, "  "+differenceText(d))
+		lines = append(lines, line)
 	}
 	return lines
 }
@@ -111,11 +116,18 @@ func principalNames(p *iampolicy.Principals) []string {
 }
 
 // refusal says that something else is there, with the difference.
-func refusal(ours bool, differences []string) step.Change {
-	if ours {
+func (p place) refusal(have, want []types.Tag, differences []string) step.Change {
+	if p.ours(have) {
+		before := "it was granted before, for something else than is wanted now"
+		for _, flag := range []struct{ name, tag string }{{"--region", regionTag}, {"--policy", profileTag}} {
+			was, is := tagValue(have, p.vendor.TagPrefix+flag.tag), tagValue(want, p.vendor.TagPrefix+flag.tag)
+			if was != "" && was != is {
+				before = fmt.Sprintf("it was granted before with %s %s, and %s is wanted now", flag.name, was, is)
+			}
+		}
 		return step.Change{
 			Action:  step.Refuse,
-			Details: append([]string{"it was granted before, for something else than is wanted now"}, differences...),
+			Details: append([]string{before}, differences...),
 			Hint:    "to change what was granted, run 'biplane access revoke', then grant again; or give the flags that it was granted with",
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"biplane.dev/biplane/provision/operations"
+	"biplane.dev/biplane/provision/vendor"
 )
 
 // The access roles under strict: what their names add to the base name, who they
@@ -18,6 +19,16 @@ var strictRoles = []struct {
 	{"-observe", "looks, and changes nothing", operations.Observe},
 	{"-teardown", "removes the data plane, with what is in its buckets", operations.Teardown},
 	{"-break-glass", "support in an emergency; nobody can assume it until the customer switches it on", operations.BreakGlass},
+}
+
+// RoleNames are the names of all roles that the vendor may be granted, that of
+// the provision role first. Not every grant makes all of them.
+func RoleNames(v *vendor.Profile) []string {
+	var names []string
+	for _, r := range strictRoles {
+		names = append(names, v.RoleName+r.suffix)
+	}
+	return names
 }
 
 // strict generates the documents from the operations table.

@@ -115,7 +115,7 @@ func (f *foundPolicy) Plan() step.Change {
 			fmt.Sprintf("%s, %s characters: %s", f.arn(), thousands(f.policy.Size), f.purpose),
 		}}
 	case len(f.differences) > 0:
-		return refusal(f.ours(f.tags), f.differences)
+		return f.refusal(f.tags, f.policyStep.tags, f.differences)
 	case !f.ours(f.tags):
 		return step.Change{Action: step.Adopt, Details: []string{"its document is the one wanted; it gets the tags " + tagText(missing)}}
 	case len(missing) > 0:

@@ -97,6 +97,7 @@ type liveRole struct {
 	tags     []types.Tag
 	attached []string          // ARNs
 	inline   map[string][]byte // documents by name
+	profiles []string          // instance profiles that hold it; read for Absent
 }
 
 func (s *roleStep) Look(ctx context.Context, goal step.Goal) (step.Found, error) {
@@ -104,7 +105,31 @@ func (s *roleStep) Look(ctx context.Context, goal step.Goal) (step.Found, error)
 	if err != nil {
 		return nil, err
 	}
-	return &foundRole{roleStep: s, goal: goal, live: live}, nil
+	found := &foundRole{roleStep: s, goal: goal, live: live}
+	if goal == step.Absent && live != nil && s.ours(live.tags) {
+		live.profiles, err = readInstanceProfiles(ctx, s.iam, s.role.Name)
+	}
+	return found, err
+}
+
+// readInstanceProfiles names the instance profiles that hold the role. IAM
+// deletes no role that is in one.
+func readInstanceProfiles(ctx context.Context, api IAM, role string) ([]string, error) {
+	var names []string
+	pages := iam.NewListInstanceProfilesForRolePaginator(api, &iam.ListInstanceProfilesForRoleInput{RoleName: &role})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if noSuchEntity(err) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range page.InstanceProfiles {
+			names = append(names, aws.ToString(p.InstanceProfileName))
+		}
+	}
+	return names, nil
 }
 
 // readRole returns the role of that name, or nil when there is none. A role
@@ -188,7 +213,7 @@ func (f *foundRole) Plan() step.Change {
 		return step.Change{Action: step.Create, Details: append(details, f.missing()...)}
 	}
 	if differences := f.differences(); len(differences) > 0 {
-		return refusal(f.ours(f.live.tags), differences)
+		return f.refusal(f.live.tags, f.roleStep.tags, differences)
 	}
 	missing := f.missing()
 	if tags := missingTags(f.live.tags, f.roleStep.tags); len(tags) > 0 {
@@ -361,6 +386,9 @@ func (f *foundRole) planRemoval() step.Change {
 	for _, arn := range f.extraAttachments() {
 		details = append(details, "detach "+arn+", which stays: it is not of this set")
 	}
+	for _, profile := range f.live.profiles {
+		details = append(details, "take it out of instance profile "+profile+", which stays: it is not of this set")
+	}
 	for _, extra := range f.extras() {
 		if strings.HasPrefix(extra, "inline") {
 			details = append(details, "delete "+extra+", which was put into it later and cannot stay without it")
@@ -380,6 +408,12 @@ func (f *foundRole) Remove(ctx context.Context) error {
 	}
 	for _, policy := range slices.Sorted(maps.Keys(f.live.inline)) {
 		_, err := f.iam.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: name, PolicyName: &policy})
+		if err := unlessGone(err); err != nil {
+			return err
+		}
+	}
+	for _, profile := range f.live.profiles {
+		_, err := f.iam.RemoveRoleFromInstanceProfile(ctx, &iam.RemoveRoleFromInstanceProfileInput{RoleName: name, InstanceProfileName: &profile})
 		if err := unlessGone(err); err != nil {
 			return err
 		}
