@@ -55,12 +55,12 @@ cd "$scratch"
 
 say "The published documents, and what a careful reader says about them"
 run 0 biplane access policy --policy seed --account "$account" --region $region --out seed | sed '7,/^ROLE/ { /^ROLE/!d; s/^/    ...\n/ }'
-biplane access lint seed/union-ai-admin/*.json --account "$account" >findings 2>summary && status=0 || status=$?
-echo '$ biplane access lint seed/union-ai-admin/*.json'
+biplane access lint --account "$account" seed/union-ai-admin/*.json >findings 2>summary && status=0 || status=$?
+echo "\$ biplane access lint --account $account seed/union-ai-admin/*.json"
 sed -n 1,12p findings
 echo '    ...'
 cat summary
-[ "$status" = 1 ] || { echo "demo: lint found nothing" >&2; exit 1; }
+[ "$status" = 1 ] || { echo "demo: exit status $status, want 1 for findings" >&2; exit 1; }
 
 say "Following the published way by hand: IAM refuses the policy"
 run 0 aws iam create-role --role-name union-ai-admin --assume-role-policy-document file://seed/union-ai-admin/trust.json --query Role.Arn --output text
@@ -69,14 +69,18 @@ run 0 aws iam delete-role --role-name union-ai-admin
 
 say "The vendor makes an external ID, the customer grants access with it"
 external_id=$(biplane access new-external-id)
-run 0 biplane access grant --method iam --external-id "$external_id" --region $region --yes
-role=$(biplane access grant --method iam --external-id "$external_id" --region $region --yes 2>/dev/null | tail -n 1)
+echo '$ biplane access new-external-id'
+echo "$external_id"
+run 0 biplane access grant --method iam --external-id "$external_id" --region $region --yes | tee granted
+role=$(tail -n 1 granted) # the last line is the ARN of the provision role
 name=${role##*/}
 
 say "The vendor proves that the access fits: right, wrong, absent external ID; another role; the calls of every step"
-run 0 biplane access check --profile vendor --other-profile vendor-other --role-arn "$role" --external-id "$external_id" --region $region
+run 0 biplane access check --profile vendor --other-profile vendor-other --role-arn "$role" --external-id "$external_id" --region $region | tee checked
+grep -q '^[1-9][0-9]* pass, 0 fail, 0 cannot tell$' checked || { echo "demo: a row of the check does not pass" >&2; exit 1; }
 
-say "The vendor works: one call that is allowed, one that is not"
+say "The vendor works, as the role that it may assume: one call that is allowed, one that is not"
+echo "\$ aws sts assume-role --profile vendor --role-arn $role --role-session-name demo --external-id $external_id"
 as_vendor() {
 	aws sts assume-role --profile vendor --role-arn "$role" --role-session-name demo --external-id "$external_id" \
 		--query 'Credentials.[AccessKeyId,SecretAccessKey,SessionToken]' --output text >session
