@@ -7,13 +7,14 @@ cd "$(dirname "$0")/.."
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
+commit=$(git rev-parse HEAD) # once: a commit may come meanwhile
 for copy in one a/rather/longer/path; do
 	mkdir -p "$scratch/$copy"
-	git archive HEAD | tar -x -C "$scratch/$copy"
+	git archive "$commit" | tar -x -C "$scratch/$copy"
 	# An archive has no history, so the stamp is handed over.
 	GOCACHE="$scratch/cache-${copy%%/*}" make -s -C "$scratch/$copy" build \
-		VERSION="$(git describe --tags 2>/dev/null || cat VERSION)" \
-		COMMIT="$(git rev-parse --short=12 HEAD)" DATE="$(git log -1 --format=%cI)"
+		VERSION="$(git describe --tags "$commit" 2>/dev/null || cat VERSION)" \
+		COMMIT="$(git rev-parse --short=12 "$commit")" DATE="$(git log -1 --format=%cI "$commit")"
 done
 
 status=0
