@@ -310,6 +310,29 @@ func TestRevoke(t *testing.T) {
 		}
 	})
 
+	t.Run("it takes a role out of an instance profile, which stays", func(t *testing.T) {
+		t.Parallel()
+		a, set := newAccount(t, awsidentity.Options{}), generate(t, nil)
+		grant(t, a, set)
+		profile := aws.String("theirs")
+		if _, err := a.CreateInstanceProfile(t.Context(), &iam.CreateInstanceProfileInput{InstanceProfileName: profile}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.AddRoleToInstanceProfile(t.Context(), &iam.AddRoleToInstanceProfileInput{InstanceProfileName: profile, RoleName: &set.Roles[0].Name}); err != nil {
+			t.Fatal(err)
+		}
+		p, _ := revoke(t, a)
+		if got := a.names(t); len(got) != 0 {
+			t.Errorf("got %v left, want nothing", got)
+		}
+		if text := fmt.Sprint(p.Steps); !strings.Contains(text, "out of instance profile theirs") {
+			t.Errorf("got %s, want the plan to say so", text)
+		}
+		if _, err := a.GetInstanceProfile(t.Context(), &iam.GetInstanceProfileInput{InstanceProfileName: profile}); err != nil {
+			t.Errorf("got %v, want the profile to be there", err)
+		}
+	})
+
 	t.Run("it detaches a policy of the customer's, which stays", func(t *testing.T) {
 		t.Parallel()
 		a, set := newAccount(t, awsidentity.Options{}), generate(t, nil)
