@@ -276,11 +276,11 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			<-r.Context().Done() // the program gives the call up
 			return
 		}
-		g.die()
+		g.die(r)
 	case g.n > 0 && nth == g.n && g.mode == lost:
 		defer g.inFlight.Done()
 		g.backend.ServeHTTP(httptest.NewRecorder(), r)
-		g.die()
+		g.die(r)
 	default:
 		defer g.inFlight.Done()
 		g.backend.ServeHTTP(w, r)
@@ -310,9 +310,12 @@ func (g *gate) begin(body []byte, r *http.Request) int {
 	return g.calls
 }
 
-// die has the program killed, and cuts the connection without a response.
-func (g *gate) die() {
+// die has the program killed, and gives no response. The connection is cut only
+// once the program is gone: it would else learn of the cut, and on a busy
+// machine end by itself before the signal comes.
+func (g *gate) die(r *http.Request) {
 	g.killOnce.Do(func() { close(g.kill) })
+	<-r.Context().Done()
 	panic(http.ErrAbortHandler)
 }
 
