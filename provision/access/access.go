@@ -23,6 +23,7 @@ import (
 	"unicode/utf8"
 
 	"biplane.dev/biplane/internal/usererr"
+	"biplane.dev/biplane/provision/iampolicy"
 	"biplane.dev/biplane/provision/vendor"
 )
 
@@ -75,28 +76,21 @@ func fits(set *Set) error {
 		return usererr.New(usererr.Invalid, "%s has %d characters with the names of this vendor profile, and IAM takes %d", what, size, limit).
 			WithHint("give the vendor profile a shorter path, tagPrefix or prefix")
 	}
-	if b := set.Boundary; b.Size > managedLimit {
-		return tooLong("the boundary "+b.Name, b.Size, managedLimit)
+	if b := set.Boundary; b.Size > iampolicy.ManagedLimit {
+		return tooLong("the boundary "+b.Name, b.Size, iampolicy.ManagedLimit)
 	}
 	for _, r := range set.Roles {
-		if r.Trust.Size > trustLimit {
-			return tooLong("the trust of "+r.Name, r.Trust.Size, trustLimit)
+		if r.Trust.Size > iampolicy.TrustLimit {
+			return tooLong("the trust of "+r.Name, r.Trust.Size, iampolicy.TrustLimit)
 		}
 		for _, p := range r.Policies {
-			if p.Size > managedLimit {
-				return tooLong("the policy "+p.Name, p.Size, managedLimit)
+			if p.Size > iampolicy.ManagedLimit {
+				return tooLong("the policy "+p.Name, p.Size, iampolicy.ManagedLimit)
 			}
 		}
 	}
 	return nil
 }
-
-// What IAM takes, in characters of a minified document. A trust may be longer in
-// an account that asked for it.
-const (
-	managedLimit = 6144
-	trustLimit   = 2048
-)
 
 // target is Options that have been checked, with what follows from them.
 type target struct {

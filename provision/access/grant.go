@@ -10,6 +10,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"biplane.dev/biplane/internal/usererr"
+	"biplane.dev/biplane/provision/iampolicy"
 	"biplane.dev/biplane/provision/step"
 	"biplane.dev/biplane/provision/vendor"
 )
@@ -60,9 +61,9 @@ func (s *Set) path() string {
 // The limits that decide whether a set fits, as AWS publishes them; the keys
 // are those of GetAccountSummary. Those of an account may be higher.
 var publishedQuotas = map[string]int{
-	"PolicySizeQuota":              6144,
-	"RolePolicySizeQuota":          10240,
-	"AssumeRolePolicySizeQuota":    2048,
+	"PolicySizeQuota":              iampolicy.ManagedLimit,
+	"RolePolicySizeQuota":          iampolicy.InlineLimit,
+	"AssumeRolePolicySizeQuota":    iampolicy.TrustLimit,
 	"AttachedPoliciesPerRoleQuota": 10,
 	"RolesQuota":                   1000,
 	"PoliciesQuota":                1500,

@@ -24,7 +24,7 @@ func (t *target) compat() (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading back the compat policy: %w", err)
 	}
-	packed, err := iampolicy.PackFewest(t.Vendor.PolicyName, exact, managedLimit)
+	packed, err := iampolicy.PackFewest(t.Vendor.PolicyName, exact, iampolicy.ManagedLimit)
 	if err != nil {
 		return nil, fmt.Errorf("packing the compat policy: %w", err)
 	}

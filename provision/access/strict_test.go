@@ -342,9 +342,9 @@ func TestEverySetFitsInEveryRegion(t *testing.T) {
 				t.Fatal(err)
 			}
 			sets++
-			limit := managedLimit
+			limit := iampolicy.ManagedLimit
 			if o.Profile == Strict {
-				limit = managedLimit * 9 / 10
+				limit = iampolicy.ManagedLimit * 9 / 10
 				largest = max(largest, set.Boundary.Size)
 				check(region.Name, set.Boundary.Name, set.Boundary.Size, limit, set.Boundary.Document)
 			}
