@@ -97,10 +97,7 @@ func (a *app) check(ctx context.Context, role arn.ARN, set setFlags, otherProfil
 	if err != nil {
 		return err
 	}
-	wanted, err := access.Generate(access.Options{
-		Profile: access.ProfileName(set.policy.value), Account: role.AccountID, Region: cfg.Region, Vendor: v,
-		ExternalID: set.externalID, PrivateEndpoint: set.privateEndpoint, DeletePermissions: set.deletePermissions,
-	})
+	wanted, err := access.Generate(set.of(role.AccountID, cfg.Region, v))
 	if err != nil {
 		return err
 	}

@@ -112,10 +112,7 @@ func (a *app) grant(ctx context.Context, set setFlags, run runFlags) error {
 	if err != nil {
 		return err
 	}
-	wanted, err := access.Generate(access.Options{
-		Profile: access.ProfileName(set.policy.value), Account: customer.account, Region: customer.region, Vendor: v,
-		ExternalID: set.externalID, PrivateEndpoint: set.privateEndpoint, DeletePermissions: set.deletePermissions,
-	})
+	wanted, err := access.Generate(set.of(customer.account, customer.region, v))
 	if err != nil {
 		return err
 	}

@@ -58,10 +58,15 @@ func (f *setFlags) options(ctx context.Context, a *app, cmd *cobra.Command) (acc
 	if err != nil {
 		return access.Options{}, err
 	}
+	return f.of(f.account, region, names), nil
+}
+
+// of are the options of these flags for one account and region.
+func (f *setFlags) of(account, region string, names *vendor.Profile) access.Options {
 	return access.Options{
-		Profile: access.ProfileName(f.policy.value), Account: f.account, Region: region, Vendor: names,
+		Profile: access.ProfileName(f.policy.value), Account: account, Region: region, Vendor: names,
 		ExternalID: f.externalID, PrivateEndpoint: f.privateEndpoint, DeletePermissions: f.deletePermissions,
-	}, nil
+	}
 }
 
 // checkAccount refuses what is not an account before a document is asked about it.
