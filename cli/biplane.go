@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -33,6 +34,11 @@ type Streams struct {
 	In  io.Reader
 	Out io.Writer
 	Err io.Writer
+
+	// ProgressAfter is how long something may take before Err says what it is;
+	// zero means a second. Transcripts give more, so that a slow machine writes
+	// the same as a fast one.
+	ProgressAfter time.Duration
 }
 
 // Run runs one command line and returns its exit status: 0 done, 1 found

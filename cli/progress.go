@@ -11,9 +11,6 @@ import (
 	"golang.org/x/term"
 )
 
-// progressDelay is how long something may take before anything is said about it.
-const progressDelay = time.Second
-
 // progress says on stderr what a command is waiting for, once it has waited for
 // a second. On a terminal it is one line that counts the seconds and goes away;
 // elsewhere a plain line for each thing. Use:
@@ -24,6 +21,7 @@ const progressDelay = time.Second
 type progress struct {
 	out      io.Writer
 	terminal bool
+	after    time.Duration
 
 	mu      sync.Mutex
 	what    string
@@ -36,17 +34,21 @@ type progress struct {
 
 // progress starts to watch. The caller must stop it before it prints results.
 func (a *app) progress(what string) *progress {
-	return newProgress(a.Err, a.quiet, what)
+	after := a.ProgressAfter
+	if after == 0 {
+		after = time.Second
+	}
+	return newProgress(a.Err, after, a.quiet, what)
 }
 
-func newProgress(out io.Writer, quiet bool, what string) *progress {
+func newProgress(out io.Writer, after time.Duration, quiet bool, what string) *progress {
 	if quiet {
 		out = io.Discard
 	}
 	file, ok := out.(*os.File)
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &progress{
-		out: out, terminal: ok && term.IsTerminal(int(file.Fd())),
+		out: out, terminal: ok && term.IsTerminal(int(file.Fd())), after: after,
 		what: what, since: time.Now(), cancel: cancel, stopped: make(chan struct{}),
 	}
 	go p.watch(ctx)
@@ -72,7 +74,7 @@ func (p *progress) stop() {
 
 func (p *progress) watch(ctx context.Context) {
 	defer close(p.stopped)
-	tick := time.NewTicker(progressDelay / 4)
+	tick := time.NewTicker(p.after / 4)
 	defer tick.Stop()
 	for {
 		select {
@@ -86,7 +88,7 @@ func (p *progress) watch(ctx context.Context) {
 		case <-tick.C:
 			p.mu.Lock()
 			switch waited := time.Since(p.since); {
-			case waited < progressDelay && !p.drawn:
+			case waited < p.after && !p.drawn:
 			case p.terminal:
 				p.draw()
 			case !p.said:

@@ -34,7 +34,7 @@ func TestProgress(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				var out bytes.Buffer
-				p := newProgress(&out, c.quiet, "creating the roles")
+				p := newProgress(&out, time.Second, c.quiet, "creating the roles")
 				c.work(p)
 				p.stop()
 				p.stop()
@@ -49,7 +49,7 @@ func TestProgress(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			var out bytes.Buffer
-			p := newProgress(&out, false, "creating the roles")
+			p := newProgress(&out, time.Second, false, "creating the roles")
 			p.terminal = true
 			time.Sleep(1100 * time.Millisecond)
 			p.now("attaching")

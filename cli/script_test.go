@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 	}
 	testscript.Main(m, map[string]func(){
 		"biplane": program(func(ctx context.Context) int {
-			return cli.Run(ctx, os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+			return cli.Run(ctx, os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, ProgressAfter: time.Hour})
 		}),
 		"biplane-awsdouble": program(func(ctx context.Context) int {
 			return awsdouble.Run(ctx, os.Args[1:], awsdouble.Streams{Out: os.Stdout, Err: os.Stderr})
