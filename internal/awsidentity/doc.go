@@ -25,6 +25,7 @@
 //	operations.go   the one table: operation, what it needs, what it does
 //	roles.go, policies.go, profiles.go, users.go, oidc.go, account.go,
 //	simulate.go     the operations of IAM, by object
+//	tags.go         tagging, which is alike for all of them
 //	sts.go, webidentity.go  the operations of STS
 //	limits.go       names, sizes, quotas, in AWS's words
 //	managed.go      the policies that AWS itself keeps

@@ -169,31 +169,3 @@ func (c *call) removeClientIDFromOpenIDConnectProvider() (any, error) {
 	p.ClientIDs = slices.DeleteFunc(p.ClientIDs, func(one string) bool { return one == id })
 	return nil, c.saveProvider(p)
 }
-
-func (c *call) tagOpenIDConnectProvider() (any, error) {
-	p, err := c.provider()
-	if err != nil {
-		return nil, err
-	}
-	if p.Tags, err = c.addTags(p.Tags); err != nil {
-		return nil, err
-	}
-	return nil, c.saveProvider(p)
-}
-
-func (c *call) untagOpenIDConnectProvider() (any, error) {
-	p, err := c.provider()
-	if err != nil {
-		return nil, err
-	}
-	p.Tags = withoutTags(p.Tags, c.p.list("TagKeys"))
-	return nil, c.saveProvider(p)
-}
-
-func (c *call) listOpenIDConnectProviderTags() (any, error) {
-	p, err := c.provider()
-	if err != nil {
-		return nil, err
-	}
-	return c.listTags(p.Tags)
-}

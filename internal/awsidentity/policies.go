@@ -366,34 +366,6 @@ func (c *call) setDefaultPolicyVersion() (any, error) {
 	return nil, c.savePolicy(p)
 }
 
-func (c *call) tagPolicy() (any, error) {
-	p, err := c.ownPolicy()
-	if err != nil {
-		return nil, err
-	}
-	if p.Tags, err = c.addTags(p.Tags); err != nil {
-		return nil, err
-	}
-	return nil, c.savePolicy(p)
-}
-
-func (c *call) untagPolicy() (any, error) {
-	p, err := c.ownPolicy()
-	if err != nil {
-		return nil, err
-	}
-	p.Tags = withoutTags(p.Tags, c.p.list("TagKeys"))
-	return nil, c.savePolicy(p)
-}
-
-func (c *call) listPolicyTags() (any, error) {
-	p, err := c.policy()
-	if err != nil {
-		return nil, err
-	}
-	return c.listTags(p.Tags)
-}
-
 func (c *call) listEntitiesForPolicy() (any, error) {
 	p, err := c.policy()
 	if err != nil {

@@ -178,31 +178,3 @@ func (c *call) removeRoleFromInstanceProfile() (any, error) {
 	p.Role = ""
 	return nil, c.saveProfile(p)
 }
-
-func (c *call) tagInstanceProfile() (any, error) {
-	p, err := c.profile()
-	if err != nil {
-		return nil, err
-	}
-	if p.Tags, err = c.addTags(p.Tags); err != nil {
-		return nil, err
-	}
-	return nil, c.saveProfile(p)
-}
-
-func (c *call) untagInstanceProfile() (any, error) {
-	p, err := c.profile()
-	if err != nil {
-		return nil, err
-	}
-	p.Tags = withoutTags(p.Tags, c.p.list("TagKeys"))
-	return nil, c.saveProfile(p)
-}
-
-func (c *call) listInstanceProfileTags() (any, error) {
-	p, err := c.profile()
-	if err != nil {
-		return nil, err
-	}
-	return c.listTags(p.Tags)
-}

@@ -408,58 +408,6 @@ func (c *call) updateAssumeRolePolicy() (any, error) {
 	return nil, c.save(r)
 }
 
-func (c *call) tagRole() (any, error) {
-	r, err := c.changeable()
-	if err != nil {
-		return nil, err
-	}
-	if r.Tags, err = c.addTags(r.Tags); err != nil {
-		return nil, err
-	}
-	return nil, c.save(r)
-}
-
-// addTags is what every Tag… operation does.
-func (c *call) addTags(have []Tag) ([]Tag, error) {
-	add := c.p.tags("Tags")
-	if err := checkTags(add, maxTags); err != nil {
-		return nil, err
-	}
-	all := mergeTags(have, add)
-	return all, checkTags(all, maxTags)
-}
-
-func (c *call) untagRole() (any, error) {
-	r, err := c.changeable()
-	if err != nil {
-		return nil, err
-	}
-	r.Tags = withoutTags(r.Tags, c.p.list("TagKeys"))
-	return nil, c.save(r)
-}
-
-func (c *call) listRoleTags() (any, error) {
-	r, err := c.role()
-	if err != nil {
-		return nil, err
-	}
-	return c.listTags(r.Tags)
-}
-
-// listTags is the answer of every List…Tags.
-func (c *call) listTags(tags []Tag) (any, error) {
-	tags = slices.Clone(tags)
-	slices.SortFunc(tags, func(a, b Tag) int { return strings.Compare(a.Key, b.Key) })
-	tags, end, err := cut(c, tags, func(t Tag) string { return t.Key })
-	if err != nil {
-		return nil, err
-	}
-	return struct {
-		Tags members[Tag]
-		page
-	}{members[Tag]{tags}, end}, nil
-}
-
 func (c *call) putRolePermissionsBoundary() (any, error) {
 	r, err := c.changeable()
 	if err != nil {

@@ -140,34 +140,6 @@ func (c *call) deleteUser() (any, error) {
 	return nil, put[user](c.view, c.account, users, index(u.Name), nil)
 }
 
-func (c *call) tagUser() (any, error) {
-	u, err := c.user()
-	if err != nil {
-		return nil, err
-	}
-	if u.Tags, err = c.addTags(u.Tags); err != nil {
-		return nil, err
-	}
-	return nil, c.saveUser(u)
-}
-
-func (c *call) untagUser() (any, error) {
-	u, err := c.user()
-	if err != nil {
-		return nil, err
-	}
-	u.Tags = withoutTags(u.Tags, c.p.list("TagKeys"))
-	return nil, c.saveUser(u)
-}
-
-func (c *call) listUserTags() (any, error) {
-	u, err := c.user()
-	if err != nil {
-		return nil, err
-	}
-	return c.listTags(u.Tags)
-}
-
 func (c *call) putUserPermissionsBoundary() (any, error) {
 	u, err := c.user()
 	if err != nil {
