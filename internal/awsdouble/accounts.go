@@ -164,17 +164,6 @@ func (d *Double) Env() []string {
 	}
 }
 
-// iamRegion is the region that requests to IAM are signed for.
-func iamRegion(partition string) string {
-	switch partition {
-	case "aws-us-gov":
-		return "us-gov-west-1"
-	case "aws-cn":
-		return "cn-north-1"
-	}
-	return "us-east-1"
-}
-
 // signIAM signs a request to the identity service.
 func signIAM(r *http.Request, body, region string, key awsidentity.Credentials) error {
 	hash := sha256.Sum256([]byte(body))

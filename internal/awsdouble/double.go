@@ -206,7 +206,7 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 		return nil, err
 	}
 	d.closing = append(d.closing, m.stop)
-	d.world = &world{moto: m, identity: &insider{service: d.identity, keys: d.accounts.administrators(), region: iamRegion(partitionOf(o.Region))}}
+	d.world = &world{moto: m, identity: &insider{service: d.identity, keys: d.accounts.administrators(), region: awsidentity.IAMRegion(partitionOf(o.Region))}}
 
 	d.world.buckets.reset()
 	m.started = d.world.buckets.reset

@@ -162,7 +162,7 @@ func (s *Service) answer(r *http.Request) (service, name string, result any, err
 		// AWS wants IAM's requests signed for one region. The CLI and the SDKs sign
 		// for their own one instead as soon as they are given an endpoint, so any is
 		// taken here; what policies see is IAM's.
-		caller.keys.Set("aws:RequestedRegion", iamRegion(caller.Partition))
+		caller.keys.Set("aws:RequestedRegion", IAMRegion(caller.Partition))
 	case stsService:
 		version = stsVersion
 	default:
@@ -189,8 +189,8 @@ func bodyOf(r *http.Request) io.Reader {
 	return r.Body
 }
 
-// iamRegion is the region that requests to IAM are signed for.
-func iamRegion(partition string) string {
+// IAMRegion is the region that requests to IAM of a partition are signed for.
+func IAMRegion(partition string) string {
 	switch partition {
 	case "aws-us-gov":
 		return "us-gov-west-1"
