@@ -12,43 +12,67 @@ export GOCACHE    := $(CURDIR)/.cache/go-build
 export GOPATH     := $(CURDIR)/.cache/go
 endif
 
+# One set of flags for every build, test and analysis, or Go compiles everything
+# once for each: of Kubernetes that is ten minutes. Take the same by hand, too.
+export CGO_ENABLED := 0
+export GOFLAGS     := -trimpath -buildvcs=false
+
 # The stamp says which source a binary was made of, and nothing about when or
 # where: two builds of one commit are the same bytes (test/reproducible.sh).
 VERSION ?= $(shell git describe --tags --dirty 2>/dev/null || cat VERSION)
 COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 DATE    ?= $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
 buildinfo := biplane.dev/biplane/internal/buildinfo
-ldflags   := -s -w -X $(buildinfo).version=$(VERSION) -X $(buildinfo).commit=$(COMMIT) -X $(buildinfo).date=$(DATE)
+stamp     := -X $(buildinfo).version=$(VERSION) -X $(buildinfo).commit=$(COMMIT) -X $(buildinfo).date=$(DATE)
+
+# Kubernetes' programs say their version by a stamp too, which clients parse.
+kubernetes := $(shell awk '$$1 == "k8s.io/kubernetes" { print $$2; exit }' sandbox/go.mod)
+k8s_words  := $(subst ., ,$(patsubst v%,%,$(kubernetes)))
+k8s_stamp  := $(foreach package,k8s.io/component-base/version k8s.io/client-go/pkg/version,\
+	-X $(package).gitVersion=$(kubernetes) -X $(package).gitMajor=$(word 1,$(k8s_words)) -X $(package).gitMinor=$(word 2,$(k8s_words)))
 
 # Modules of their own, so that what they link never reaches a release.
 nested := $(patsubst %/go.mod,%,$(shell find * -mindepth 1 -name go.mod -not -path '*/testdata/*'))
 
 FUZZTIME ?= 30s
 
-.PHONY: help build test test-all check generate demo setup
+.PHONY: help build test test-all conformance check generate demo setup kubectl
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: ## make the Python environment of the emulator and the AWS CLI (.cache/venv)
+setup: kubectl ## make what tests and the demo use besides Go: the emulator, the AWS CLI, boto3 (.cache/venv) and kubectl (.cache/bin)
 	@test/python/setup.sh
 
-build: ## build static, reproducible binaries into bin/
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(ldflags)' -o bin/ ./cmd/...
+build: ## build static, reproducible binaries into bin/ (Kubernetes takes ten minutes the first time, seconds later)
+	go build -ldflags '-s -w $(stamp)' -o bin/ ./cmd/...
+	go -C sandbox build -ldflags '-s -w $(stamp) $(k8s_stamp)' -o ../bin/ ./cmd/biplane-sandbox
 
-# What is worth a figure prints it: the kill test how many calls and kills, the
-# comparison with foreign evaluators how many decisions and disagreements.
-test: setup ## run every test, with the corpus of every fuzz target
+kubectl:
+	@go -C sandbox build -ldflags '-s -w $(k8s_stamp)' -o ../.cache/bin/ k8s.io/kubernetes/cmd/kubectl
+
+# The sandbox's tests run bin/biplane-sandbox, so it is built first: go sees
+# whether it is still current. What is worth a figure prints it: the kill test
+# how many calls and kills, the comparison with foreign evaluators how many
+# decisions and disagreements, the sandbox its matrix and its tables of pods.
+test: build setup ## run every test, with the corpus of every fuzz target
 	go test -timeout 20m -skip '^TestKill$$' ./...
 	go test -timeout 20m -v -run '^TestKill$$' ./cli
-	@for module in $(nested); do echo "in $$module:"; (cd "$$module" && go test -v ./...); done
+	@for module in $(nested); do echo "in $$module:"; (cd "$$module" && go test -timeout 20m -v ./...); done
 
-test-all: test ## also: the race detector, fuzzing for FUZZTIME each, benchmarks
-	go test -race -timeout 30m ./...
+# The race detector would compile Kubernetes once more, and slow it tenfold: of
+# the sandbox it watches the packages that link none of it.
+test-all: test ## also: the race detector, fuzzing for FUZZTIME each, benchmarks, two builds compared
+	CGO_ENABLED=1 go test -race -timeout 30m ./...
+	cd sandbox && CGO_ENABLED=1 go test -race -timeout 30m $$(go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | \
+		awk '$$1 ~ /\.test$$/ && !/ k8s\.io\/kubernetes\// { sub(/\.test$$/, "", $$1); print $$1 }')
 	test/fuzz.sh $(FUZZTIME)
 	go test -run '^$$' -bench . -benchmem ./...
 	@for module in $(nested); do echo "in $$module:"; (cd "$$module" && go test -run '^$$' -bench . -benchmem ./...); done
 	test/reproducible.sh
+
+conformance: build setup ## run Kubernetes' own end-to-end tests of pods against the process node, and count them
+	test/conformance.sh
 
 check: ## format, vet, static analysis, tidy modules, generated files, words
 	test/check.sh
@@ -56,5 +80,5 @@ check: ## format, vet, static analysis, tidy modules, generated files, words
 generate: ## make the generated files again; leaves no difference when they are current
 	tools/generate.sh
 
-demo: build setup ## do the main job against the AWS double and print what happened
+demo: build setup ## do the main job against the AWS double, then run a pod in the sandbox, and print what happened
 	@test/demo.sh
