@@ -1,0 +1,80 @@
+// Package program is the table of what biplane-sandbox can be: its first
+// argument names one of these programs, and the rest is that program's own
+// command line. It holds no program itself.
+//
+// Start with table.
+package program
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/server/v3/etcdmain"
+	"k8s.io/component-base/cli"
+	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
+	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
+)
+
+// program is one row: what it is called, what it does, and how it is run with
+// the arguments behind its name. It returns the exit status.
+type program struct {
+	name string
+	does string
+	run  func(args []string) int
+}
+
+// table is every program, in the order that a sandbox starts them.
+func table() []program {
+	return []program{
+		{"etcd", "keeps what the API server knows", runEtcd},
+		{"kube-apiserver", "serves the Kubernetes API", command(apiserver.NewAPIServerCommand)},
+		{"kube-controller-manager", "runs Kubernetes' controllers", command(controllermanager.NewControllerManagerCommand)},
+		{"kube-scheduler", "gives pods their nodes", command(func() *cobra.Command { return scheduler.NewSchedulerCommand() })},
+		{"kubelet", "is a node whose containers are containerd's", command(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) })},
+	}
+}
+
+// Run is the executable: args are its arguments without its own name.
+func Run(args []string) int {
+	programs := table()
+	if len(args) == 0 || args[0] == "help" || args[0] == "--help" {
+		usage(os.Stdout, programs)
+		return 0
+	}
+	at := slices.IndexFunc(programs, func(p program) bool { return p.name == args[0] })
+	if at < 0 {
+		fmt.Fprintf(os.Stderr, "biplane-sandbox: no program named %q\n", args[0])
+		usage(os.Stderr, programs)
+		return 2
+	}
+	return programs[at].run(args[1:])
+}
+
+func usage(out io.Writer, programs []program) {
+	fmt.Fprint(out, "biplane-sandbox PROGRAM [FLAGS]: the programs of a sandbox in one executable; 'biplane sandbox up' starts them.\n\n")
+	for _, p := range programs {
+		fmt.Fprintf(out, "  %-24s %s\n", p.name, p.does)
+	}
+}
+
+// command runs a program that is a cobra command, the way Kubernetes runs its
+// own: flags and logging set up, an error printed once, status 1.
+func command(make func() *cobra.Command) func([]string) int {
+	return func(args []string) int {
+		c := make()
+		c.SetArgs(args)
+		return cli.Run(c)
+	}
+}
+
+// runEtcd returns only when etcd failed to start: it ends the process itself.
+func runEtcd(args []string) int {
+	etcdmain.Main(append([]string{"etcd"}, args...))
+	return 0
+}
