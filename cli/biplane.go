@@ -23,6 +23,7 @@ import (
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.access(),  // open an account to the vendor, prove it, take it back
+		a.sandbox(), // Kubernetes, S3 and the roles between them on this machine
 		a.version(), // which build this is
 		a.completion(),
 	}
@@ -62,6 +63,7 @@ type app struct {
 
 	aws           awsFlags
 	vendorProfile string
+	where         sandboxFlags
 }
 
 func (a *app) root() *cobra.Command {
@@ -80,7 +82,10 @@ Exit status: 0 done; 1 found something or refused; 2 could not run.`,
   biplane access policy --account 123456789012 --region eu-central-1
 
   # What is wrong with this policy?
-  biplane access lint policy.json`,
+  biplane access lint policy.json
+
+  # A Kubernetes, and an S3 that enforces roles, on this machine
+  biplane sandbox up`,
 		SilenceErrors: true, // exit prints them
 		SilenceUsage:  true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {

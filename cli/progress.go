@@ -65,6 +65,19 @@ func (p *progress) now(what string) {
 	}
 }
 
+// say writes a line that stays, above the one that changes.
+func (p *progress) say(line string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.drawn {
+		fmt.Fprint(p.out, "\r\x1b[K")
+	}
+	fmt.Fprintln(p.out, line)
+	if p.drawn {
+		p.draw()
+	}
+}
+
 // stop takes the line away and returns once nothing more will be written. It
 // may be called twice.
 func (p *progress) stop() {
