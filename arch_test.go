@@ -1,6 +1,6 @@
-// Package biplane_test holds the walls between the parts: which package may
-// import which, and what each program links. The compiler keeps the rest,
-// because a part's workings sit in its own internal/.
+// Package biplane_test holds the walls between the parts, those of the sandbox's
+// module too: which package may import which, and what each program links. The
+// compiler keeps the rest, because a part's workings sit in its own internal/.
 package biplane_test
 
 import (
@@ -42,7 +42,7 @@ var arrows = []struct {
 		because: "names are below everything that uses them"},
 	{from: "provision/step", never: []string{"github.com/aws/...", "provision/access", "provision/operations"},
 		because: "a step is run, killed and resumed alike whatever it makes"},
-	{from: "provision/...", never: []string{"cli", "cmd/...", "internal/awsdouble/...", "internal/awsidentity/..."},
+	{from: "provision/...", never: []string{"cli", "cmd/...", "internal/awsdouble/...", "internal/awsidentity/...", "internal/sandbox", "sandbox/..."},
 		because: "what goes to AWS must not know that it is being tested"},
 	{from: "internal/awsidentity/...", never: []string{"internal/awsdouble/...", "provision/access", "provision/operations", "provision/vendor", "cli"},
 		because: "the identity service judges any policy, so it must not know ours; the sandbox links it without the double"},
@@ -52,6 +52,14 @@ var arrows = []struct {
 		because: "every package may return one"},
 	{from: "cli", never: []string{"internal/awsdouble/...", "internal/awsidentity/..."},
 		because: "the command line works against AWS and the double with no difference"},
+	{from: "internal/sandbox", only: []string{"std", "github.com/goccy/go-yaml/...", "internal/usererr"},
+		because: "the command line starts and asks a sandbox, and contains none of it"},
+	{from: "sandbox/internal/container", never: []string{"k8s.io/...", "sandbox/internal/node"},
+		because: "the stage that becomes a container's program starts in a millisecond, and knows no pods"},
+	{from: "sandbox/internal/identity", never: []string{"k8s.io/kubernetes/...", "sandbox/internal/s3", "internal/awsdouble/..."},
+		because: "who decides knows neither what it protects nor where tokens come from"},
+	{from: "sandbox/...", never: []string{"cli", "internal/awsdouble/..."},
+		because: "the sandbox is a real cluster and a real store; the double answers for all else of AWS"},
 }
 
 // fences keep a library to the packages that wrap it.
@@ -60,18 +68,26 @@ var fences = []struct {
 	within  []string
 	because string
 }{
-	{"github.com/spf13/...", []string{"cli", "internal/awsdouble"},
-		"flags are read once, at the edge: by the two programs that have some"},
+	{"github.com/spf13/...", []string{"cli", "internal/awsdouble", "sandbox/..."},
+		"flags are read once, at the edge: by the programs that have some, and the sandbox is many"},
 	{"go.etcd.io/bbolt", []string{"internal/awsidentity/..."},
 		"one store, of the identity service; steps have no state file"},
 	{"github.com/aws/aws-sdk-go-v2/config", []string{"cli", "cmd/..."},
 		"credentials and region are found once, at the edge, and handed down"},
 	{"cli", []string{"cmd/biplane"},
 		"the command line is nobody's library"},
-	{"k8s.io/kubernetes/...", nil,
-		"only the sandbox's own module may build an API server"},
-	{"unsafe", nil,
-		"nothing here is worth it"},
+	{"k8s.io/kubernetes/...", []string{"sandbox/internal/program", "sandbox/internal/kubernetes", "sandbox/internal/kubelet", "sandbox/internal/node/..."},
+		"ten minutes of compiling, and no promise about its Go code: where we depend on it is seen in four places"},
+	{"go.etcd.io/etcd/...", []string{"sandbox/internal/program", "sandbox/internal/kubernetes"},
+		"etcd is the API server's; nobody else speaks to it"},
+	{"sigs.k8s.io/kwok/...", []string{"sandbox/internal/program", "sandbox/internal/kwok"},
+		"fake nodes are one kind of three"},
+	{"github.com/versity/...", []string{"sandbox/internal/program", "sandbox/internal/s3", "sandbox/internal/identity"},
+		"the store, and the protocol by which it asks who may"},
+	{"sandbox/...", []string{"sandbox/..."},
+		"the main module must build without Kubernetes"},
+	{"unsafe", []string{"sandbox/internal/kubelet"},
+		"nothing here is worth it, but for a process id that the kernel gives and no package shows"},
 	{"C", nil,
 		"binaries are static"},
 }
@@ -82,7 +98,7 @@ var links = []struct {
 	never   []string
 	because string
 }{
-	{"cmd/biplane", []string{"internal/awsdouble/...", "internal/awsidentity/...", "go.etcd.io/bbolt", "sigs.k8s.io/controller-runtime/...", "testing", "github.com/rogpeppe/go-internal/..."},
+	{"cmd/biplane", []string{"internal/awsdouble/...", "internal/awsidentity/...", "go.etcd.io/...", "k8s.io/...", "sigs.k8s.io/...", "testing", "github.com/rogpeppe/go-internal/..."},
 		"the command line holds no store, no controllers and no double"},
 	{"cmd/biplane-awsdouble", []string{"cli", "provision/access"},
 		"the double is an endpoint, and knows nothing of what is sent to it"},
@@ -142,6 +158,8 @@ func TestImports(t *testing.T) {
 
 // TestDepsLists compares what each program links with the list beside it, so
 // that a review sees what a change adds. `make generate` writes the lists.
+// biplane-sandbox has none: it is Kubernetes, thousands of packages, and
+// sandbox/go.mod shows what a change adds.
 func TestDepsLists(t *testing.T) {
 	t.Parallel()
 	packages := list(t)
@@ -216,11 +234,21 @@ func TestPackages(t *testing.T) {
 	}
 }
 
-// list asks the go command about every package of the module and all they
-// import, tests aside: as linked for a Linux server, whatever runs the test.
+// list asks the go command about every package of this module and the
+// sandbox's, and all they import, tests aside: as linked for a Linux server,
+// whatever runs the test.
 func list(t *testing.T) map[string]pkg {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Name,Dir,Standard,Imports,Deps", "./...")
+	packages := map[string]pkg{}
+	for _, dir := range []string{".", "sandbox"} {
+		listModule(t, dir, packages)
+	}
+	return packages
+}
+
+func listModule(t *testing.T, dir string, packages map[string]pkg) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "-C", dir, "list", "-deps", "-json=ImportPath,Name,Dir,Standard,Imports,Deps", "./...")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=-mod=readonly")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -230,7 +258,7 @@ func list(t *testing.T) map[string]pkg {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	packages := map[string]pkg{}
+	before := len(packages)
 	for decoder := json.NewDecoder(out); ; {
 		var p pkg
 		if err := decoder.Decode(&p); err == io.EOF {
@@ -241,12 +269,11 @@ func list(t *testing.T) map[string]pkg {
 		packages[p.ImportPath] = p
 	}
 	if err := cmd.Wait(); err != nil {
-		t.Fatalf("go list: %v", err)
+		t.Fatalf("go list in %s: %v", dir, err)
 	}
-	if len(packages) == 0 {
-		t.Fatal("got no packages from go list, want ours")
+	if len(packages) == before {
+		t.Fatalf("got no packages of %s from go list, want ours", dir)
 	}
-	return packages
 }
 
 func short(importPath string) string { return strings.TrimPrefix(importPath, module) }
