@@ -26,10 +26,12 @@ func TestDocs(t *testing.T) {
 		file   string
 		double string // the command that starts the double, where the page takes one for granted
 		skip   int    // blocks that come before
+		after  string // what is left to do where the page stops half-way
 	}{
 		{file: "README.md", double: "biplane-awsdouble --env-file double.env"},
 		{file: "docs/access.md"},
 		{file: "docs/awsdouble.md", double: "biplane-awsdouble --env-file double.env", skip: 1},
+		{file: "docs/sandbox.md", after: "bin/biplane sandbox down --purge"},
 	} {
 		t.Run("it does what "+page.file+" says", func(t *testing.T) {
 			t.Parallel()
@@ -47,7 +49,7 @@ func TestDocs(t *testing.T) {
 				before += "PATH=$PWD/bin:$PWD/.cache/venv/bin:$PATH\n" + page.double + " >double.log 2>&1 &\n" +
 					"until [ -s double.env ]; do kill -0 $! || exit; sleep 0.1; done\n. ./double.env\n"
 			}
-			typeThem(t, dir, before, commands)
+			typeThem(t, dir, before, commands, page.after)
 			for i, c := range commands {
 				c.check(t, dir, i)
 			}
@@ -101,7 +103,8 @@ func typed(page string, skip int) []typedCommand {
 	return commands
 }
 
-// checkout is a folder with this test binary as both programs.
+// checkout is a folder with this test binary as the programs of this module,
+// and the sandbox's as `make build` made it.
 func checkout(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -113,10 +116,19 @@ func checkout(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sandbox, err := filepath.Abs("../bin/biplane-sandbox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, made := range []string{sandbox, filepath.Join(cache, "bin", "kubectl"), filepath.Join(cache, "venv", "bin", "aws")} {
+		if _, err := os.Stat(made); err != nil {
+			t.Fatalf("got no %s, want it made by 'make build setup'", made)
+		}
+	}
 	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for name, target := range map[string]string{"bin/biplane": self, "bin/biplane-awsdouble": self, ".cache": cache} {
+	for name, target := range map[string]string{"bin/biplane": self, "bin/biplane-awsdouble": self, "bin/biplane-sandbox": sandbox, ".cache": cache} {
 		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
@@ -126,9 +138,19 @@ func checkout(t *testing.T) string {
 
 // typeThem runs the commands in one shell, so that variables last. Each leaves
 // what it printed and its exit status in files.
-func typeThem(t *testing.T, dir, before string, commands []typedCommand) {
+func typeThem(t *testing.T, dir, before string, commands []typedCommand, after string) {
 	t.Helper()
 	script := "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n" + before
+	t.Cleanup(func() { // whatever became of the shell
+		if after == "" {
+			return
+		}
+		cmd := exec.Command("sh", "-c", after)
+		cmd.Dir, cmd.Env = dir, shellEnv(dir)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", after, err, out)
+		}
+	})
 	for i, c := range commands {
 		script += fmt.Sprintf("{ %s\n} >out%d 2>err%d </dev/null\necho $? >status%d\n", c.text, i, i, i)
 	}
@@ -137,10 +159,15 @@ func typeThem(t *testing.T, dir, before string, commands []typedCommand) {
 	cmd := exec.CommandContext(ctx, "bash", "-c", script)
 	cmd.Dir = dir
 	cmd.WaitDelay = 10 * time.Second
-	cmd.Env = []string{"HOME=" + dir, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir(), "AWS_EC2_METADATA_DISABLED=true", "AWS_PAGER="}
+	cmd.Env = shellEnv(dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("the shell: %v\n%s", err, out)
 	}
+}
+
+// shellEnv is that of somebody whose home is dir.
+func shellEnv(dir string) []string {
+	return []string{"HOME=" + dir, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir(), "AWS_EC2_METADATA_DISABLED=true", "AWS_PAGER="}
 }
 
 func (c typedCommand) check(t *testing.T, dir string, i int) {

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The main job, from an AWS account that knows nothing of the vendor to one
-# with nothing of the vendor left in it, against the AWS double. Every command
-# is printed as it would be typed, and must end with the status that is written
-# beside it here. `make demo` builds and sets up what this needs.
+# The main job, in two parts. An AWS account that knows nothing of the vendor is
+# opened and closed again, against the AWS double; then a pod runs in the sandbox
+# and uses S3 as its role. Every command is printed as it would be typed, and
+# must end with the status that is written beside it here. `make demo` builds and
+# sets up what this needs.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
-PATH=$top/bin:$top/.cache/venv/bin:$PATH
+PATH=$top/bin:$top/.cache/bin:$top/.cache/venv/bin:$PATH
 export AWS_PAGER='' AWS_CLI_AUTO_PROMPT=off AWS_EC2_METADATA_DISABLED=true
 
 scratch=$(mktemp -d)
@@ -15,6 +16,7 @@ finish() {
 	if [ -n "$double" ]; then
 		kill "$double" 2>/dev/null && wait "$double" || true
 	fi
+	biplane sandbox down --dir "$scratch/sandboxes" --quiet >"$scratch/down.log" 2>&1 || cat "$scratch/down.log" >&2
 	[ "$status" = 0 ] || { echo "demo: failed; the double said:" >&2; tail -n 5 "$scratch/double.log" >&2 || true; }
 	rm -rf "$scratch"
 }
@@ -104,4 +106,54 @@ left=$(aws iam list-roles --query "Roles[?contains(RoleName, '$name')].RoleName"
 	aws iam list-policies --scope Local --query 'Policies[].PolicyName' --output text)
 printf '$ aws iam list-roles; aws iam list-policies --scope Local\n%s\n' "${left:-(nothing)}"
 [ -z "${left//[[:space:]]/}" ] || { echo "demo: something is left" >&2; exit 1; }
+
+say "The other half: what a data plane stands in. A real Kubernetes, an S3 that decides by roles, a node; no root, no engine"
+unset AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_CONFIG_FILE AWS_SHARED_CREDENTIALS_FILE
+sandbox=(--dir "$scratch/sandboxes") ns=flytesnacks-development
+run 0 biplane sandbox up "${sandbox[@]}" --python "$top/.cache/venv"
+echo "\$ eval \"\$(biplane sandbox env --dir sandboxes)\""
+eval "$(biplane sandbox env "${sandbox[@]}")"
+run 0 kubectl get nodes
+
+say "The buckets and the roles of the table, made by the code that makes them on AWS"
+run 0 aws --profile admin s3 ls
+run 0 aws --profile admin iam list-roles --query 'Roles[].Arn' --output text
+bucket=$(biplane sandbox status "${sandbox[@]}" --output json | python3 -c 'import json, sys; print(json.load(sys.stdin)["buckets"]["metadata"])')
+
+say "A task's pod reads and writes S3 as its role, with the unmodified AWS SDK"
+echo "6 x 7?" >question
+run 0 aws --profile executor s3 cp question "s3://$bucket/question" --no-progress
+cat >task.py <<'PYTHON'
+import boto3, os
+print("I am", boto3.client("sts").get_caller_identity()["Arn"])
+s3, bucket = boto3.client("s3"), os.environ["BUCKET"]
+print("I read", s3.get_object(Bucket=bucket, Key="question")["Body"].read().decode().strip())
+s3.put_object(Bucket=bucket, Key="answer", Body=b"42\n")
+PYTHON
+run 0 kubectl -n $ns create configmap task --from-file task.py
+cat >task.yaml <<POD
+apiVersion: v1
+kind: Pod
+metadata: {name: task}
+spec:
+  restartPolicy: Never
+  containers:
+    - name: main
+      image: ghcr.io/flyteorg/flyte:py3.11
+      command: [python, /task/task.py]
+      env: [{name: BUCKET, value: $bucket}]
+      volumeMounts: [{name: task, mountPath: /task}]
+  volumes: [{name: task, configMap: {name: task}}]
+POD
+run 0 kubectl -n $ns apply -f task.yaml
+run 0 kubectl -n $ns wait --for 'jsonpath={.status.phase}=Succeeded' --timeout 60s pod/task
+run 0 kubectl -n $ns logs task
+run 0 aws --profile admin s3 cp "s3://$bucket/answer" -
+
+say "A role that may only read is refused the same, by the documents that go to AWS"
+run 0 aws --profile proxy-system s3 cp "s3://$bucket/answer" -
+run 1 aws --profile proxy-system s3 rm "s3://$bucket/answer"
+
+say "All of it goes away"
+run 0 biplane sandbox down "${sandbox[@]}" --purge
 printf '\ndemo: done in %d seconds\n' "$SECONDS"
