@@ -28,7 +28,7 @@ func TestDocs(t *testing.T) {
 		skip   int    // blocks that come before
 		after  string // what is left to do where the page stops half-way
 	}{
-		{file: "README.md", double: "biplane-awsdouble --env-file double.env"},
+		{file: "README.md", double: "biplane-awsdouble --env-file double.env", after: "bin/biplane sandbox down --purge"},
 		{file: "docs/access.md"},
 		{file: "docs/awsdouble.md", double: "biplane-awsdouble --env-file double.env", skip: 1},
 		{file: "docs/sandbox.md", after: "bin/biplane sandbox down --purge"},
