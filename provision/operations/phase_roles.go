@@ -12,6 +12,7 @@ func roles() []Operation {
 			op("iam:CreateRole", Provision, "makes the roles of the cluster, the nodes and the workloads, each with the boundary",
 				on(madeRole).bounded(),
 				allow("iam:TagRole").on(madeRole)),
+			strictly("iam:TagRole(made roles)", Provision, "takes over such a role that is as wanted", on(madeRole)),
 			op("iam:AttachRolePolicy", Provision, "gives one of the listed policies to such a role", on(madeRole).bounded().listed()),
 			op("iam:PutRolePolicy", Provision, "writes a workload's own rights into its role", on(madeRole).bounded()),
 			op("iam:UpdateAssumeRolePolicy", Provision, "changes which workload may take on a role", on(madeRole).bounded()),

@@ -82,10 +82,11 @@ type Change struct {
 // Action is the kind of a Change.
 type Action string
 
-// The actions. The first four change the account, the others don't.
+// The actions. The first five change the account, the others don't.
 const (
 	Create Action = "create" // nothing is there
 	Finish Action = "finish" // a part of it is there, made by us
+	Update Action = "update" // it is there, made by us, and not as it is wanted now
 	Adopt  Action = "adopt"  // it is there as wanted, made by somebody else; from now on ours
 	Remove Action = "remove"
 
@@ -97,7 +98,7 @@ const (
 
 // Writes reports whether the action changes the account.
 func (a Action) Writes() bool {
-	return a == Create || a == Finish || a == Adopt || a == Remove
+	return a == Create || a == Finish || a == Update || a == Adopt || a == Remove
 }
 
 // symbol stands in front of a step in a printed plan.
@@ -105,7 +106,7 @@ func (a Action) symbol() string {
 	switch a {
 	case Create:
 		return "+"
-	case Finish:
+	case Finish, Update:
 		return "~"
 	case Adopt:
 		return ">"
