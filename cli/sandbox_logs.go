@@ -97,7 +97,8 @@ func logNames(folder sandbox.Folder) ([]string, error) {
 
 // printLog writes a log with those that it replaced (FILE.1), and with follow
 // what comes, until ctx ends. A log that reaches its limit is renamed and begun
-// anew: what is open is read to its end before the next one is opened.
+// anew: what is open is read to its end before the next one is opened. Where it
+// cannot be renamed it is emptied.
 func printLog(ctx context.Context, out io.Writer, name string, follow bool) error {
 	// Opened first: when it is renamed now, it is still what comes last.
 	current, err := os.Open(name)
@@ -132,12 +133,29 @@ func printLog(ctx context.Context, out io.Writer, name string, follow bool) erro
 		if !follow {
 			return nil
 		}
+		if err := rewindEmptied(current); err != nil {
+			return fmt.Errorf("reading a log: %w", err)
+		}
 		select {
 		case <-ctx.Done():
 			return nil // Ctrl-C is how it is meant to end
 		case <-tick.C:
 		}
 	}
+}
+
+// rewindEmptied goes back to the start of a file that is shorter than what was
+// read of it.
+func rewindEmptied(file *os.File) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	at, err := file.Seek(0, io.SeekCurrent)
+	if err == nil && info.Size() < at {
+		_, err = file.Seek(0, io.SeekStart)
+	}
+	return err
 }
 
 // replaced are the files that current has replaced, the oldest first.

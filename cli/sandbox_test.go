@@ -65,6 +65,12 @@ func TestPrintLog(t *testing.T) {
 				want += "new " + line
 				check()
 			}
+			if err := os.Truncate(name, 0); err != nil {
+				t.Fatal(err)
+			}
+			write(t, name, "6\n")
+			want += "6\n"
+			check()
 			interrupt()
 			if err := <-ended; err != nil {
 				t.Errorf("got %v when it was interrupted, want no error", err)
