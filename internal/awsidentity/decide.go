@@ -6,6 +6,7 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -16,7 +17,8 @@ import (
 // and session policy, and the resource's policy where there is one (else nil).
 // It fills in req.Principal and the condition keys of the caller and the time;
 // those of the action and the resource are the asker's to give, and aws:SourceIp
-// and aws:RequestedRegion too where they differ from the caller's connection.
+// and aws:RequestedRegion too where they differ from the caller's connection;
+// aws:ResourceAccount follows from the resource unless it is given.
 func (s *Service) Decide(c *Caller, req iampolicy.Request, resource *iampolicy.Document) (iampolicy.Decision, error) {
 	var decision iampolicy.Decision
 	err := s.decided(c, req, resource, func(e *iampolicy.Evaluator, req iampolicy.Request) { decision = e.Decide(&req) })
@@ -106,16 +108,9 @@ func (s *Service) evaluator(v *view, c *Caller, req iampolicy.Request, resource 
 		}
 		s.resolved.put(v, c, known)
 	}
-	req.Principal = principalOf(c)
 	keys := maps.Clone(c.keys)
 	tagKeys(keys, "aws:PrincipalTag/", known.tags)
-	for key, values := range req.Context {
-		if !ofPrincipal(key) {
-			keys.Set(key, values...)
-		}
-	}
-	timeKeys(keys, v.now)
-	req.Context = keys
+	complete(&req, principalOf(c), keys, v.now)
 	switch {
 	case resource != nil:
 		e, err := compile(known.texts, resource)
@@ -124,6 +119,34 @@ func (s *Service) evaluator(v *view, c *Caller, req iampolicy.Request, resource 
 		return nil, req, nil
 	}
 	return known.evaluator, req, nil
+}
+
+// complete adds who asks and when, with the keys of the caller. What the asker
+// says of the caller does not count.
+func complete(req *iampolicy.Request, who iampolicy.Principal, keys iampolicy.Context, now time.Time) {
+	for key, values := range req.Context {
+		if !ofPrincipal(key) {
+			keys.Set(key, values...)
+		}
+	}
+	timeKeys(keys, now)
+	req.Principal, req.Context = who, keys
+}
+
+// ownerOf is the account of the resource: the one that the asker knows, that of its
+// ARN, or, where that has none as with buckets, the caller's own. It is "" for what
+// is AWS's.
+func ownerOf(req iampolicy.Request) string {
+	if req.ResourceAccount != "" {
+		return req.ResourceAccount
+	}
+	if f := strings.SplitN(req.Resource, ":", 6); len(f) == 6 && f[4] != "" {
+		if f[4] == "aws" {
+			return ""
+		}
+		return f[4]
+	}
+	return req.Principal.Account
 }
 
 // resolutions remembers, by access key, what has a say over a caller, for as
@@ -137,7 +160,7 @@ type resolutions struct {
 
 type resolution struct {
 	transaction int // the last one when this was read
-	texts       documents
+	texts       Grants
 	tags        []Tag
 	evaluator   *iampolicy.Evaluator
 }
@@ -176,22 +199,22 @@ func ofPrincipal(key string) bool {
 	return strings.HasPrefix(lower, "aws:principal")
 }
 
-// document is the text of one policy and the name under which it is explained.
-type document struct{ name, text string }
+// PolicyText is one policy and the name under which it is explained.
+type PolicyText struct{ Name, Text string }
 
-// documents is everything that has a say over a caller.
-type documents struct {
-	identity   []document
-	boundary   *document
-	session    []document
-	restricted bool // a session policy was passed
+// Grants is everything that has a say over a caller.
+type Grants struct {
+	Identity   []PolicyText
+	Boundary   *PolicyText  `json:",omitempty"`
+	Session    []PolicyText `json:",omitempty"`
+	Restricted bool         `json:",omitempty"` // a session policy was passed
 }
 
 // policiesOf collects a caller's policies and tags.
-func (s *Service) policiesOf(v *view, c *Caller) (documents, []Tag, error) {
-	var out documents
+func (s *Service) policiesOf(v *view, c *Caller) (Grants, []Tag, error) {
+	var out Grants
 	if c.Type == AccountCaller {
-		return documents{identity: []document{{"the account itself", allowAllText}}}, nil, nil
+		return Grants{Identity: []PolicyText{{"the account itself", allowAllText}}}, nil, nil
 	}
 	p, err := principalObject(v, c)
 	if errors.Is(err, errAbsent) {
@@ -207,11 +230,11 @@ func (s *Service) policiesOf(v *view, c *Caller) (documents, []Tag, error) {
 	if one := c.session; one != nil {
 		tags = mergeTags(tags, one.Tags)
 		if one.Policy != "" {
-			out.session = append(out.session, document{"session policy", one.Policy})
-			out.restricted = true
+			out.Session = append(out.Session, PolicyText{"session policy", one.Policy})
+			out.Restricted = true
 		}
 		for _, arn := range one.PolicyARNs {
-			out.restricted = true
+			out.Restricted = true
 			text, err := s.managedText(v, c.Account, arn)
 			if errors.Is(err, errAbsent) {
 				continue // deleted since: it allows nothing more
@@ -219,7 +242,7 @@ func (s *Service) policiesOf(v *view, c *Caller) (documents, []Tag, error) {
 			if err != nil {
 				return out, nil, err
 			}
-			out.session = append(out.session, document{arn, text})
+			out.Session = append(out.Session, PolicyText{arn, text})
 		}
 	}
 	return out, tags, nil
@@ -241,9 +264,9 @@ func principalObject(v *view, c *Caller) (*principal, error) {
 }
 
 // collect adds the identity policies and the boundary of a role or user.
-func (s *Service) collect(v *view, accountID string, p *principal, out *documents) error {
+func (s *Service) collect(v *view, accountID string, p *principal, out *Grants) error {
 	for _, one := range p.Inline {
-		out.identity = append(out.identity, document{one.Name, one.Document})
+		out.Identity = append(out.Identity, PolicyText{one.Name, one.Document})
 	}
 	for _, arn := range p.Attached {
 		text, err := s.managedText(v, accountID, arn)
@@ -253,7 +276,7 @@ func (s *Service) collect(v *view, accountID string, p *principal, out *document
 		if err != nil {
 			return err
 		}
-		out.identity = append(out.identity, document{arn, text})
+		out.Identity = append(out.Identity, PolicyText{arn, text})
 	}
 	if p.Boundary != "" {
 		text, err := s.managedText(v, accountID, p.Boundary)
@@ -263,7 +286,7 @@ func (s *Service) collect(v *view, accountID string, p *principal, out *document
 		if err != nil {
 			return err
 		}
-		out.boundary = &document{p.Boundary, text}
+		out.Boundary = &PolicyText{p.Boundary, text}
 	}
 	return nil
 }
@@ -297,21 +320,21 @@ type evaluators struct {
 
 const maxEvaluators = 512
 
-func (e *evaluators) get(texts documents, resource *iampolicy.Document) (*iampolicy.Evaluator, error) {
+func (e *evaluators) get(texts Grants, resource *iampolicy.Document) (*iampolicy.Evaluator, error) {
 	var key strings.Builder
-	add := func(part string, d document) {
-		fmt.Fprintf(&key, "%s %d %d %s%s", part, len(d.name), len(d.text), d.name, d.text)
+	add := func(part string, d PolicyText) {
+		fmt.Fprintf(&key, "%s %d %d %s%s", part, len(d.Name), len(d.Text), d.Name, d.Text)
 	}
-	for _, d := range texts.identity {
+	for _, d := range texts.Identity {
 		add("i", d)
 	}
-	if texts.boundary != nil {
-		add("b", *texts.boundary)
+	if texts.Boundary != nil {
+		add("b", *texts.Boundary)
 	}
-	for _, d := range texts.session {
+	for _, d := range texts.Session {
 		add("s", d)
 	}
-	if texts.restricted {
+	if texts.Restricted {
 		key.WriteString("r")
 	}
 	e.lock.Lock()
@@ -333,28 +356,28 @@ func (e *evaluators) get(texts documents, resource *iampolicy.Document) (*iampol
 	return compiled, nil
 }
 
-func compile(texts documents, resource *iampolicy.Document) (*iampolicy.Evaluator, error) {
+func compile(texts Grants, resource *iampolicy.Document) (*iampolicy.Evaluator, error) {
 	p := iampolicy.Policies{Resource: resource}
-	for _, d := range texts.identity {
-		parsed, err := iampolicy.Parse(d.name, []byte(d.text))
+	for _, d := range texts.Identity {
+		parsed, err := iampolicy.Parse(d.Name, []byte(d.Text))
 		if err != nil {
 			return nil, fmt.Errorf("reading a stored policy: %w", err)
 		}
 		p.Identity = append(p.Identity, parsed)
 	}
-	if texts.boundary != nil {
-		parsed, err := iampolicy.Parse(texts.boundary.name, []byte(texts.boundary.text))
+	if texts.Boundary != nil {
+		parsed, err := iampolicy.Parse(texts.Boundary.Name, []byte(texts.Boundary.Text))
 		if err != nil {
 			return nil, fmt.Errorf("reading a stored boundary: %w", err)
 		}
 		p.Boundary = parsed
 	}
-	if texts.restricted {
+	if texts.Restricted {
 		// Where every session policy is gone by now, this one allows nothing.
 		p.Session = []*iampolicy.Document{{Name: "session policy"}}
 	}
-	for _, d := range texts.session {
-		parsed, err := iampolicy.Parse(d.name, []byte(d.text))
+	for _, d := range texts.Session {
+		parsed, err := iampolicy.Parse(d.Name, []byte(d.Text))
 		if err != nil {
 			return nil, fmt.Errorf("reading a stored session policy: %w", err)
 		}

@@ -21,6 +21,7 @@
 //	seed.go         CreateAccount, SeedRole, Session: what a test starts from
 //	caller.go       Authenticate: a signature to a Caller
 //	decide.go       Decide, Explain, Authorize: a Caller's policies and keys
+//	holder.go       Holder: the same for a service in another process
 //	query.go        ServeHTTP: the Query protocol
 //	operations.go   the one table: operation, what it needs, what it does
 //	roles.go, policies.go, profiles.go, users.go, oidc.go, account.go,

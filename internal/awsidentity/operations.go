@@ -9,9 +9,10 @@ import (
 
 // operation is one row of the table, made ready.
 type operation struct {
-	reads bool
-	needs func(c *call) []iampolicy.Request // all of them must be allowed
-	do    func(c *call) (any, error)
+	reads  bool
+	issues bool                              // writes nothing but a session
+	needs  func(c *call) []iampolicy.Request // all of them must be allowed
+	do     func(c *call) (any, error)
 }
 
 // row says what an operation needs: the action of its own name on a resource,
@@ -31,7 +32,8 @@ const (
 	reads  rowKind = iota
 	writes         // runs in a writing transaction
 	free           // reads, and needs no permission
-	// trusted writes, and decides by itself, because a role's trust policy has a say.
+	// trusted writes a session, and decides by itself, because a role's trust
+	// policy has a say.
 	trusted
 )
 
@@ -162,7 +164,7 @@ func operations() map[string]operation {
 func unsignedOperation(name string) bool { return name == "AssumeRoleWithWebIdentity" }
 
 func (o row) operation(service string) operation {
-	made := operation{reads: o.kind == reads || o.kind == free, do: o.do}
+	made := operation{reads: o.kind == reads || o.kind == free, issues: o.kind == trusted, do: o.do}
 	made.needs = func(c *call) []iampolicy.Request {
 		if o.on == nil {
 			return nil

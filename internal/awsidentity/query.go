@@ -179,6 +179,12 @@ func (s *Service) answer(r *http.Request) (service, name string, result any, err
 		return service, name, nil, refuse(http.StatusBadRequest, "InvalidAction", "Could not find operation %s for version %s", printable(name), printable(given))
 	}
 	result, err = s.perform(caller, op, p)
+	// The keys are fetched outside of any transaction: others go on meanwhile.
+	var unknown *unknownKeyError
+	if errors.As(err, &unknown) {
+		s.fetchKeys(r.Context(), unknown.issuer)
+		result, err = s.perform(caller, op, p)
+	}
 	return service, name, result, err
 }
 
@@ -217,10 +223,13 @@ func (s *Service) perform(caller *Caller, op operation, p params) (result any, e
 		result, err = op.do(c)
 		return err
 	}
-	if op.reads {
+	switch {
+	case op.reads:
 		err = s.db.View(run)
-	} else {
+	case op.issues:
 		err = s.db.Update(run)
+	default:
+		err = s.update(run)
 	}
 	if err != nil {
 		return nil, err

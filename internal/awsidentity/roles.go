@@ -114,6 +114,34 @@ func principalID(v *view, arn string) (string, error) {
 
 var uniqueIDClass = regexp.MustCompile(`^A(ROA|IDA)[A-Z0-9]{12,}$`)
 
+// namedPrincipal looks at one entry under "AWS" of a Principal element. id is
+// what the ARN of a role or user stands for now, and empty for anything else
+// that a policy may name. The error is errAbsent where AWS would not store it.
+// An account that this service does not have is taken to have everybody.
+func namedPrincipal(v *view, value string) (id string, err error) {
+	fields := strings.SplitN(value, ":", 6)
+	switch {
+	case value == "*", accountClass.MatchString(value), uniqueIDClass.MatchString(value):
+		return "", nil
+	case len(fields) != 6 || fields[0] != "arn" || !accountClass.MatchString(fields[4]):
+		return "", errAbsent
+	case fields[5] == "root":
+		return "", nil
+	}
+	acc, err := get[account](v, fields[4], accountsOf, fields[4])
+	switch {
+	case errors.Is(err, errAbsent):
+		return "", nil
+	case err != nil:
+		return "", err
+	case fields[1] != acc.Partition:
+		return "", errAbsent
+	case fields[2] == "sts":
+		return "", nil // a session: its role may not be running it yet
+	}
+	return principalID(v, value)
+}
+
 // checkTrust checks a trust policy and finds the ids of those it names. A
 // principal of an account that the service has must exist; of other accounts
 // nothing is known.
@@ -132,34 +160,15 @@ func (c *call) checkTrust(text string, d *iampolicy.Document) (map[string]string
 				continue
 			}
 			for _, value := range named.AWS {
-				fields := strings.SplitN(value, ":", 6)
-				switch {
-				case value == "*", accountClass.MatchString(value), uniqueIDClass.MatchString(value):
-					continue
-				case len(fields) != 6 || fields[0] != "arn" || !accountClass.MatchString(fields[4]):
-					return nil, errMalformed(`Invalid principal in policy: "AWS":"%s"`, printable(value))
-				case fields[5] == "root":
-					continue
-				}
-				acc, err := get[account](c.view, fields[4], accountsOf, fields[4])
-				if errors.Is(err, errAbsent) {
-					continue
-				}
-				if err != nil {
-					return nil, err
-				}
-				if fields[1] != acc.Partition {
-					return nil, errMalformed(`Invalid principal in policy: "AWS":"%s"`, printable(value))
-				}
-				if fields[2] == "sts" {
-					continue // a session: its role may not be running it yet
-				}
-				id, err := principalID(c.view, value)
+				id, err := namedPrincipal(c.view, value)
 				if errors.Is(err, errAbsent) {
 					return nil, errMalformed(`Invalid principal in policy: "AWS":"%s"`, printable(value))
 				}
 				if err != nil {
 					return nil, err
+				}
+				if id == "" {
+					continue
 				}
 				ids[value] = id
 			}

@@ -22,11 +22,14 @@ type Credentials struct {
 type AccountOptions struct {
 	Partition     string // the service's own by default
 	Administrator string // the administrator's user name, "administrator" by default
+	// Key is the administrator's, made elsewhere; one is made up where it is
+	// the zero Credentials. Only its two halves are read.
+	Key Credentials
 }
 
 // CreateAccount makes an account with an administrator who has a key and
 // AdministratorAccess. Where both are there already, after a restart, it
-// returns the key that there is.
+// returns the key that there is, or that of the options.
 func (s *Service) CreateAccount(id string, o AccountOptions) (Credentials, error) {
 	if !accountClass.MatchString(id) {
 		return Credentials{}, fmt.Errorf("account id %q is not twelve digits", id)
@@ -38,7 +41,7 @@ func (s *Service) CreateAccount(id string, o AccountOptions) (Credentials, error
 		o.Administrator = "administrator"
 	}
 	var out Credentials
-	err := s.db.Update(func(tx *bolt.Tx) error {
+	err := s.update(func(tx *bolt.Tx) error {
 		v := s.seeding(tx)
 		acc, err := get[account](v, id, accountsOf, id)
 		if absent(err) {
@@ -72,6 +75,10 @@ func (s *Service) CreateAccount(id string, o AccountOptions) (Credentials, error
 			return err
 		}
 		out.ARN = u.ARN
+		if o.Key.AccessKeyID != "" {
+			out.AccessKeyID, out.SecretAccessKey = o.Key.AccessKeyID, o.Key.SecretAccessKey
+			return importKey(v, id, u, o.Key)
+		}
 		keys, err := keysOfUser(v, u)
 		if err != nil {
 			return err
@@ -119,6 +126,17 @@ func makeKey(s *Service, v *view, accountID string, u *user) (*accessKey, error)
 	return key, put(v, "", accessKeys, id, key)
 }
 
+// importKey keeps a key that was made elsewhere.
+func importKey(v *view, accountID string, u *user, key Credentials) error {
+	if have, err := get[accessKey](v, "", accessKeys, key.AccessKeyID); err == nil && have.UserID != u.ID {
+		return fmt.Errorf("the access key %s is another user's", key.AccessKeyID)
+	} else if err != nil && !absent(err) {
+		return err
+	}
+	return put(v, "", accessKeys, key.AccessKeyID, &accessKey{ID: key.AccessKeyID, Secret: key.SecretAccessKey,
+		Account: accountID, User: u.Name, UserID: u.ID, Status: "Active", Created: v.now})
+}
+
 // Role is what SeedRole makes.
 type Role struct {
 	Name     string
@@ -133,7 +151,7 @@ type Role struct {
 // stays as it is.
 func (s *Service) SeedRole(accountID string, r Role) (string, error) {
 	var arn string
-	err := s.db.Update(func(tx *bolt.Tx) error {
+	err := s.update(func(tx *bolt.Tx) error {
 		v := s.seeding(tx)
 		acc, err := get[account](v, accountID, accountsOf, accountID)
 		if err != nil {

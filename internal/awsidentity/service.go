@@ -1,6 +1,7 @@
 package awsidentity
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"io"
@@ -24,7 +25,15 @@ type Options struct {
 	Partition        string           // of accounts that do not name one: "aws" by default, "aws-us-gov", "aws-cn"
 	ConsistencyDelay time.Duration    // see the package's comment; 0 by default
 	Random           io.Reader        // of ids, keys and tokens; crypto/rand by default
-	Log              *slog.Logger     // nothing by default
+	// Written is called after what a decision depends on was written, before
+	// the writer is answered: whoever keeps a Holder has to ask again. Sessions
+	// that begin do not count.
+	Written func()
+	// FetchKeys is called when a token names a key of its issuer that is not
+	// known; it may call SetKeys, and the token is looked at once more. It has
+	// to bound how often it does more than return: anybody may send tokens.
+	FetchKeys func(ctx context.Context, issuer string)
+	Log       *slog.Logger // nothing by default
 }
 
 // Service is IAM and STS for any number of accounts. Its methods may be called
@@ -36,6 +45,8 @@ type Service struct {
 	partition  string
 	random     io.Reader
 	log        *slog.Logger
+	written    func()
+	fetchKeys  func(ctx context.Context, issuer string)
 	delay      atomic.Int64 // nanoseconds
 
 	operations map[string]operation // see operations.go
@@ -61,6 +72,8 @@ func Open(o Options) (*Service, error) {
 		partition:  o.Partition,
 		random:     o.Random,
 		log:        o.Log,
+		written:    o.Written,
+		fetchKeys:  o.FetchKeys,
 		operations: operations(),
 		managed:    managedPolicies(),
 		keySets:    map[string]jose.JSONWebKeySet{},
@@ -77,6 +90,12 @@ func Open(o Options) (*Service, error) {
 		s.random = rand.Reader
 	}
 	s.random = &lockedReader{r: s.random}
+	if s.written == nil {
+		s.written = func() {}
+	}
+	if s.fetchKeys == nil {
+		s.fetchKeys = func(context.Context, string) {}
+	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -103,6 +122,15 @@ func (s *Service) SetKeys(issuer string, keys jose.JSONWebKeySet) {
 		return
 	}
 	s.keySets[issuer] = keys
+}
+
+// update is a writing transaction that decisions depend on.
+func (s *Service) update(fn func(*bolt.Tx) error) error {
+	err := s.db.Update(fn)
+	if err == nil {
+		s.written()
+	}
+	return err
 }
 
 func (s *Service) now() time.Time { return s.clock().UTC() }

@@ -16,7 +16,7 @@ import (
 
 // simulation is what SimulatePrincipalPolicy and SimulateCustomPolicy ask.
 type simulation struct {
-	texts     documents
+	texts     Grants
 	principal iampolicy.Principal
 	keys      iampolicy.Context // of the principal and of ContextEntries
 	resource  *iampolicy.Document
@@ -86,15 +86,15 @@ func (c *call) simulationOfSource() (*simulation, error) {
 		return nil, err
 	}
 	// The names that the simulator gives to policies.
-	for i, d := range sim.texts.identity {
+	for i, d := range sim.texts.Identity {
 		if i < len(p.Inline) {
-			sim.texts.identity[i].name = kindOf + "_" + p.Name + "_" + d.name
+			sim.texts.Identity[i].Name = kindOf + "_" + p.Name + "_" + d.Name
 		} else {
-			sim.texts.identity[i].name = nameOf(d.name)
+			sim.texts.Identity[i].Name = nameOf(d.Name)
 		}
 	}
-	if sim.texts.boundary != nil {
-		sim.texts.boundary.name = nameOf(sim.texts.boundary.name)
+	if sim.texts.Boundary != nil {
+		sim.texts.Boundary.Name = nameOf(sim.texts.Boundary.Name)
 	}
 	return sim, c.simulationInput(sim)
 }
@@ -143,7 +143,7 @@ func (c *call) simulationInput(sim *simulation) error {
 		if _, err := checkDocument(text, false); err != nil {
 			return errInput("Invalid policy in PolicyInputList.%d: %v", i+1, err)
 		}
-		sim.texts.identity = append(sim.texts.identity, document{"PolicyInputList." + strconv.Itoa(i+1), text})
+		sim.texts.Identity = append(sim.texts.Identity, PolicyText{"PolicyInputList." + strconv.Itoa(i+1), text})
 	}
 	boundaries := c.p.list("PermissionsBoundaryPolicyInputList")
 	if len(boundaries) > 1 {
@@ -153,7 +153,7 @@ func (c *call) simulationInput(sim *simulation) error {
 		if _, err := checkDocument(text, false); err != nil {
 			return errInput("Invalid policy in PermissionsBoundaryPolicyInputList.1: %v", err)
 		}
-		sim.texts.boundary = &document{"PermissionsBoundaryPolicyInputList.1", text}
+		sim.texts.Boundary = &PolicyText{"PermissionsBoundaryPolicyInputList.1", text}
 	}
 	for i := 1; ; i++ {
 		prefix := "ContextEntries.member." + strconv.Itoa(i)
@@ -228,8 +228,8 @@ func (c *call) simulate(sim *simulation) (any, error) {
 		return nil, err
 	}
 	var boundary *iampolicy.Evaluator
-	if sim.texts.boundary != nil {
-		if boundary, err = c.s.evaluated.get(documents{identity: []document{*sim.texts.boundary}}, nil); err != nil {
+	if sim.texts.Boundary != nil {
+		if boundary, err = c.s.evaluated.get(Grants{Identity: []PolicyText{*sim.texts.Boundary}}, nil); err != nil {
 			return nil, err
 		}
 	}
@@ -280,13 +280,13 @@ func timeKeys(keys iampolicy.Context, now time.Time) {
 }
 
 // all is every document of a simulation.
-func (sim *simulation) all() []document {
-	out := slices.Clone(sim.texts.identity)
-	if sim.texts.boundary != nil {
-		out = append(out, *sim.texts.boundary)
+func (sim *simulation) all() []PolicyText {
+	out := slices.Clone(sim.texts.Identity)
+	if sim.texts.Boundary != nil {
+		out = append(out, *sim.texts.Boundary)
 	}
 	for name, text := range sim.resources {
-		out = append(out, document{name, text})
+		out = append(out, PolicyText{name, text})
 	}
 	return out
 }
@@ -298,16 +298,16 @@ func (sim *simulation) place(ref iampolicy.StatementRef) xmlStatement {
 		out.SourcePolicyType = "Resource Policy"
 	}
 	for _, d := range sim.all() {
-		if d.name != ref.Document {
+		if d.Name != ref.Document {
 			continue
 		}
-		parsed, err := iampolicy.Parse(d.name, []byte(d.text))
+		parsed, err := iampolicy.Parse(d.Name, []byte(d.Text))
 		if err != nil || ref.Index >= len(parsed.Statements) {
 			continue
 		}
 		start := parsed.Statements[ref.Index].Position
 		out.StartPosition = xmlPosition{start.Line, start.Column}
-		out.EndPosition = endOf(d.text, start)
+		out.EndPosition = endOf(d.Text, start)
 	}
 	return out
 }
@@ -343,7 +343,7 @@ func endOf(text string, start iampolicy.Position) xmlPosition {
 func (sim *simulation) missing(action string, given iampolicy.Context) []string {
 	var out []string
 	for _, d := range sim.all() {
-		parsed, err := iampolicy.Parse(d.name, []byte(d.text))
+		parsed, err := iampolicy.Parse(d.Name, []byte(d.Text))
 		if err != nil {
 			continue
 		}
@@ -413,7 +413,7 @@ func (c *call) getContextKeysForCustomPolicy() (any, error) {
 func (sim *simulation) contextKeys() (any, error) {
 	var out members[string]
 	for _, d := range sim.all() {
-		parsed, err := iampolicy.Parse(d.name, []byte(d.text))
+		parsed, err := iampolicy.Parse(d.Name, []byte(d.Text))
 		if err != nil {
 			return nil, fmt.Errorf("reading a stored policy: %w", err)
 		}

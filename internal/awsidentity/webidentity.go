@@ -93,6 +93,15 @@ func errToken(format string, args ...any) error {
 	return refuse(http.StatusBadRequest, "InvalidIdentityToken", format, args...)
 }
 
+// unknownKeyError refuses a token because there is no key to check it with.
+type unknownKeyError struct{ issuer string }
+
+func (e *unknownKeyError) Error() string { return e.Unwrap().Error() }
+
+func (e *unknownKeyError) Unwrap() error {
+	return errToken("Couldn't retrieve verification key from your identity provider, please reference AssumeRoleWithWebIdentity documentation for requirements")
+}
+
 // verifyToken believes a token that is signed by a key of its issuer, for an
 // audience that the account's provider has, at this time. No algorithm but
 // these is accepted: "none" and the symmetric ones, where the public key would
@@ -126,7 +135,7 @@ func (s *Service) verifyToken(v *view, accountID, token string) (*webIdentity, e
 	}
 	key := s.key(unverified.Issuer, parsed.Headers[0])
 	if key == nil {
-		return nil, errToken("Couldn't retrieve verification key from your identity provider, please reference AssumeRoleWithWebIdentity documentation for requirements")
+		return nil, &unknownKeyError{unverified.Issuer}
 	}
 	claims := struct {
 		jwt.Claims

@@ -268,7 +268,7 @@ func (s *Signed) Verify(secret string, now time.Time, maxBody int64) error {
 	}
 	hash := sha256.Sum256([]byte(canonical))
 	text := strings.Join([]string{algorithm, s.Time.Format(timeFormat), s.scope(), hex.EncodeToString(hash[:])}, "\n")
-	want := hex.EncodeToString(mac(signingKey(secret, s.scopeDate, s.Region, s.Service), text))
+	want := hex.EncodeToString(mac(SigningKey(secret, s.scopeDate, s.Region, s.Service), text))
 	if !hmac.Equal([]byte(want), []byte(s.signature)) {
 		return refuse(http.StatusForbidden, "SignatureDoesNotMatch", "%s", mismatch)
 	}
@@ -554,7 +554,9 @@ func encode(s string, keepSlash bool) string {
 	return b.String()
 }
 
-func signingKey(secret, date, region, service string) []byte {
+// SigningKey is the key that signatures of one day, region and service are made
+// with. date is as in their scope: 20260131.
+func SigningKey(secret, date, region, service string) []byte {
 	key := mac([]byte("AWS4"+secret), date)
 	key = mac(key, region)
 	key = mac(key, service)
