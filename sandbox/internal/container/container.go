@@ -3,15 +3,24 @@
 // are at their real paths, and the rest of the machine cannot be seen. It knows
 // nothing of pods; package node does.
 //
+//	container.go     what a container is: Spec, Exit, the errors
+//	runtime.go       Open, Start, Close; the thread that all containers are children of
+//	running.go       a container that was started: signals, its end
+//	exec.go          a program beside it
+//	output.go        its output: the log, and who is attached
+//	memory.go        what it uses, and its limit
+//	setup.go         the set-up of one, as system calls; root.go says what is in its /
+//	capabilities.go  what it may do there
+//	script.go        how a list of system calls is played in a new process
+//	namespaced.go    for the node itself: mounts that its containers share and that go with it
+//	check.go         whether this machine lets us
+//
 // Start with Runtime.Start.
 package container
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io"
-	"os"
 	"time"
 )
 
@@ -103,66 +112,3 @@ func (e *StartError) Unwrap() error { return e.Err }
 
 // ErrNotRunning is returned by what needs a running container.
 var ErrNotRunning = errors.New("the container is not running")
-
-// Runtime runs containers. When the program that opened it ends, however it
-// ends, so do they.
-type Runtime struct{}
-
-// Open makes a runtime whose containers keep their folders in dir. What is
-// there of an earlier runtime, that is gone, is removed. The error is Check's
-// where namespaces cannot be had.
-func Open(dir string) (*Runtime, error) { return nil, fmt.Errorf("container.Open: not there yet") }
-
-// Close kills every container, waits until they are gone, and removes their
-// folders.
-func (r *Runtime) Close() error { return nil }
-
-// Start runs a container and returns once its program was executed. The error
-// is a *StartError when it could not be.
-func (r *Runtime) Start(spec Spec) (*Container, error) { return nil, nil }
-
-// Check says, in an error for people, what keeps this machine from running
-// containers.
-func Check() error { return nil }
-
-// Container is a running or ended container. Its methods may be called from any
-// goroutine.
-type Container struct{}
-
-// ID is the spec's.
-func (c *Container) ID() string { return "" }
-
-// PID is the program's outside of the container.
-func (c *Container) PID() int { return 0 }
-
-// Done is closed when every process of the container is gone and its output
-// has been written to the log.
-func (c *Container) Done() <-chan struct{} { return nil }
-
-// Exit is how it ended; to be called after Done.
-func (c *Container) Exit() Exit { return Exit{} }
-
-// Signal sends a signal to the program. As PID 1 it does not get a signal that
-// it does not handle, except os.Kill. ErrNotRunning when it is gone.
-func (c *Container) Signal(s os.Signal) error { return nil }
-
-// Kill ends every process at once.
-func (c *Container) Kill() {}
-
-// Exec runs a program beside the container's, with its user, capabilities and,
-// when env is nil, environment, and returns its exit code. The error is a
-// *StartError when it could not be started, ErrNotRunning, or ctx's, and then
-// the program was killed.
-func (c *Container) Exec(ctx context.Context, args, env []string, s Streams) (int, error) {
-	return 0, nil
-}
-
-// Attach hands on the program's output from now on, and input to it, until the
-// program ends, s.In fails, or ctx is done.
-func (c *Container) Attach(ctx context.Context, s Streams) error { return nil }
-
-// Usage is what the container uses. ErrNotRunning when it is gone.
-func (c *Container) Usage() (Usage, error) { return Usage{}, nil }
-
-// Remove removes its folder; to be called after Done.
-func (c *Container) Remove() error { return nil }
