@@ -97,7 +97,7 @@ func (a *app) running(ctx context.Context, folder sandbox.Folder) (sandbox.Statu
 }
 
 func (a *app) notUp(state sandbox.State) error {
-	return usererr.New(usererr.NotFound, "sandbox %q is %s", a.where.name, state).WithHint("start it with '%s'", a.command("up"))
+	return usererr.New(usererr.NotFound, "sandbox %s is %s", a.where.name, state).WithHint("start it with '%s'", a.command("up"))
 }
 
 // oneComponent insists on one word; whether it is a component shows the sandbox.

@@ -40,7 +40,7 @@ clusterresource-template for the pods of tasks. Keys in the environment
 				return err
 			}
 			if status.State == sandbox.Starting {
-				return usererr.New(usererr.Unavailable, "sandbox %q is still starting", a.where.name).
+				return usererr.New(usererr.Unavailable, "sandbox %s is still starting", a.where.name).
 					WithHint("'%s' waits until it is ready", a.command("up"))
 			}
 			env := environment(folder, status)

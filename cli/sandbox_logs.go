@@ -64,13 +64,13 @@ func (a *app) logs(ctx context.Context, name string, follow bool) error {
 	}
 	if !slices.Contains(known, name) {
 		if len(known) == 0 {
-			return usererr.New(usererr.NotFound, "sandbox %q has no logs yet", a.where.name).WithHint("start it with '%s'", a.command("up"))
+			return usererr.New(usererr.NotFound, "sandbox %s has no logs yet", a.where.name).WithHint("start it with '%s'", a.command("up"))
 		}
 		return unknownComponent(name, known)
 	}
 	err = printLog(ctx, a.Out, folder.Log(name), follow)
 	if errors.Is(err, fs.ErrPermission) {
-		return usererr.New(usererr.Denied, "the logs of sandbox %q are another user's", a.where.name).
+		return usererr.New(usererr.Denied, "the logs of sandbox %s are another user's", a.where.name).
 			WithHint("name a sandbox of yours with --name or --dir").Because(err)
 	}
 	return err

@@ -181,7 +181,7 @@ func (a *app) up(ctx context.Context, options sandbox.Options, f upFlags) error 
 		return err
 	}
 	if running == nil && f.foreground {
-		return usererr.New(usererr.Refused, "sandbox %q is up already, and not in this foreground", a.where.name).
+		return usererr.New(usererr.Refused, "sandbox %s is up already, and not in this foreground", a.where.name).
 			WithHint("leave --foreground out, or run '%s' first", a.command("down"))
 	}
 	status, err := sandbox.Read(ctx, folder)
@@ -246,7 +246,7 @@ func (u *upProgress) tell(e sandbox.Event) {
 		if e.Text != "" {
 			line += ", " + e.Text
 		}
-		if e.Took > 0 {
+		if e.Took >= 50*time.Millisecond { // what was there when it joined took none
 			line += fmt.Sprintf(" (%.1f s)", e.Took.Seconds())
 		}
 		u.p.say(line)
