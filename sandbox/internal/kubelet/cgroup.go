@@ -34,8 +34,7 @@ func cgroupFolders(o Options) ([]string, error) {
 	}
 	var folders []string
 	for _, e := range entries {
-		// cpu and cpuacct may be links to cpu,cpuacct; unified has no controller.
-		if e.IsDir() && e.Name() != "unified" {
+		if e.IsDir() { // cpu and cpuacct may be links to cpu,cpuacct
 			folders = append(folders, filepath.Join(cgroupRoot, e.Name(), cgroup(o)))
 		}
 	}

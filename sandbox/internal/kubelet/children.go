@@ -49,7 +49,7 @@ func (c *children) once(ctx context.Context, command []string) error {
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = 500 * time.Millisecond
 	c.mu.Lock() // until it is in the map, or reap would take it for an orphan
 	err := cmd.Start()
 	if err == nil {

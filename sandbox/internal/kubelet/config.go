@@ -162,6 +162,7 @@ metricsBindAddress: 127.0.0.1:10249
 clientConnection: { kubeconfig: {{ printf "%s/etc/kube-proxy.kubeconfig" .Dir | printf "%q" }}, qps: 500, burst: 1000 }
 # Zeroes leave the kernel's settings alone.
 conntrack: { maxPerCore: 0, min: 0, tcpCloseWaitTimeout: 0s, tcpEstablishedTimeout: 0s }
+nodePortAddresses: [primary]
 iptables: { minSyncPeriod: 100ms, syncPeriod: 30s, localhostNodePorts: false }
 `,
 }

@@ -12,20 +12,24 @@
 // Rejected: running them beside the machine's other programs and cleaning up
 // afterwards, which leaves everything behind when the cleaner is killed.
 //
-// Start with Run, which is the node's whole life.
+// Start with Run, which is the node's whole life; Component is how a sandbox has one.
 package kubelet
 
 import (
 	"context"
-	"flag"
+	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"biplane.dev/biplane/internal/usererr"
 )
@@ -49,22 +53,22 @@ type Options struct {
 
 	// Forward are ports of 127.0.0.1 that pods reach at Network.Host: the API
 	// server's (always), those of S3, STS and IAM.
-	Forward Ports
+	Forward []int
 
 	// Programs is the executable that is kubelet and kube-proxy by its first
 	// argument; "" is this one.
 	Programs string
 }
 
-// Args are the arguments that make ParseArgs return o again.
+// Args are the arguments that make Command take o.
 func (o Options) Args() []string {
-	args := []string{
+	args := []string{"kubelet-node",
 		"--name", o.Name, "--dir", o.Dir, "--network", o.Network.String(),
 		"--kubeconfig", o.Kubeconfig, "--proxy-kubeconfig", o.ProxyKubeconfig,
-		"--client-ca", o.ClientCA, "--tls-cert", o.Cert, "--tls-key", o.Key,
+		"--client-ca", o.ClientCA, "--tls-cert-file", o.Cert, "--tls-private-key-file", o.Key,
 	}
-	if len(o.Forward) > 0 {
-		args = append(args, "--forward", o.Forward.String())
+	for _, port := range o.Forward {
+		args = append(args, "--forward", strconv.Itoa(port))
 	}
 	if o.Programs != "" {
 		args = append(args, "--programs", o.Programs)
@@ -72,50 +76,63 @@ func (o Options) Args() []string {
 	return args
 }
 
-// ParseArgs reads the command line of the program kubelet-node. inside says that
-// it is the second of its two processes, the first in the node's namespaces.
-func ParseArgs(args []string) (o Options, inside bool, err error) {
-	flags := flag.NewFlagSet("kubelet-node", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
+// Command is the program kubelet-node.
+func Command() *cobra.Command {
+	var o Options
+	var inside bool
+	cmd := &cobra.Command{
+		Use:           "kubelet-node",
+		Short:         "a node with the real kubelet, containerd and kube-proxy in namespaces of their own; root",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			if err := o.complete(); err != nil {
+				return err
+			}
+			if inside {
+				return runInside(ctx, o, log)
+			}
+			return Run(ctx, o, log)
+		},
+	}
+	flags := cmd.Flags()
 	flags.StringVar(&o.Name, "name", "", "name of the node")
 	flags.StringVar(&o.Dir, "dir", "", "the node's folder")
 	flags.Var(&o.Network, "network", "number of the node's network, 0 to 63")
-	flags.StringVar(&o.Kubeconfig, "kubeconfig", "", "kubeconfig of the node")
-	flags.StringVar(&o.ProxyKubeconfig, "proxy-kubeconfig", "", "kubeconfig of kube-proxy")
+	flags.StringVar(&o.Kubeconfig, "kubeconfig", "", "kubeconfig of system:node:NAME")
+	flags.StringVar(&o.ProxyKubeconfig, "proxy-kubeconfig", "", "kubeconfig of system:kube-proxy")
 	flags.StringVar(&o.ClientCA, "client-ca", "", "CA of those who may call the kubelet")
-	flags.StringVar(&o.Cert, "tls-cert", "", "serving certificate of the kubelet")
-	flags.StringVar(&o.Key, "tls-key", "", "its key")
-	flags.Var(&o.Forward, "forward", "ports of 127.0.0.1 that pods reach, joined by commas")
-	flags.StringVar(&o.Programs, "programs", "", "executable that is kubelet and kube-proxy")
-	flags.BoolVar(&inside, "inside", false, "be the first process inside")
-	if err := flags.Parse(args); err != nil {
-		return o, false, fmt.Errorf("kubelet-node: %w", err)
-	}
-	for name, value := range map[string]string{"name": o.Name, "dir": o.Dir, "kubeconfig": o.Kubeconfig,
-		"proxy-kubeconfig": o.ProxyKubeconfig, "client-ca": o.ClientCA, "tls-cert": o.Cert, "tls-key": o.Key} {
-		if value == "" {
-			return o, false, fmt.Errorf("kubelet-node: --%s is needed", name)
-		}
-	}
-	// The processes do not share a working directory, so paths are absolute.
-	for _, path := range []*string{&o.Dir, &o.Kubeconfig, &o.ProxyKubeconfig, &o.ClientCA, &o.Cert, &o.Key} {
-		if *path, err = filepath.Abs(*path); err != nil {
-			return o, false, fmt.Errorf("kubelet-node: %w", err)
-		}
-	}
-	return o, inside, nil
+	flags.StringVar(&o.Cert, "tls-cert-file", "", "serving certificate of the kubelet")
+	flags.StringVar(&o.Key, "tls-private-key-file", "", "its key")
+	flags.IntSliceVar(&o.Forward, "forward", nil, "ports of 127.0.0.1 that pods reach at this machine's address")
+	flags.StringVar(&o.Programs, "programs", "", "executable that is kubelet and kube-proxy; default this one")
+	flags.BoolVar(&inside, "inside", false, "be the first process in the node's namespaces")
+	flags.MarkHidden("inside")
+	return cmd
 }
 
-// Main is the program kubelet-node. It returns when the node is gone.
-func Main(ctx context.Context, args []string, log *slog.Logger) error {
-	o, inside, err := ParseArgs(args)
-	if err != nil {
-		return err
+// complete makes paths absolute, since the processes of the node do not share a
+// working directory, and sees that nothing is missing.
+func (o *Options) complete() error {
+	if o.Name == "" {
+		return errors.New("flag --name is missing")
 	}
-	if inside {
-		return runInside(ctx, o, log)
+	for flag, path := range map[string]*string{"dir": &o.Dir, "kubeconfig": &o.Kubeconfig, "proxy-kubeconfig": &o.ProxyKubeconfig,
+		"client-ca": &o.ClientCA, "tls-cert-file": &o.Cert, "tls-private-key-file": &o.Key} {
+		if *path == "" {
+			return fmt.Errorf("flag --%s is missing", flag)
+		}
+		absolute, err := filepath.Abs(*path)
+		if err != nil {
+			return fmt.Errorf("reading --%s: %w", flag, err)
+		}
+		*path = absolute
 	}
-	return Run(ctx, o, log)
+	return nil
 }
 
 // Run is the node's life as this machine sees it.
@@ -126,7 +143,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger) error {
 	if err := removeCgroups(o, time.Now()); err != nil { // of one that was killed
 		return err
 	}
-	mountpoint, err := makeMountpoint() // the kubelet has one path that cannot be configured
+	mountpoint, err := makeMountpoint(o) // the kubelet has one path that cannot be configured
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func startInside(o Options) (*inner, error) {
 		return nil, fmt.Errorf("making a pipe: %w", err)
 	}
 	defer theirs.Close()
-	cmd := exec.Command(self, append([]string{"kubelet-node", "--inside"}, o.Args()...)...)
+	cmd := exec.Command(self, append(o.Args(), "--inside")...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -102,7 +102,7 @@ func (in *inner) stop() {
 		in.cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-in.done:
-		case <-time.After(1500 * time.Millisecond):
+		case <-time.After(800 * time.Millisecond):
 			in.cmd.Process.Kill()
 		}
 		<-in.done
@@ -133,21 +133,33 @@ func awaitRelease(gone func()) error {
 const kubeletRoot = "/var/lib/kubelet"
 
 // mountpoint is a folder of this machine that is only ever mounted over, in the
-// node's own mount namespace.
-type mountpoint struct{ made bool }
+// node's own mount namespace. That we made it is noted in the node's folder, so
+// that it goes even when a start was cut short.
+type mountpoint struct{ note string }
 
-func makeMountpoint() (mountpoint, error) {
-	err := os.Mkdir(kubeletRoot, 0o700)
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return mountpoint{}, fmt.Errorf("making the folder to mount over: %w", err)
+func makeMountpoint(o Options) (mountpoint, error) {
+	m := mountpoint{note: filepath.Join(o.Dir, "made-"+strings.ReplaceAll(kubeletRoot[1:], "/", "-"))}
+	if _, err := os.Stat(kubeletRoot); err == nil {
+		return m, nil
 	}
-	return mountpoint{made: err == nil}, nil
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return m, fmt.Errorf("making the node's folder: %w", err)
+	}
+	if err := os.WriteFile(m.note, nil, 0o600); err != nil {
+		return m, fmt.Errorf("noting that %s is ours: %w", kubeletRoot, err)
+	}
+	if err := os.Mkdir(kubeletRoot, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return m, fmt.Errorf("making the folder to mount over: %w", err)
+	}
+	return m, nil
 }
 
 func (m mountpoint) remove() {
-	if m.made {
-		os.Remove(kubeletRoot) // not when something is in it: then it is somebody's
+	if _, err := os.Stat(m.note); err != nil {
+		return
 	}
+	os.Remove(kubeletRoot) // not when something is in it: then it is somebody's
+	os.Remove(m.note)
 }
 
 // runtimeDir is the node's run folder inside: a short name for sockets. What
@@ -181,6 +193,14 @@ func mountInside(o Options) error {
 	}
 	if err := os.Mkdir(runtimeDir, 0o700); err != nil {
 		return fmt.Errorf("making %s: %w", runtimeDir, err)
+	}
+	// The kubelet's container statistics look for containerd's socket at its usual
+	// place, wherever the kubelet was told to find it.
+	if err := os.Mkdir("/run/containerd", 0o711); err != nil {
+		return fmt.Errorf("making containerd's folder: %w", err)
+	}
+	if err := os.Symlink(runtimeDir+"/containerd.sock", "/run/containerd/containerd.sock"); err != nil {
+		return fmt.Errorf("linking containerd's socket: %w", err)
 	}
 	for _, b := range binds {
 		if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", b.from.Fd()), b.to, "", unix.MS_BIND, ""); err != nil {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +17,6 @@ import (
 	"syscall"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/net/netutil"
 
 	"biplane.dev/biplane/internal/usererr"
 )
@@ -28,21 +28,38 @@ const networks = 64
 // that several sandboxes live side by side.
 type Network int
 
-// FreeNetwork is the first network that nothing on this machine uses. Keep it:
-// certificates name its addresses.
-func FreeNetwork() (Network, error) {
+// ChooseNetwork is the network of the node whose folder is dir: the one that it
+// had before, or the first, that nothing else on this machine uses. The node must
+// not run.
+func ChooseNetwork(dir string) (Network, error) {
 	addresses, err := net.InterfaceAddrs()
 	if err != nil {
 		return 0, fmt.Errorf("listing this machine's addresses: %w", err)
 	}
-	for n := range Network(networks) {
-		taken := slices.ContainsFunc(addresses, func(a net.Addr) bool {
+	free := func(n Network) bool {
+		return !slices.ContainsFunc(addresses, func(a net.Addr) bool {
 			prefix, err := netip.ParsePrefix(a.String())
 			return err == nil && (prefix.Overlaps(n.prefix()) || prefix.Overlaps(n.Pods()))
 		})
-		if !taken {
+	}
+	file := filepath.Join(dir, "network")
+	if kept, err := os.ReadFile(file); err == nil {
+		var n Network
+		if n.Set(strings.TrimSpace(string(kept))) == nil && free(n) {
 			return n, nil
 		}
+	}
+	for n := range Network(networks) {
+		if !free(n) {
+			continue
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return 0, fmt.Errorf("making the node's folder: %w", err)
+		}
+		if err := os.WriteFile(file, []byte(n.String()+"\n"), 0o600); err != nil {
+			return 0, fmt.Errorf("keeping the node's network: %w", err)
+		}
+		return n, nil
 	}
 	return 0, usererr.New(usererr.Refused, "this machine uses all of the addresses 10.250.0.0 to 10.250.%d.3, which nodes of kind kubelet take", networks-1).
 		WithHint("stop another sandbox, or take --node process")
@@ -66,8 +83,11 @@ func (n Network) Services() netip.Prefix { return netip.MustParsePrefix("10.96.0
 
 func (n Network) prefix() netip.Prefix { return netip.PrefixFrom(n.Host(), 30).Masked() }
 
-// String and Set make a Network a flag.Value.
+// String, Set and Type make a Network a flag's value.
 func (n Network) String() string { return strconv.Itoa(int(n)) }
+
+// Type is the word for it in a usage.
+func (n *Network) Type() string { return "number" }
 
 // Set reads what String wrote.
 func (n *Network) Set(s string) error {
@@ -172,29 +192,6 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-// Ports are TCP ports; as a flag they are joined by commas.
-type Ports []int
-
-func (p Ports) String() string {
-	words := make([]string, len(p))
-	for i, port := range p {
-		words[i] = strconv.Itoa(port)
-	}
-	return strings.Join(words, ",")
-}
-
-// Set reads what String wrote.
-func (p *Ports) Set(s string) error {
-	for word := range strings.SplitSeq(s, ",") {
-		port, err := strconv.Atoi(word)
-		if err != nil || port < 1 || port > 65535 {
-			return fmt.Errorf("port %q is not a number from 1 to 65535", word)
-		}
-		*p = append(*p, port)
-	}
-	return nil
-}
-
 // forwards are the listeners on Host, at which pods find what listens on this
 // machine's loopback. So nothing else has to listen beyond loopback.
 type forwards struct {
@@ -206,7 +203,7 @@ type forwards struct {
 	ended bool
 }
 
-func (n Network) forward(ports Ports, log *slog.Logger) (*forwards, error) {
+func (n Network) forward(ports []int, log *slog.Logger) (*forwards, error) {
 	f := &forwards{open: map[net.Conn]bool{}}
 	for _, port := range ports {
 		address := netip.AddrPortFrom(n.Host(), uint16(port)).String()
@@ -216,13 +213,13 @@ func (n Network) forward(ports Ports, log *slog.Logger) (*forwards, error) {
 			return nil, fmt.Errorf("listening for pods: %w", err)
 		}
 		f.listeners = append(f.listeners, listener)
-		limited := netutil.LimitListener(listener, 1000) // files are scarce: 20,000 on small machines
-		f.busy.Go(func() { f.serve(limited, fmt.Sprintf("127.0.0.1:%d", port), log) })
+		f.busy.Go(func() { f.serve(listener, fmt.Sprintf("127.0.0.1:%d", port), log) })
 	}
 	return f, nil
 }
 
 func (f *forwards) serve(listener net.Listener, to string, log *slog.Logger) {
+	slots := make(chan struct{}, 1000) // files are scarce: 20,000 on small machines
 	for {
 		in, err := listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -232,7 +229,9 @@ func (f *forwards) serve(listener net.Listener, to string, log *slog.Logger) {
 			log.Warn("a pod's connection was not accepted", "to", to, "error", err)
 			continue
 		}
+		slots <- struct{}{}
 		f.busy.Go(func() {
+			defer func() { <-slots }()
 			defer f.close(in)
 			out, err := net.Dial("tcp", to)
 			if err != nil {
