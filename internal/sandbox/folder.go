@@ -111,20 +111,25 @@ func (f Folder) Purge() error {
 		return usererr.New(usererr.Refused, "sandbox %s is up, so it is not deleted", f.Name()).
 			WithHint("run 'biplane sandbox down' first")
 	}
-	if err := os.RemoveAll(string(f)); err == nil {
-		return nil
-	}
-	// Unpacked images hold folders that nobody may write to.
-	walked := filepath.WalkDir(string(f), func(path string, entry fs.DirEntry, err error) error {
-		if entry != nil && entry.IsDir() {
-			return os.Chmod(path, 0o700)
-		}
-		return nil
-	})
-	if err := errors.Join(walked, os.RemoveAll(string(f))); err != nil {
+	if err := RemoveAll(string(f)); err != nil {
 		return usererr.New(usererr.Unavailable, "cannot delete all of %s: %v", f, reason(err)).Because(err)
 	}
 	return nil
+}
+
+// RemoveAll is os.RemoveAll, also of folders that nobody may write to, as there
+// are in unpacked images.
+func RemoveAll(path string) error {
+	if os.RemoveAll(path) == nil {
+		return nil
+	}
+	err := filepath.WalkDir(path, func(path string, entry fs.DirEntry, _ error) error {
+		if entry != nil && entry.IsDir() {
+			os.Chmod(path, 0o700) // where that fails, so does what follows
+		}
+		return nil
+	})
+	return errors.Join(err, os.RemoveAll(path))
 }
 
 // reason is the last cause, without the path that an os error repeats.

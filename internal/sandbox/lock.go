@@ -10,9 +10,20 @@ import (
 // ErrLocked is the error of Lock while somebody else has the lock.
 var ErrLocked = errors.New("the folder is locked")
 
-// Lock takes the folder's lock, which goes with the process that has it. The
-// file stays: to delete it would let two hold locks of one name.
+// Lock takes the lock on a sandbox's folder, or returns ErrLocked. unlock gives
+// it up. The file stays: to delete it would let two hold locks of one name.
 func Lock(f Folder) (unlock func(), err error) {
+	file, err := LockFile(f)
+	if err != nil {
+		return nil, err
+	}
+	return func() { file.Close() }, nil
+}
+
+// LockFile is Lock for who hands the lock on: it goes when the last process that
+// has the file open does. Every component has, so who gets the lock knows that
+// nothing of a former start is left, even of one whose supervisor was killed.
+func LockFile(f Folder) (*os.File, error) {
 	file, err := os.OpenFile(f.LockFile(), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("opening the lock of sandbox %s: %w", f.Name(), err)
@@ -24,5 +35,5 @@ func Lock(f Folder) (unlock func(), err error) {
 		}
 		return nil, fmt.Errorf("locking sandbox %s: %w", f.Name(), err)
 	}
-	return func() { file.Close() }, nil
+	return file, nil
 }

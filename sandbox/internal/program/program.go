@@ -9,16 +9,21 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
+	"golang.org/x/sys/unix"
 	"k8s.io/component-base/cli"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
+
+	"biplane.dev/biplane/sandbox/internal/kwok"
+	"biplane.dev/biplane/sandbox/internal/supervisor"
 )
 
 // program is one row: what it is called, what it does, and how it is run with
@@ -29,14 +34,16 @@ type program struct {
 	run  func(args []string) int
 }
 
-// table is every program, in the order that a sandbox starts them.
+// table is every program, the supervisor first, then in the order that it starts them.
 func table() []program {
 	return []program{
+		{"supervise", "starts and watches all of a sandbox", command(supervisor.Command)},
 		{"etcd", "keeps what the API server knows", runEtcd},
 		{"kube-apiserver", "serves the Kubernetes API", command(apiserver.NewAPIServerCommand)},
 		{"kube-controller-manager", "runs Kubernetes' controllers", command(controllermanager.NewControllerManagerCommand)},
 		{"kube-scheduler", "gives pods their nodes", command(func() *cobra.Command { return scheduler.NewSchedulerCommand() })},
 		{"kubelet", "is a node whose containers are containerd's", command(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) })},
+		{"kwok", "is nodes on which pods live without being run", command(kwok.Command)},
 	}
 }
 
@@ -53,6 +60,9 @@ func Run(args []string) int {
 		usage(os.Stderr, programs)
 		return 2
 	}
+	// What this process was handed (the lock of the sandbox's folder) is not for
+	// its children.
+	unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 	return programs[at].run(args[1:])
 }
 

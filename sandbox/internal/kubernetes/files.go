@@ -1,0 +1,161 @@
+package kubernetes
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	rbac "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiserver "k8s.io/apiserver/pkg/apis/apiserver/v1"
+	audit "k8s.io/apiserver/pkg/apis/audit/v1"
+	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/yaml"
+
+	"biplane.dev/biplane/internal/sandbox"
+	"biplane.dev/biplane/sandbox/internal/pki"
+)
+
+// files is what the control plane reads, by path.
+type files struct {
+	apiServer, controllerManager, scheduler pki.Pair
+	kubeletClient, frontProxy               pki.Pair
+	serviceAccountKey, serviceAccountPublic string
+	encryption, authentication, audit       string
+	admin                                   string // kubeconfigs from here on
+	controllerManagerConfig                 string
+	schedulerConfig                         string
+	tls                                     *http.Client // trusts the CA
+}
+
+// write makes all of them.
+func (c Config) write() (f files, err error) {
+	var first error
+	note := func(err error) {
+		if first == nil {
+			first = err
+		}
+	}
+	pair := func(name string, subject pki.Subject) pki.Pair {
+		pair, err := c.PKI.Pair(name, subject)
+		note(err)
+		return pair
+	}
+	local := pki.Subject{IPs: []string{"127.0.0.1", "::1"}, Names: []string{"localhost"}}
+	serving := func(user string) pki.Subject {
+		s := local
+		s.User = user
+		return s
+	}
+	api := serving("kube-apiserver")
+	api.IPs = append(append(api.IPs[:2:2], firstAddress(c.Services)), c.Hosts...)
+	api.Names = append(api.Names[:1:1], "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+
+	f.apiServer = pair("kube-apiserver", api)
+	f.controllerManager = pair("kube-controller-manager", serving("system:kube-controller-manager"))
+	f.scheduler = pair("kube-scheduler", serving("system:kube-scheduler"))
+	f.kubeletClient = pair("kubelet-client", pki.Subject{User: "kube-apiserver-kubelet-client", Groups: []string{"system:masters"}})
+	f.frontProxy = pair("front-proxy-client", pki.Subject{User: "front-proxy-client"})
+	admin := pair("admin", pki.Subject{User: "kubernetes-admin", Groups: []string{"system:masters"}})
+	f.serviceAccountKey, f.serviceAccountPublic, err = c.PKI.ServiceAccountKey()
+	note(err)
+	f.encryption, err = c.PKI.EncryptionConfig()
+	note(err)
+	if first != nil {
+		return f, first
+	}
+
+	context := "biplane-sandbox-" + c.Folder.Name()
+	f.admin = c.Folder.Kubeconfig()
+	f.controllerManagerConfig = c.PKI.Path("kube-controller-manager.kubeconfig")
+	f.schedulerConfig = c.PKI.Path("kube-scheduler.kubeconfig")
+	note(c.PKI.Kubeconfig(f.admin, context, c.Server(), admin))
+	note(c.PKI.Kubeconfig(f.controllerManagerConfig, context, c.Server(), f.controllerManager))
+	note(c.PKI.Kubeconfig(f.schedulerConfig, context, c.Server(), f.scheduler))
+	f.authentication, err = c.writeYAML("authentication.yaml", authentication())
+	note(err)
+	f.audit, err = c.writeYAML("audit.yaml", auditPolicy())
+	note(err)
+	f.tls, err = trusting(c.PKI.CA())
+	note(err)
+	return f, first
+}
+
+// authentication lets nobody in without a certificate or a token, except where
+// that is of use before one has either: health, and what verifies tokens.
+func authentication() apiserver.AuthenticationConfiguration {
+	anonymous := &apiserver.AnonymousAuthConfig{Enabled: true}
+	for _, path := range []string{"/healthz", "/livez", "/readyz", "/.well-known/openid-configuration", "/openid/v1/jwks"} {
+		anonymous.Conditions = append(anonymous.Conditions, apiserver.AnonymousAuthCondition{Path: path})
+	}
+	return apiserver.AuthenticationConfiguration{
+		TypeMeta:  metav1.TypeMeta{APIVersion: apiserver.SchemeGroupVersion.String(), Kind: "AuthenticationConfiguration"},
+		Anonymous: anonymous,
+	}
+}
+
+// auditPolicy says who asked for what, and never what a secret or a token is.
+func auditPolicy() audit.Policy {
+	return audit.Policy{
+		TypeMeta:   metav1.TypeMeta{APIVersion: audit.SchemeGroupVersion.String(), Kind: "Policy"},
+		OmitStages: []audit.Stage{audit.StageRequestReceived},
+		Rules: []audit.PolicyRule{
+			{Level: audit.LevelNone, NonResourceURLs: []string{"/healthz*", "/livez*", "/readyz*", "/version", "/openapi/*"}},
+			{Level: audit.LevelNone, Resources: []audit.GroupResources{{Group: "coordination.k8s.io", Resources: []string{"leases"}}, {Resources: []string{"events"}}, {Group: "events.k8s.io", Resources: []string{"events"}}}},
+			{Level: audit.LevelMetadata},
+		},
+	}
+}
+
+// AllowKeySet lets everybody read the documents that verify service-account
+// tokens, as EKS does.
+func AllowKeySet(ctx context.Context, client kubernetes.Interface) error {
+	binding := &rbac.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "biplane:service-account-issuer-discovery"},
+		RoleRef:    rbac.RoleRef{APIGroup: rbac.GroupName, Kind: "ClusterRole", Name: "system:service-account-issuer-discovery"},
+		Subjects:   []rbac.Subject{{APIGroup: rbac.GroupName, Kind: rbac.GroupKind, Name: "system:unauthenticated"}},
+	}
+	_, err := client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("letting everybody read the keys of service-account tokens: %w", err)
+	}
+	return nil
+}
+
+// hasAccount says whether a pod could be made in the default namespace.
+func hasAccount(ctx context.Context, client kubernetes.Interface) error {
+	if _, err := client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{}); err != nil {
+		return fmt.Errorf("looking for the default service account: %w", err)
+	}
+	if _, err := client.CoreV1().ConfigMaps(metav1.NamespaceDefault).Get(ctx, "kube-root-ca.crt", metav1.GetOptions{}); err != nil {
+		return fmt.Errorf("looking for the cluster's CA in a namespace: %w", err)
+	}
+	return nil
+}
+
+func (c Config) writeYAML(name string, object any) (string, error) {
+	path := c.PKI.Path(name)
+	content, err := yaml.Marshal(object)
+	if err != nil {
+		return "", fmt.Errorf("encoding %s: %w", name, err)
+	}
+	return path, sandbox.WriteFile(path, content, 0o600)
+}
+
+func trusting(ca string) (*http.Client, error) {
+	content, err := os.ReadFile(ca)
+	if err != nil {
+		return nil, fmt.Errorf("reading the CA: %w", err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(content)
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute,
+	}}, nil
+}

@@ -1,0 +1,234 @@
+// Package kubernetes is the control plane of a sandbox as components: the
+// command lines of etcd, kube-apiserver, kube-controller-manager and
+// kube-scheduler, the files that they read, and how to see that each is ready.
+// It runs nothing; package supervisor does.
+//
+// Start with Components.
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/component-base/version"
+
+	"biplane.dev/biplane/internal/sandbox"
+	"biplane.dev/biplane/sandbox/internal/pki"
+	"biplane.dev/biplane/sandbox/internal/supervisor/component"
+)
+
+// Config is what the control plane is made of.
+type Config struct {
+	Folder sandbox.Folder
+	PKI    *pki.PKI
+	Ports  map[string]int // on 127.0.0.1, of the three that serve
+	Issuer string         // of service-account tokens
+
+	AuditLog bool
+	// Hosts are more addresses by which the API server is called than the
+	// loopback: that of this machine as a kubelet node sees it.
+	Hosts []string
+	// Services is the range of the Services' addresses. Of process nodes it is
+	// in 127/8, where every address can be answered for without root; a kubelet
+	// node wants one that its pods do not take for themselves.
+	Services string
+}
+
+// Ranges of the Services' addresses, for Config.Services.
+const (
+	LoopbackServices = "127.96.0.0/16"
+	BridgedServices  = "10.96.0.0/16"
+)
+
+// Version is Kubernetes' own.
+func Version() string { return version.Get().GitVersion }
+
+// Server is the API server's URL.
+func (c Config) Server() string { return "https://" + c.address(sandbox.APIServer) }
+
+// KeySet is the URL of the keys of service-account tokens.
+func (c Config) KeySet() string { return c.Server() + "/openid/v1/jwks" }
+
+func (c Config) address(component string) string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.Ports[component]))
+}
+
+// Components writes the files of the control plane and returns its four
+// components, in the order of their start.
+func Components(c Config) ([]component.Spec, error) {
+	files, err := c.write()
+	if err != nil {
+		return nil, err
+	}
+	admin, err := c.client(files.admin)
+	if err != nil {
+		return nil, err
+	}
+	return []component.Spec{
+		c.etcd(),
+		c.apiServer(files),
+		c.controllerManager(files, admin),
+		c.scheduler(files),
+	}, nil
+}
+
+// The sockets of etcd, in the components' working directory. It listens on no
+// port: whoever may not enter the sandbox's folder cannot reach it. etcd wants
+// host and port in every URL, hence the colon.
+const (
+	etcdSocket = "etcd:0"
+	etcdPeer   = "etcd-peer:0"
+)
+
+// etcd keeps its data by fsync, as in production: what the API server has
+// answered is still there after a power cut.
+func (c Config) etcd() component.Spec {
+	return component.Spec{
+		Name: sandbox.Etcd,
+		Args: []string{"etcd",
+			"--name=sandbox", "--data-dir=" + c.Folder.Etcd(),
+			"--listen-client-urls=unix://" + etcdSocket, "--advertise-client-urls=unix://" + etcdSocket,
+			"--listen-peer-urls=unix://" + etcdPeer, "--initial-advertise-peer-urls=unix://" + etcdPeer,
+			"--initial-cluster=sandbox=unix://" + etcdPeer,
+			// A lone member still waits out an election before it serves. With
+			// the defaults, which are for networks, that is a second.
+			"--heartbeat-interval=20", "--election-timeout=200",
+			"--auto-compaction-mode=periodic", "--auto-compaction-retention=30m", // beside the API server's own, each 5 minutes
+			"--snapshot-count=10000", "--quota-backend-bytes=4294967296",
+			"--logger=zap", "--log-level=warn",
+		},
+		Env:   memory(32, 50),
+		Ready: get(unixClient(c.Folder.Run(), etcdSocket), "http://etcd/health"),
+	}
+}
+
+func (c Config) apiServer(f files) component.Spec {
+	args := []string{"kube-apiserver",
+		"--etcd-servers=unix://" + etcdSocket,
+		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + strconv.Itoa(c.Ports[sandbox.APIServer]),
+		"--endpoint-reconciler-type=none", // Endpoints refuse the loopback; nodes are told the address
+		"--tls-cert-file=" + f.apiServer.Cert, "--tls-private-key-file=" + f.apiServer.Key,
+		"--client-ca-file=" + c.PKI.CA(),
+		"--authentication-config=" + f.authentication,
+		"--authorization-mode=Node,RBAC",
+		"--enable-admission-plugins=NodeRestriction",
+		"--encryption-provider-config=" + f.encryption,
+		"--kubelet-client-certificate=" + f.kubeletClient.Cert, "--kubelet-client-key=" + f.kubeletClient.Key,
+		"--kubelet-certificate-authority=" + c.PKI.CA(), "--kubelet-preferred-address-types=InternalIP,Hostname",
+		"--service-account-issuer=" + c.Issuer, "--service-account-jwks-uri=" + c.KeySet(),
+		"--service-account-key-file=" + f.serviceAccountPublic, "--service-account-signing-key-file=" + f.serviceAccountKey,
+		"--service-account-extend-token-expiration=false", // a token lives as long as was asked for
+		"--requestheader-client-ca-file=" + c.PKI.CA(), "--requestheader-allowed-names=front-proxy-client",
+		"--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
+		"--proxy-client-cert-file=" + f.frontProxy.Cert, "--proxy-client-key-file=" + f.frontProxy.Key,
+		"--service-cluster-ip-range=" + c.Services,
+		"--allow-privileged=true", "--profiling=false",
+		"--shutdown-delay-duration=0s",
+	}
+	if c.AuditLog {
+		args = append(args, "--audit-policy-file="+f.audit, "--audit-log-path="+c.Folder.Log("audit"),
+			"--audit-log-maxsize=16", "--audit-log-maxbackup=1")
+	}
+	return component.Spec{
+		Name: sandbox.APIServer, Needs: []string{sandbox.Etcd}, Address: c.address(sandbox.APIServer),
+		Args: args, Env: memory(256, 50),
+		Ready: get(f.tls, c.Server()+"/readyz"),
+	}
+}
+
+func (c Config) controllerManager(f files, admin kubernetes.Interface) component.Spec {
+	health := get(f.tls, "https://"+c.address(sandbox.ControllerManager)+"/healthz")
+	return component.Spec{
+		Name: sandbox.ControllerManager, Needs: []string{sandbox.APIServer}, Address: c.address(sandbox.ControllerManager),
+		Args: []string{"kube-controller-manager",
+			"--kubeconfig=" + f.controllerManagerConfig, "--authentication-kubeconfig=" + f.controllerManagerConfig, "--authorization-kubeconfig=" + f.controllerManagerConfig,
+			"--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(c.Ports[sandbox.ControllerManager]),
+			"--tls-cert-file=" + f.controllerManager.Cert, "--tls-private-key-file=" + f.controllerManager.Key,
+			"--leader-elect=false", "--use-service-account-credentials=true",
+			"--kube-api-qps=500", "--kube-api-burst=1000", // with the default of 20 it is six seconds later
+			"--root-ca-file=" + c.PKI.CA(), "--service-account-private-key-file=" + f.serviceAccountKey,
+			"--cluster-signing-cert-file=" + c.PKI.CA(), "--cluster-signing-key-file=" + c.PKI.CAKey(),
+			"--service-cluster-ip-range=" + c.Services,
+			"--profiling=false",
+		},
+		Env: memory(96, 50),
+		// It says that it is well before its controllers have done anything, and
+		// a pod can be made only once its namespace has an account and a CA.
+		Ready: func(ctx context.Context) error {
+			if err := health(ctx); err != nil {
+				return err
+			}
+			return hasAccount(ctx, admin)
+		},
+	}
+}
+
+func (c Config) scheduler(f files) component.Spec {
+	return component.Spec{
+		Name: sandbox.Scheduler, Needs: []string{sandbox.APIServer}, Address: c.address(sandbox.Scheduler),
+		Args: []string{"kube-scheduler",
+			"--kubeconfig=" + f.schedulerConfig, "--authentication-kubeconfig=" + f.schedulerConfig, "--authorization-kubeconfig=" + f.schedulerConfig,
+			"--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(c.Ports[sandbox.Scheduler]),
+			"--tls-cert-file=" + f.scheduler.Cert, "--tls-private-key-file=" + f.scheduler.Key,
+			"--leader-elect=false", "--kube-api-qps=500", "--kube-api-burst=1000",
+			"--profiling=false",
+		},
+		Env:   memory(64, 50),
+		Ready: get(f.tls, "https://"+c.address(sandbox.Scheduler)+"/readyz"),
+	}
+}
+
+// memory says how a Go program uses it: collect when the heap has grown by
+// percent, and more eagerly above mebibytes, which is a wish and not a limit.
+func memory(mebibytes, percent int) []string {
+	return []string{fmt.Sprintf("GOGC=%d", percent), fmt.Sprintf("GOMEMLIMIT=%dMiB", mebibytes)}
+}
+
+// client is the administrator's, for asking.
+func (c Config) client(kubeconfig string) (*kubernetes.Clientset, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("reading the kubeconfig %s: %w", kubeconfig, err)
+	}
+	config.QPS, config.Burst = -1, 0
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("making a client of the API server: %w", err)
+	}
+	return client, nil
+}
+
+// get is ready when the URL answers with 200.
+func get(client *http.Client, url string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return fmt.Errorf("asking %s: %w", url, err)
+		}
+		answer, err := client.Do(request)
+		if err != nil {
+			return err // names the URL
+		}
+		defer answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s answers %s", url, answer.Status)
+		}
+		return nil
+	}
+}
+
+func unixClient(dir, socket string) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return sandbox.DialSocket(ctx, dir, socket)
+		},
+		IdleConnTimeout: time.Minute,
+	}}
+}
