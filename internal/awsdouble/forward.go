@@ -3,12 +3,16 @@ package awsdouble
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/xml"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -33,8 +37,47 @@ func (d *Double) forward(ctx context.Context, c *call) (*http.Response, error) {
 	if answer.StatusCode < 300 && (c.Operation == "CreateBucket" || c.Operation == "DeleteBucket") {
 		d.world.buckets.forget(c.params.one("Bucket"))
 	}
+	if tags, tagged := requestTags(c.params); tagged && c.Operation == "CreateBucket" && c.Service == "s3" && answer.StatusCode < 300 {
+		if err := d.tagBucket(ctx, c, tags); err != nil {
+			answer.Body.Close()
+			return nil, err
+		}
+	}
 	answer.Header.Del("Connection")
 	return answer, nil
+}
+
+// tagBucket gives moto's new bucket the tags of the call that made it, which moto
+// does not read there.
+func (d *Double) tagBucket(ctx context.Context, c *call, tags map[string]string) error {
+	type tag struct{ Key, Value string }
+	var body struct {
+		XMLName struct{} `xml:"Tagging"`
+		Tags    []tag    `xml:"TagSet>Tag"`
+	}
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		body.Tags = append(body.Tags, tag{key, tags[key]})
+	}
+	text, err := xml.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("writing a bucket's tags: %w", err)
+	}
+	out, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://moto/"+url.PathEscape(c.params.one("Bucket"))+"?tagging", bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	out.Host = strings.TrimPrefix(d.url, "http://")
+	out.Header["User-Agent"] = nil
+	signForMoto(out, c.Account, cmp.Or(c.Region, d.region), c.signing)
+	answer, err := d.world.moto.transport.RoundTrip(out)
+	if err != nil {
+		return fmt.Errorf("handing a bucket's tags to moto: %w", err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode >= 300 {
+		return fmt.Errorf("moto refuses a bucket's tags with status %d", answer.StatusCode)
+	}
+	return nil
 }
 
 // toMoto makes the request that moto gets, of what was decided and not of what

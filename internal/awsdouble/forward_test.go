@@ -200,3 +200,35 @@ func TestNarrowPoliciesOnSecretsTopicsAndKeys(t *testing.T) {
 		t.Errorf("got %s, want AccessDenied", answer)
 	}
 }
+
+func TestTagsOfANewBucket(t *testing.T) {
+	t.Parallel()
+	d := startWithMoto(t, Options{})
+	const config = `<CreateBucketConfiguration><LocationConstraint>eu-central-1</LocationConstraint><Tags><Tag><Key>team</Key><Value>data</Value></Tag></Tags></CreateBucketConfiguration>`
+	put := func(key awsidentity.Credentials, method, path, body string) (int, string, error) {
+		r, err := http.NewRequestWithContext(t.Context(), method, d.URL()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return send(t, d, key, "s3", r, body)
+	}
+	t.Run("it tags a bucket in the call that makes it", func(t *testing.T) {
+		t.Parallel()
+		admin := d.Accounts().Customer.Credentials
+		must(t, 200)(put(admin, http.MethodPut, "/opta-tagged", config))
+		if got := must(t, 200)(put(admin, http.MethodGet, "/opta-tagged?tagging", "")); !strings.Contains(got, "<Key>team</Key><Value>data</Value>") {
+			t.Errorf("got %s, want the tag", got)
+		}
+	})
+	t.Run("it asks for the right to tag, with the tags", func(t *testing.T) {
+		t.Parallel()
+		create := `{"Effect":"Allow","Action":"s3:CreateBucket","Resource":"*"}`
+		tag := `{"Effect":"Allow","Action":"s3:TagResource","Resource":"*","Condition":{"StringEquals":{"aws:RequestTag/team":"%s"}}}`
+		without := roleSession(t, d, "creates", create)
+		other := roleSession(t, d, "tags-other", create+","+strings.Replace(tag, "%s", "other", 1))
+		right := roleSession(t, d, "tags", create+","+strings.Replace(tag, "%s", "data", 1))
+		must(t, 403)(put(without, http.MethodPut, "/opta-by-role", config))
+		must(t, 403)(put(other, http.MethodPut, "/opta-by-role", config))
+		must(t, 200)(put(right, http.MethodPut, "/opta-by-role", config))
+	})
+}

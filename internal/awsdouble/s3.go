@@ -91,6 +91,10 @@ func (x *expansion) s3Variants(all []question) []question {
 			also("PutObjectLegalHold", bucket+"/"+key)
 		}
 	case "CreateBucket":
+		if tags, tagged := requestTags(p); tagged {
+			also("TagResource", bucket)
+			all[len(all)-1].tags = tags
+		}
 		if hasACL(header) {
 			also("PutBucketAcl", bucket)
 		}

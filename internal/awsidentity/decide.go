@@ -47,14 +47,15 @@ func (s *Service) authorize(v *view, c *Caller, reqs []iampolicy.Request, resour
 		if e == nil || e.Decide(&full) == iampolicy.Allowed {
 			continue
 		}
-		return denied(c, req, e.Explain(&full))
+		return errDenied("%s", Refusal(c.ARN, &req, e.Explain(&full)))
 	}
 	return nil
 }
 
-// denied words a refusal as AWS does.
-func denied(c *Caller, req iampolicy.Request, why iampolicy.Explanation) error {
-	head := fmt.Sprintf("User: %s is not authorized to perform: %s on resource: %s", c.ARN, req.Action, req.Resource)
+// Refusal words a refusal as AWS does: who may not do what, and for want of
+// what.
+func Refusal(arn string, req *iampolicy.Request, why iampolicy.Explanation) string {
+	head := fmt.Sprintf("User: %s is not authorized to perform: %s on resource: %s", arn, req.Action, req.Resource)
 	names := map[iampolicy.Part]string{
 		iampolicy.IdentityPart: "identity-based policy", iampolicy.BoundaryPart: "permissions boundary",
 		iampolicy.SessionPart: "session policy", iampolicy.SCPPart: "service control policy", iampolicy.ResourcePart: "resource-based policy",
@@ -68,13 +69,13 @@ func denied(c *Caller, req iampolicy.Request, why iampolicy.Explanation) error {
 		if part == iampolicy.IdentityPart {
 			article = "an"
 		}
-		return errDenied("%s with an explicit deny in %s %s", head, article, names[part])
+		return fmt.Sprintf("%s with an explicit deny in %s %s", head, article, names[part])
 	}
 	part := why.MissingPart
 	if names[part] == "" {
 		part = iampolicy.IdentityPart
 	}
-	return errDenied("%s because no %s allows the %s action", head, names[part], req.Action)
+	return fmt.Sprintf("%s because no %s allows the %s action", head, names[part], req.Action)
 }
 
 func (s *Service) decided(c *Caller, req iampolicy.Request, resource *iampolicy.Document, use func(*iampolicy.Evaluator, iampolicy.Request)) error {
@@ -131,12 +132,17 @@ func complete(req *iampolicy.Request, who iampolicy.Principal, keys iampolicy.Co
 	}
 	timeKeys(keys, now)
 	req.Principal, req.Context = who, keys
+	if _, told := keys.Get("aws:ResourceAccount"); !told {
+		if owner := ownerOf(req); owner != "" {
+			keys.Set("aws:ResourceAccount", owner)
+		}
+	}
 }
 
 // ownerOf is the account of the resource: the one that the asker knows, that of its
 // ARN, or, where that has none as with buckets, the caller's own. It is "" for what
 // is AWS's.
-func ownerOf(req iampolicy.Request) string {
+func ownerOf(req *iampolicy.Request) string {
 	if req.ResourceAccount != "" {
 		return req.ResourceAccount
 	}

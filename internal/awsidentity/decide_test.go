@@ -397,3 +397,33 @@ func BenchmarkDecide(b *testing.B) {
 		}
 	}
 }
+
+// TestResourceAccount shows that a policy may name the account of the resource.
+func TestResourceAccount(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Options{})
+	key := w.as("own", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["s3:GetObject","iam:GetRole"],"Resource":"*",
+		"Condition":{"StringEquals":{"aws:ResourceAccount":"`+customer+`"}}}]}`)
+	caller := &Caller{AccessKeyID: key.AccessKeyID, Type: RoleCaller, Account: customer, Partition: "aws", RoleName: "own", PrincipalARN: "arn:aws:iam::" + customer + ":role/own", ARN: "arn:aws:sts::" + customer + ":assumed-role/own/own", keys: iampolicy.Context{}}
+	for _, c := range []struct {
+		name string
+		req  iampolicy.Request
+		want iampolicy.Decision
+	}{
+		{"it takes a bucket for the caller's own unless told otherwise", request("s3:GetObject", "arn:aws:s3:::b/k", iampolicy.Context{}), iampolicy.Allowed},
+		{"it believes the asker who owns a bucket", iampolicy.Request{Action: "s3:GetObject", Resource: "arn:aws:s3:::b/k", ResourceAccount: "999988887777"}, iampolicy.ImplicitDeny},
+		{"it reads the account of an ARN", request("iam:GetRole", "arn:aws:iam::999988887777:role/r", iampolicy.Context{}), iampolicy.ImplicitDeny},
+		{"it believes the key where it is given", request("s3:GetObject", "arn:aws:s3:::b/k", iampolicy.Context{"aws:resourceaccount": {"999988887777"}}), iampolicy.ImplicitDeny},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := w.Decide(caller, c.req, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != c.want {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}
