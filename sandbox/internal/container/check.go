@@ -93,33 +93,42 @@ func older(release string, major, minor int) bool {
 	return err == nil && err2 == nil && (gotMajor < major || gotMajor == major && gotMinor < minor)
 }
 
-// layersInMemory tries where what containers write can be kept: in the
-// runtime's folder, or, when its file system cannot be the upper one of an
-// overlay (it is one itself, or a network's), in memory.
-func (r *Runtime) layersInMemory() (bool, error) {
-	trial := filepath.Join(r.dir, "trial")
-	for _, name := range []string{trial, filepath.Join(trial, "layers"), filepath.Join(trial, "lower"), filepath.Join(trial, "root")} {
-		if err := os.Mkdir(name, 0o700); err != nil {
-			return false, err
-		}
-	}
-	defer removeAll(trial)
-	var onDisk error
-	for _, memory := range []bool{false, true} {
-		s := &script{}
-		s.dieWithNode()
-		s.mapUser(0, 0)
-		s.do("unshare mounts", unix.SYS_MOUNT, 0, s.str("/"), 0, unix.MS_REC|unix.MS_PRIVATE, 0)
-		s.do("enter the folder", unix.SYS_CHDIR, s.str(trial))
-		s.layers([]lower{{"/", "lower"}}, memory)
-		s.create("root/file", "")
-		pid, err := r.play(s, namespaces)
+// chooseLayers tries where what containers write can be kept. A file system
+// that is an overlay itself, or a network's, cannot be the upper one of an
+// overlay; before Linux 6.6 a memory file system cannot fully.
+func (r *Runtime) chooseLayers() (layers, error) {
+	var failed error
+	for _, choice := range []layers{{false, true}, {false, false}, {true, true}} {
+		err := r.tryLayers(choice)
 		if err == nil {
-			reap(pid)
-			return memory, nil
+			return choice, nil
 		}
-		onDisk = errors.Join(onDisk, err)
+		failed = errors.Join(failed, err)
 	}
-	return false, usererr.New(usererr.Unavailable, "overlay file systems cannot be mounted in a user namespace for %s", r.dir).
-		WithHint("try another '--dir', on a local disk; or '--node kwok', which runs no programs").Because(onDisk)
+	return layers{}, usererr.New(usererr.Unavailable, "overlay file systems cannot be mounted in a user namespace for %s", r.dir).
+		WithHint("try another '--dir', on a local disk; or '--node kwok', which runs no programs").Because(failed)
+}
+
+func (r *Runtime) tryLayers(l layers) error {
+	folder := r.folder("trial")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		return err
+	}
+	s := &script{}
+	s.dieWithNode()
+	s.mapUser(0, 0)
+	s.do("unshare mounts", unix.SYS_MOUNT, 0, s.str("/"), 0, unix.MS_REC|unix.MS_PRIVATE, 0)
+	s.do("enter the folder", unix.SYS_CHDIR, s.str(folder))
+	l.mount(s, r.host[:2]) // the root, and /run in it
+	for _, name := range []string{newRoot + "/var", newRoot + "/run"} {
+		// A folder in place of one of the lower's is what takes attributes.
+		lock := name + "/lock"
+		s.do("remove a folder", unix.SYS_UNLINKAT, atCWD, s.str(lock), unix.AT_REMOVEDIR)
+		s.do("make it again", unix.SYS_MKDIRAT, atCWD, s.str(lock), 0o755)
+	}
+	pid, err := r.play(s, namespaces)
+	if err == nil {
+		reap(pid)
+	}
+	return errors.Join(err, removeAll(folder))
 }

@@ -21,16 +21,18 @@ var hostTop = []string{"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", 
 // hostRoot makes, once for a runtime, the folders below those of the machine
 // in a container of its own programs.
 //
-//	root/   what / is besides hostTop: empty folders, and links as the machine has them (/bin to usr/bin)
-//	etc/    hides what of /etc not everybody may read, and names the user
+//	root/          what / is besides hostTop: empty folders, and links as the machine has them (/bin to usr/bin)
+//	run/           what /run is
+//	etc/           hides what of /etc not everybody may read, and names the user
+//	new/, memory/  see newRoot and memory
 func hostRoot(dir string) ([]lower, error) {
 	root, etc := filepath.Join(dir, "root"), filepath.Join(dir, "etc")
 	for _, f := range []struct {
 		name string
 		mode fs.FileMode
 	}{
-		{"root", 0o755}, {"etc", 0o755}, {"root/root", 0o700}, {"root/tmp", 0o777 | fs.ModeSticky}, {"root/home/user", 0o755},
-		{"root/run/lock", 0o777 | fs.ModeSticky}, {"root/var/tmp", 0o777 | fs.ModeSticky}, {"root/var/lib", 0o755}, {"root/var/log", 0o755},
+		{"new", 0o700}, {"memory", 0o700}, {"root", 0o755}, {"etc", 0o755}, {"root/root", 0o700}, {"root/tmp", 0o777 | fs.ModeSticky}, {"root/home/user", 0o755},
+		{"root/run", 0o755}, {"run/lock", 0o777 | fs.ModeSticky}, {"root/var/lock", 0o777 | fs.ModeSticky}, {"root/var/tmp", 0o777 | fs.ModeSticky}, {"root/var/lib", 0o755}, {"root/var/log", 0o755},
 		{"root/var/cache", 0o755}, {"root/var/spool", 0o755}, {"root/mnt", 0o755}, {"root/media", 0o755}, {"root/srv", 0o755},
 		{"root/proc", 0o755}, {"root/sys", 0o755}, {"root/dev", 0o755},
 	} {
@@ -55,7 +57,7 @@ func hostRoot(dir string) ([]lower, error) {
 		}
 	}
 
-	lowers := []lower{{"/", "../../host/root"}}
+	lowers := []lower{{at: "/", dirs: "../../host/root"}, {at: "/run", dirs: "../../host/run"}}
 	for _, name := range hostTop {
 		at := "/" + name
 		info, err := os.Lstat(at)
@@ -82,7 +84,7 @@ func hostRoot(dir string) ([]lower, error) {
 			if name == "etc" {
 				dirs = "../../host/etc:/etc"
 			}
-			lowers = append(lowers, lower{at, dirs})
+			lowers = append(lowers, lower{at: at, dirs: dirs})
 		}
 	}
 	return lowers, nil
@@ -159,9 +161,9 @@ func (r *Runtime) python(env string) ([]lower, error) {
 		if dir == "/" || isBelow(r.dir, dir) || dir == homeOf(dir) {
 			return nil, fmt.Errorf("the Python environment %q would show all of %s to containers; make the environment with an interpreter in a folder of its own", env, dir)
 		}
-		lowers = append(lowers, lower{at, escape(dir)})
+		lowers = append(lowers, lower{at: at, dirs: escape(dir), made: true})
 		if dir != at && !r.hostShows(dir) {
-			lowers = append(lowers, lower{dir, escape(dir)}) // its links may lead there by that name
+			lowers = append(lowers, lower{at: dir, dirs: escape(dir), made: true}) // its links may lead there by that name
 		}
 	}
 	return lowers, nil

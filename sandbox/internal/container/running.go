@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -35,11 +34,8 @@ type Container struct {
 
 // start forks and sees to it that the end is noticed.
 func (c *Container) start() error {
-	folder := c.runtime.folder(c.spec.ID)
-	for _, name := range []string{folder, filepath.Join(folder, "root"), filepath.Join(folder, "layers")} {
-		if err := os.Mkdir(name, 0o700); err != nil {
-			return err
-		}
+	if err := os.Mkdir(c.runtime.folder(c.spec.ID), 0o700); err != nil {
+		return err
 	}
 	streams, err := newChildStreams(c.spec.TTY, c.spec.Stdin, true, true)
 	if err != nil {

@@ -21,9 +21,10 @@ type Runtime struct {
 	dir    string
 	lock   *os.File
 	host   []lower // what a container of the machine's programs sees
-	memory bool    // layers are kept in memory, since the folder's file system cannot hold them
+	layers layers  // where what containers write is kept
+	covers bool    // whether parts of /proc have to be covered
 
-	forks chan func() // run one by one on the thread that containers die with
+	forks chan func() // run on the threads that containers die with
 
 	mu         sync.Mutex
 	closed     bool
@@ -45,7 +46,9 @@ func Open(dir string) (*Runtime, error) {
 	if r.lock, err = lockFile(filepath.Join(dir, "lock")); err != nil {
 		return nil, err
 	}
-	go r.fork()
+	for range forkThreads {
+		go r.fork()
+	}
 	if err := r.prepare(); err != nil {
 		close(r.forks)
 		r.lock.Close()
@@ -66,8 +69,12 @@ func lockFile(name string) (*os.File, error) {
 	return f, nil
 }
 
-// fork is the thread that every container is forked from, and dies with. It
-// ends with the runtime, and at the latest with the process.
+// forkThreads start containers at the same time. Much of a start is waiting
+// for the kernel to let go of what it unmounts.
+const forkThreads = 4
+
+// fork is a thread that containers are forked from, and die with. It ends with
+// the runtime, and at the latest with the process.
 func (r *Runtime) fork() {
 	runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
 	for f := range r.forks {
@@ -75,7 +82,7 @@ func (r *Runtime) fork() {
 	}
 }
 
-// play plays a script on that thread.
+// play plays a script on one of those threads.
 func (r *Runtime) play(s *script, namespaces uint64) (pid int, err error) {
 	done := make(chan struct{})
 	r.forks <- func() {
@@ -88,7 +95,7 @@ func (r *Runtime) play(s *script, namespaces uint64) (pid int, err error) {
 
 // prepare makes the folders, and tries whether containers can be run.
 func (r *Runtime) prepare() error {
-	for _, name := range []string{"containers", "host", "trial"} {
+	for _, name := range []string{"containers", "host"} {
 		if err := removeAll(filepath.Join(r.dir, name)); err != nil {
 			return fmt.Errorf("removing what an earlier node left: %w", err)
 		}
@@ -103,12 +110,13 @@ func (r *Runtime) prepare() error {
 	if err := Check(); err != nil {
 		return err
 	}
-	r.memory, err = r.layersInMemory()
+	// Only who may write there is to be kept from it.
+	r.covers = unix.Access("/proc/sys/kernel/core_pattern", unix.W_OK) == nil
+	r.layers, err = r.chooseLayers()
 	return err
 }
 
-// folder is a container's: layers/ has what it writes, root/ is where its / is
-// built, empty for everybody else.
+// folder is a container's, for what it writes.
 func (r *Runtime) folder(id string) string { return filepath.Join(r.dir, "containers", id) }
 
 // Start runs a container and returns once its program was executed. The error

@@ -134,7 +134,7 @@ func (s *script) play(namespaces uint64) (pid int, err error) {
 	// runtime's, in memory that is not the child's.
 	all, before := ^uint64(0), uint64(0)
 	unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&before)), 8, 0, 0)
-	_, errno := forkAndPlay(args, p)
+	errno := forkAndWait(args, p)
 	unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&before)), 0, 8, 0, 0)
 	runtime.KeepAlive(s)
 	runtime.KeepAlive(args)
@@ -165,6 +165,25 @@ func reap(pid int) {
 		}
 	}
 }
+
+// forkAndWait tells the scheduler, as every call of the kernel that may take
+// long does, that this thread is not to be waited for. Package syscall has no
+// such call for a fork, whose child must not come back to Go's scheduler.
+//
+//go:norace
+//go:nosplit
+func forkAndWait(args *cloneArgs, p *performance) syscall.Errno {
+	entersyscall()
+	_, errno := forkAndPlay(args, p)
+	exitsyscall()
+	return errno
+}
+
+//go:linkname entersyscall runtime.entersyscall
+func entersyscall()
+
+//go:linkname exitsyscall runtime.exitsyscall
+func exitsyscall()
 
 // forkAndPlay forks. In the caller it returns at once when the child is done
 // with the caller's memory; in the child it never returns. The child must not

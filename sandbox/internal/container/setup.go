@@ -48,13 +48,15 @@ func (r *Runtime) setup(spec *Spec, streams *childStreams) (*script, error) {
 		return nil, err
 	}
 
-	s.do("enter the root", unix.SYS_CHDIR, s.str("root"))
+	s.do("enter the root", unix.SYS_CHDIR, s.str(newRoot))
 	s.do("change the root", unix.SYS_PIVOT_ROOT, s.str("."), s.str("."))
 	// The kernel gives a /proc only to who can see one already.
 	s.mountProc()
 	s.do("leave the machine's root", unix.SYS_UMOUNT2, s.str("."), unix.MNT_DETACH)
 	s.mountDevices(devices)
-	s.coverProc()
+	if r.covers {
+		s.coverProc()
+	}
 	s.mountSys(sys)
 	for _, f := range spec.files() {
 		s.create(f.name, f.content)
@@ -114,10 +116,18 @@ func (s *script) oomScore(spec *Spec) {
 	}
 }
 
-// root builds what will be / in the folder "root" of the container's folder,
-// where it is, and returns what of it can be written, by its later names.
+// Folders beside those of the containers, whose own is the working directory.
+// All containers use the same ones, each in a mount namespace of its own, and
+// for everybody else they are empty.
+const (
+	newRoot = "../../host/new"    // where / is built
+	memory  = "../../host/memory" // where layers in memory are
+)
+
+// root builds what will be /, and returns what of it can be written, by its
+// later names.
 func (r *Runtime) root(s *script, spec *Spec) (writable []string, err error) {
-	lowers := []lower{{"/", escape(spec.Root.Dir)}}
+	lowers := []lower{{at: "/", dirs: escape(spec.Root.Dir)}}
 	if spec.Root.Dir == "" {
 		python, err := r.python(spec.Root.Python)
 		if err != nil {
@@ -130,26 +140,35 @@ func (r *Runtime) root(s *script, spec *Spec) (writable []string, err error) {
 	for _, l := range lowers {
 		writable = append(writable, l.at)
 	}
-	s.layers(lowers, r.memory)
+	r.layers.mount(s, lowers)
 	return writable, nil
 }
 
-// layers mounts the lowers below the folder "root". What is written to them is
-// kept in the folder "layers".
-func (s *script) layers(lowers []lower, memory bool) {
-	if memory {
-		s.do(`mount "/"`, unix.SYS_MOUNT, s.str("tmpfs"), s.str("layers"), s.str("tmpfs"), unix.MS_NODEV, s.str("mode=0700"))
+// layers says where what containers write is kept. To make a layer on a disk
+// costs ten files made and removed, so only / has one there, where programs
+// leave much: in an image all that they write, else /tmp, /var and the home
+// folders. What is written to the machine's own folders (/usr, /etc, a Python
+// environment), is in memory.
+type layers struct{ rootInMemory, restInMemory bool }
+
+// mount mounts the lowers as newRoot and below it.
+func (l layers) mount(s *script, lowers []lower) {
+	if l.rootInMemory || l.restInMemory && len(lowers) > 1 {
+		s.do(`mount "/"`, unix.SYS_MOUNT, s.str("tmpfs"), s.str(memory), s.str("tmpfs"), unix.MS_NODEV, s.str("mode=0700"))
 	}
-	for n, l := range lowers {
-		doing := fmt.Sprintf("mount %q", l.at)
-		upper, work, at := fmt.Sprintf("layers/%d", n), fmt.Sprintf("layers/%dw", n), path.Join("root", l.at)
+	for n, lower := range lowers {
+		doing, keep := fmt.Sprintf("mount %q", lower.at), "."
+		if n == 0 && l.rootInMemory || n > 0 && l.restInMemory {
+			keep = memory
+		}
+		upper, work, at := fmt.Sprintf("%s/%d", keep, n), fmt.Sprintf("%s/%dw", keep, n), path.Join(newRoot, lower.at)
 		s.do(doing, unix.SYS_MKDIRAT, atCWD, s.str(upper), 0o755)
 		s.do(doing, unix.SYS_MKDIRAT, atCWD, s.str(work), 0o700)
-		if l.at != "/" {
+		if lower.made {
 			s.mkdirAll(at)
 		}
 		// volatile: at the end it is thrown away, so nothing need be synced to the disk then.
-		options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,userxattr,volatile", l.dirs, upper, work)
+		options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,userxattr,volatile", lower.dirs, upper, work)
 		s.do(doing, unix.SYS_MOUNT, s.str("overlay"), s.str(at), s.str("overlay"), 0, s.str(options))
 	}
 }
@@ -159,6 +178,7 @@ func (s *script) layers(lowers []lower, memory bool) {
 type lower struct {
 	at   string
 	dirs string // as an option of overlayfs: the upper ones first
+	made bool   // whether the mount point has to be made
 }
 
 // escape writes a path as an option of overlayfs.
