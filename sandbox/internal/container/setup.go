@@ -347,34 +347,46 @@ func (s *script) openMounts(mounts []Mount) ([]openMount, error) {
 	return opened, nil
 }
 
-// place mounts what was opened. Read-only comes last, since a mount may need its
-// mount point made in another.
+// place mounts what was opened. A mount is made read-only once the mount points
+// of those inside it are there, and before these are mounted, which may be
+// writable.
 func (s *script) place(mounts []openMount) {
 	for i, m := range mounts {
-		if m.folder {
-			s.mkdirAll(m.Target)
+		if !slices.ContainsFunc(mounts[:i], m.isInside) {
+			s.makePoint(m)
+		}
+		if m.Tmpfs {
+			options := "mode=1777"
+			if m.Size > 0 {
+				options += fmt.Sprintf(",size=%d", m.Size)
+			}
+			s.do(fmt.Sprintf("mount %q", m.Target), unix.SYS_MOUNT, s.str("tmpfs"), s.str(m.Target), s.str("tmpfs"), unix.MS_NOSUID|unix.MS_NODEV, s.str(options))
+			m.tree = s.openPath(m.Target)
 		} else {
-			s.mkdirAll(path.Dir(m.Target))
-			s.do(fmt.Sprintf("mount %q", m.Target), unix.SYS_MKNODAT, atCWD, s.str(m.Target), unix.S_IFREG|0o644, 0).allowing(unix.EEXIST)
-		}
-		if !m.Tmpfs {
 			s.mountAt(m.tree, m.Target)
-			continue
 		}
-		options := "mode=1777"
-		if m.Size > 0 {
-			options += fmt.Sprintf(",size=%d", m.Size)
+		for j, inner := range mounts[i+1:] {
+			if inner.isInside(m) && !slices.ContainsFunc(mounts[i+1:i+1+j], inner.isInside) {
+				s.makePoint(inner)
+			}
 		}
-		s.do(fmt.Sprintf("mount %q", m.Target), unix.SYS_MOUNT, s.str("tmpfs"), s.str(m.Target), s.str("tmpfs"), unix.MS_NOSUID|unix.MS_NODEV, s.str(options))
-		if m.ReadOnly {
-			mounts[i].tree = s.openPath(m.Target)
-		}
-	}
-	for _, m := range mounts {
 		if m.ReadOnly {
 			s.readOnlyAll(m.tree, m.Target)
 		}
 	}
+}
+
+// isInside says whether m is mounted in outer.
+func (m openMount) isInside(outer openMount) bool { return isBelow(m.Target, outer.Target) }
+
+// makePoint makes what m is mounted on.
+func (s *script) makePoint(m openMount) {
+	if m.folder {
+		s.mkdirAll(m.Target)
+		return
+	}
+	s.mkdirAll(path.Dir(m.Target))
+	s.do(fmt.Sprintf("mount %q", m.Target), unix.SYS_MKNODAT, atCWD, s.str(m.Target), unix.S_IFREG|0o644, 0).allowing(unix.EEXIST)
 }
 
 // become is the end of every script: the program's user, limits and streams,
