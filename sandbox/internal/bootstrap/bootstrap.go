@@ -7,20 +7,29 @@
 // It starts nothing and waits for nobody: the supervisor calls Run once the API
 // server, the S3 server and the identity service are ready, and KeepTokens from
 // then on. Run may be killed anywhere and be run again; it finishes what is
-// missing and leaves alone what somebody made for themselves.
+// missing, and leaves alone what somebody changed or made for themselves.
 //
-// Start with Run.
+// Start with Run. Where things are:
+//
+//	bootstrap.go  Config, Result, Run
+//	account.go    buckets, OIDC provider, roles
+//	cluster.go    namespaces and service accounts
+//	profiles.go   the AWS configuration
+//	tokens.go     the tokens in it, and KeepTokens
 package bootstrap
 
 import (
 	"context"
-	"errors"
-	"log/slog"
+	"fmt"
 
 	"biplane.dev/biplane/internal/sandbox"
+	"biplane.dev/biplane/provision/roles"
+	"biplane.dev/biplane/provision/storage"
+	"biplane.dev/biplane/provision/vendor"
 )
 
 // Config says where the components are. All of it is the supervisor's choice.
+// What the sandbox is without is left empty: S3, or Kubeconfig.
 type Config struct {
 	Dir        string // the sandbox's folder; its aws/ is written here
 	Kubeconfig string // file of the cluster's administrator
@@ -40,6 +49,12 @@ type Key struct {
 	Secret string
 }
 
+// String keeps a key out of logs.
+func (k Key) String() string { return "access key " + k.ID }
+
+// GoString does so for %#v.
+func (k Key) GoString() string { return k.String() }
+
 // Result is what there is after Run.
 type Result struct {
 	Buckets  sandbox.Buckets
@@ -50,19 +65,74 @@ type Result struct {
 // Event is one piece of progress, for a person.
 type Event struct {
 	Thing string // "bucket union-sandbox-metadata-123456789012"
-	Did   string // "created"; "left alone: …" for what somebody else changed
+	Did   string // "create"; "left alone: …" for what somebody else changed
 }
+
+// The data plane that a sandbox is. Names in it are the same in every sandbox,
+// because each has an account of its own.
+const (
+	dataPlane = "sandbox"
+	partition = "aws"
+	workspace = "flytesnacks-development"
+)
+
+// profile is the vendor of the published documents.
+func profile() *vendor.Profile { return vendor.Default() }
 
 // Run makes whatever is missing, and tells report what it does; report may be
 // nil.
 func Run(ctx context.Context, cfg Config, report func(Event)) (Result, error) {
-	return Result{}, errors.New("bootstrap: not written yet")
+	if report == nil {
+		report = func(Event) {}
+	}
+	buckets, set, err := cfg.sets()
+	if err != nil {
+		return Result{}, err
+	}
+	result := Result{Roles: map[string]string{}}
+	if cfg.IAM != "" {
+		if err := cfg.makeAccount(ctx, buckets, set, report); err != nil {
+			return Result{}, fmt.Errorf("making buckets and roles: %w", err)
+		}
+		for _, a := range roles.Table() {
+			if role, has := set.RoleOf(a.Name); has {
+				result.Roles[a.Name] = role.ARN
+			}
+		}
+	}
+	if cfg.S3 != "" {
+		result.Buckets = sandbox.Buckets{Metadata: buckets.Metadata, FastRegistration: buckets.FastRegistration}
+	}
+	if cfg.Kubeconfig != "" {
+		if err := cfg.makeAccounts(ctx, set, report); err != nil {
+			return Result{}, fmt.Errorf("making service accounts: %w", err)
+		}
+	}
+	if cfg.IAM != "" {
+		if result.Profiles, err = cfg.writeProfiles(set); err != nil {
+			return Result{}, err
+		}
+	}
+	if cfg.IAM != "" && cfg.Kubeconfig != "" {
+		if err := cfg.renewTokens(ctx); err != nil {
+			return Result{}, err
+		}
+	}
+	return result, nil
 }
 
-// KeepTokens renews the token files of the AWS configuration before they
-// expire, until ctx ends. A cluster that does not answer for a while is asked
-// again; log is told.
-func KeepTokens(ctx context.Context, cfg Config, log *slog.Logger) error {
-	<-ctx.Done()
-	return ctx.Err()
+// sets are the buckets and roles of the sandbox's data plane.
+func (c Config) sets() (*storage.Set, *roles.Set, error) {
+	buckets, err := storage.Generate(storage.Config{
+		Vendor: profile(), DataPlane: dataPlane, Partition: partition, Account: c.Account, Region: c.Region,
+		TLSOnly: true, Adopt: true, // the whole account is the sandbox's
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	set, err := roles.Generate(roles.Config{
+		Vendor: profile(), DataPlane: dataPlane, Partition: partition, Account: c.Account, Issuer: c.Issuer,
+		Metadata: buckets.Metadata, FastRegistration: buckets.FastRegistration, Workspaces: []string{workspace}, Adopt: true,
+	})
+	return buckets, set, err
 }
