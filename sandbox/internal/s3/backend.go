@@ -1,0 +1,119 @@
+package s3
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/versity/versitygw/auth"
+	"github.com/versity/versitygw/backend"
+	"github.com/versity/versitygw/s3api/utils"
+	"github.com/versity/versitygw/s3err"
+	"github.com/versity/versitygw/s3response"
+
+	"biplane.dev/biplane/provision/iampolicy"
+)
+
+// guarded is the store as versitygw's handlers see it.
+type guarded struct {
+	backend.Backend
+	front *front
+}
+
+// GetBucketPolicy is what versitygw's own engine judges by, before it asks ours
+// and for anonymous requests instead. It sees a policy that says nothing, or
+// for an anonymous request our decisions on it. Only an operation that reads the
+// policy, and that was allowed, gets the stored one.
+func (g *guarded) GetBucketPolicy(ctx context.Context, bucket string) ([]byte, error) {
+	request, ok := ctx.Value(factsKey{}).(*facts)
+	account, _ := ctx.Value(utils.ContextKeyAccount).(auth.Account)
+	switch {
+	case ok && request.policy && request.decided:
+		return g.Backend.GetBucketPolicy(ctx, bucket)
+	case ok && request.anonymous && account.Access == "":
+		return g.front.anonymousPolicy(request, bucket)
+	}
+	// There is always a policy, so ACLs are never asked either.
+	return []byte(`{"Version":"2012-10-17","Statement":[]}`), nil
+}
+
+// anonymousActions are those that S3 lets a policy give to everybody.
+func anonymousActions() []string {
+	return []string{
+		"s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectAttributes", "s3:GetObjectTagging", "s3:GetObjectAcl", "s3:PutObject", "s3:DeleteObject",
+		"s3:DeleteObjectVersion", "s3:PutObjectTagging", "s3:DeleteObjectTagging", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts",
+		"s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads", "s3:GetBucketLocation",
+	}
+}
+
+// anonymousPolicy says in a bucket policy what our engine allows everybody to do
+// with the bucket and the object of this request, and denies all else: a deny is
+// final, so that no ACL opens what no policy does.
+func (f *front) anonymousPolicy(request *facts, bucket string) ([]byte, error) {
+	type statement struct {
+		Effect    string
+		Principal string
+		Action    []string
+		Resource  []string
+	}
+	own := []string{bucketARN + bucket, bucketARN + bucket + "/*"} // of a form, the key is not known yet
+	if request.key != "" && bucket == request.bucket {
+		own = []string{bucketARN + bucket + "/" + request.key}
+	}
+	allow := statement{"Allow", "*", nil, own}
+	deny := statement{"Deny", "*", nil, own}
+	for _, action := range anonymousActions() {
+		decision, err := f.decide(request, f.question(request, action, own[0]))
+		if err != nil {
+			return nil, err
+		}
+		if decision == iampolicy.Allowed {
+			allow.Action = append(allow.Action, action)
+		} else {
+			deny.Action = append(deny.Action, action)
+		}
+	}
+	if allow.Action == nil {
+		deny.Action = []string{"s3:*"}
+	}
+	out := []statement{deny}
+	if allow.Action != nil {
+		out = append(out, allow)
+	}
+	return json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": out})
+}
+
+// Whoever may not list a bucket is not told which keys it lacks.
+
+func (g *guarded) GetObject(ctx context.Context, in *s3.GetObjectInput) (*s3.GetObjectOutput, error) {
+	out, err := g.Backend.GetObject(ctx, in)
+	return out, g.front.notTold(ctx, *in.Bucket, err)
+}
+
+func (g *guarded) HeadObject(ctx context.Context, in *s3.HeadObjectInput) (*s3.HeadObjectOutput, error) {
+	out, err := g.Backend.HeadObject(ctx, in)
+	return out, g.front.notTold(ctx, *in.Bucket, err)
+}
+
+func (g *guarded) GetObjectAttributes(ctx context.Context, in *s3.GetObjectAttributesInput) (s3response.GetObjectAttributesResponse, error) {
+	out, err := g.Backend.GetObjectAttributes(ctx, in)
+	return out, g.front.notTold(ctx, *in.Bucket, err)
+}
+
+func (f *front) notTold(ctx context.Context, bucket string, err error) error {
+	if !isCode(err, "NoSuchKey") {
+		return err
+	}
+	request, ok := ctx.Value(factsKey{}).(*facts)
+	if !ok || request.caller == nil && !request.anonymous {
+		return err
+	}
+	decision, failed := f.decide(request, f.question(request, "s3:ListBucket", bucketARN+bucket))
+	if failed != nil {
+		return failed
+	}
+	if decision != iampolicy.Allowed {
+		return s3err.GetAPIError(s3err.ErrAccessDenied)
+	}
+	return err
+}
