@@ -130,5 +130,5 @@ func (r *Runtime) tryLayers(l layers) error {
 	if err == nil {
 		reap(pid)
 	}
-	return errors.Join(err, removeAll(folder))
+	return errors.Join(err, RemoveAll(folder))
 }

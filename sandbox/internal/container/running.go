@@ -166,5 +166,5 @@ func (c *Container) Remove() error {
 	<-c.done
 	c.process.fd.Close()
 	c.runtime.forget(c.spec.ID)
-	return removeAll(c.runtime.folder(c.spec.ID))
+	return RemoveAll(c.runtime.folder(c.spec.ID))
 }

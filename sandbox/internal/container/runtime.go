@@ -96,7 +96,7 @@ func (r *Runtime) play(s *script, namespaces uint64) (pid int, err error) {
 // prepare makes the folders, and tries whether containers can be run.
 func (r *Runtime) prepare() error {
 	for _, name := range []string{"containers", "host"} {
-		if err := removeAll(filepath.Join(r.dir, name)); err != nil {
+		if err := RemoveAll(filepath.Join(r.dir, name)); err != nil {
 			return fmt.Errorf("removing what an earlier node left: %w", err)
 		}
 	}
@@ -132,7 +132,7 @@ func (r *Runtime) Start(spec Spec) (*Container, error) {
 	}
 	if err := c.start(); err != nil {
 		r.forget(spec.ID)
-		return nil, errors.Join(asStartError(err), removeAll(r.folder(spec.ID)))
+		return nil, errors.Join(asStartError(err), RemoveAll(r.folder(spec.ID)))
 	}
 	return c, nil
 }
@@ -182,7 +182,7 @@ func (r *Runtime) Close() error {
 		errs = append(errs, c.Remove())
 	}
 	close(r.forks)
-	errs = append(errs, removeAll(filepath.Join(r.dir, "host")), r.lock.Close())
+	errs = append(errs, RemoveAll(filepath.Join(r.dir, "host")), r.lock.Close())
 	return errors.Join(errs...)
 }
 
@@ -271,9 +271,10 @@ type because struct {
 func (b because) Error() string { return b.text }
 func (b because) Unwrap() error { return b.cause }
 
-// removeAll removes a folder in which programs may have left folders that even
-// their owner may not enter.
-func removeAll(dir string) error {
+// RemoveAll removes a folder in which programs, or overlayfs, have left folders
+// that even their owner may not enter. Who deletes a sandbox needs it: os.RemoveAll
+// stops at such a one, unless root calls it.
+func RemoveAll(dir string) error {
 	if err := os.RemoveAll(dir); err == nil {
 		return nil
 	}
