@@ -28,6 +28,7 @@ import (
 	"k8s.io/apiserver/pkg/server/options"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/kubelet/pkg/cri/streaming"
+	_ "k8s.io/kubernetes/pkg/apis/core/install" // the kubelet's server reads queries and writes pods by its scheme
 	kubeletconfig "k8s.io/kubernetes/pkg/kubelet/apis/config"
 	kubelet "k8s.io/kubernetes/pkg/kubelet/server"
 )
