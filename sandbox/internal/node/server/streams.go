@@ -162,13 +162,13 @@ func (r runtime) dial(ctx context.Context, t target, port int32) (net.Conn, erro
 		}
 	}
 	var dialer net.Dialer
-	var refused []error
+	var refused []string
 	for _, host := range hosts {
 		conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
 		if err == nil {
 			return conn, nil
 		}
-		refused = append(refused, err)
+		refused = append(refused, err.Error())
 	}
-	return nil, fmt.Errorf("failed to connect to port %d of pod %s: %w", port, t.pod, errors.Join(refused...))
+	return nil, fmt.Errorf("failed to connect to localhost:%d of pod %s: %s", port, t.pod, strings.Join(refused, "; "))
 }
