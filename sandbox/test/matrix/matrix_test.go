@@ -17,6 +17,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+
+	"biplane.dev/biplane/sandbox/test/matrix"
 )
 
 // calls are the columns, in the order in which the script prints them.
@@ -159,7 +161,7 @@ func askPods(t *testing.T, rows []row) {
 	defer cancel()
 	for _, namespace := range []string{"union", "flytesnacks-development"} {
 		_, err := client.CoreV1().ConfigMaps(namespace).Create(ctx, &corev1.ConfigMap{
-			ObjectMeta: metav1.ObjectMeta{Name: "matrix"}, Data: map[string]string{"cells.py": script}}, metav1.CreateOptions{})
+			ObjectMeta: metav1.ObjectMeta{Name: "matrix"}, Data: map[string]string{"cells.py": matrix.Script}}, metav1.CreateOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,11 +1,3 @@
-// Package matrix_test asks a whole sandbox the question that it is for: does each
-// service account of the published table have exactly the rights that the table
-// gives it, from outside by the AWS profiles and from inside by pods, with AWS's own
-// SDK as it comes? The table is written down here on its own, so nothing that made
-// the roles is believed.
-//
-// Start with matrix_test.go. The sandbox is started by bin/biplane, as a person
-// does; 'make build setup' makes it and the Python with boto3.
 package matrix_test
 
 import (
@@ -13,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	_ "embed"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -178,6 +169,3 @@ func python(ctx context.Context, profile string) (string, error) {
 	}
 	return string(out), nil
 }
-
-//go:embed cells.py
-var script string
