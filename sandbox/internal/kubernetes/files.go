@@ -1,20 +1,11 @@
 package kubernetes
 
 import (
-	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"net/http"
-	"os"
-	"time"
 
-	rbac "k8s.io/api/rbac/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiserver "k8s.io/apiserver/pkg/apis/apiserver/v1"
 	audit "k8s.io/apiserver/pkg/apis/audit/v1"
-	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/yaml"
 
 	"biplane.dev/biplane/internal/sandbox"
@@ -30,7 +21,6 @@ type files struct {
 	admin                                   string // kubeconfigs from here on
 	controllerManagerConfig                 string
 	schedulerConfig                         string
-	tls                                     *http.Client // trusts the CA
 }
 
 // write makes all of them.
@@ -53,7 +43,10 @@ func (c Config) write() (f files, err error) {
 		return s
 	}
 	api := serving("kube-apiserver")
-	api.IPs = append(append(api.IPs[:2:2], firstAddress(c.Services)), c.Hosts...)
+	api.IPs = append(api.IPs[:2:2], firstAddress(c.Services))
+	if c.Advertise != "" {
+		api.IPs = append(api.IPs, c.Advertise)
+	}
 	api.Names = append(api.Names[:1:1], "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
 
 	f.apiServer = pair("kube-apiserver", api)
@@ -80,8 +73,6 @@ func (c Config) write() (f files, err error) {
 	f.authentication, err = c.writeYAML("authentication.yaml", authentication())
 	note(err)
 	f.audit, err = c.writeYAML("audit.yaml", auditPolicy())
-	note(err)
-	f.tls, err = trusting(c.PKI.CA())
 	note(err)
 	return f, first
 }
@@ -112,32 +103,6 @@ func auditPolicy() audit.Policy {
 	}
 }
 
-// AllowKeySet lets everybody read the documents that verify service-account
-// tokens, as EKS does.
-func AllowKeySet(ctx context.Context, client kubernetes.Interface) error {
-	binding := &rbac.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: "biplane:service-account-issuer-discovery"},
-		RoleRef:    rbac.RoleRef{APIGroup: rbac.GroupName, Kind: "ClusterRole", Name: "system:service-account-issuer-discovery"},
-		Subjects:   []rbac.Subject{{APIGroup: rbac.GroupName, Kind: rbac.GroupKind, Name: "system:unauthenticated"}},
-	}
-	_, err := client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("letting everybody read the keys of service-account tokens: %w", err)
-	}
-	return nil
-}
-
-// hasAccount says whether a pod could be made in the default namespace.
-func hasAccount(ctx context.Context, client kubernetes.Interface) error {
-	if _, err := client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{}); err != nil {
-		return fmt.Errorf("looking for the default service account: %w", err)
-	}
-	if _, err := client.CoreV1().ConfigMaps(metav1.NamespaceDefault).Get(ctx, "kube-root-ca.crt", metav1.GetOptions{}); err != nil {
-		return fmt.Errorf("looking for the cluster's CA in a namespace: %w", err)
-	}
-	return nil
-}
-
 func (c Config) writeYAML(name string, object any) (string, error) {
 	path := c.PKI.Path(name)
 	content, err := yaml.Marshal(object)
@@ -145,17 +110,4 @@ func (c Config) writeYAML(name string, object any) (string, error) {
 		return "", fmt.Errorf("encoding %s: %w", name, err)
 	}
 	return path, sandbox.WriteFile(path, content, 0o600)
-}
-
-func trusting(ca string) (*http.Client, error) {
-	content, err := os.ReadFile(ca)
-	if err != nil {
-		return nil, fmt.Errorf("reading the CA: %w", err)
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(content)
-	return &http.Client{Transport: &http.Transport{
-		TLSClientConfig:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute,
-	}}, nil
 }

@@ -8,10 +8,12 @@ package kubernetes
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -31,20 +33,17 @@ type Config struct {
 	Issuer string         // of service-account tokens
 
 	AuditLog bool
-	// Hosts are more addresses by which the API server is called than the
-	// loopback: that of this machine as a kubelet node sees it.
-	Hosts []string
-	// Services is the range of the Services' addresses. Of process nodes it is
-	// in 127/8, where every address can be answered for without root; a kubelet
-	// node wants one that its pods do not take for themselves.
+	// Advertise is the address by which pods call the API server: of a kubelet
+	// node that of this machine as the node sees it. Without one they are told
+	// the loopback by their environment, which Endpoints refuse.
+	Advertise string
+	// Services is the range of the Services' addresses.
 	Services string
 }
 
-// Ranges of the Services' addresses, for Config.Services.
-const (
-	LoopbackServices = "127.96.0.0/16"
-	BridgedServices  = "10.96.0.0/16"
-)
+// LoopbackServices are in 127/8, where every address can be answered for without
+// root. A kubelet node has a range of its own.
+const LoopbackServices = "127.96.0.0/16"
 
 // Version is Kubernetes' own.
 func Version() string { return version.Get().GitVersion }
@@ -60,22 +59,60 @@ func (c Config) address(component string) string {
 }
 
 // Components writes the files of the control plane and returns its four
-// components, in the order of their start.
-func Components(c Config) ([]component.Spec, error) {
+// components, in the order of their start, and a client that is its
+// administrator.
+func Components(c Config) ([]component.Spec, kubernetes.Interface, error) {
 	files, err := c.write()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	admin, err := c.client(files.admin)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	ready := func(name, path string) func(context.Context) error {
+		url := "https://" + c.address(name) + path
+		ask, failed := component.Answers(c.PKI.CA(), url)
+		err = errors.Join(err, failed)
+		return ask
+	}
+	apiServer := ready(sandbox.APIServer, "/readyz")
+	controllerManager := ready(sandbox.ControllerManager, "/healthz")
+	scheduler := ready(sandbox.Scheduler, "/readyz")
+	if err != nil {
+		return nil, nil, err
 	}
 	return []component.Spec{
 		c.etcd(),
-		c.apiServer(files),
-		c.controllerManager(files, admin),
-		c.scheduler(files),
-	}, nil
+		c.apiServer(files, both(apiServer, once(func(ctx context.Context) error { return grant(ctx, admin) }))),
+		// It says that it is well before its controllers have done anything, and
+		// a pod can be made only once its namespace has an account and a CA.
+		c.controllerManager(files, both(controllerManager, once(func(ctx context.Context) error { return hasAccount(ctx, admin) }))),
+		c.scheduler(files, scheduler),
+	}, admin, nil
+}
+
+// both is ready when first and then second are.
+func both(first, second func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if err := first(ctx); err != nil {
+			return err
+		}
+		return second(ctx)
+	}
+}
+
+// once asks until it was answered once.
+func once(ask func(context.Context) error) func(context.Context) error {
+	var answered atomic.Bool
+	return func(ctx context.Context) error {
+		if answered.Load() {
+			return nil
+		}
+		err := ask(ctx)
+		answered.Store(err == nil)
+		return err
+	}
 }
 
 // The sockets of etcd, in the components' working directory. It listens on no
@@ -103,16 +140,15 @@ func (c Config) etcd() component.Spec {
 			"--snapshot-count=10000", "--quota-backend-bytes=4294967296",
 			"--logger=zap", "--log-level=warn",
 		},
-		Env:   memory(32, 50),
-		Ready: get(unixClient(c.Folder.Run(), etcdSocket), "http://etcd/health"),
+		Env:   component.Memory(32, 50),
+		Ready: component.Get(unixClient(c.Folder.Run(), etcdSocket), "http://etcd/health"),
 	}
 }
 
-func (c Config) apiServer(f files) component.Spec {
+func (c Config) apiServer(f files, ready func(context.Context) error) component.Spec {
 	args := []string{"kube-apiserver",
 		"--etcd-servers=unix://" + etcdSocket,
-		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + strconv.Itoa(c.Ports[sandbox.APIServer]),
-		"--endpoint-reconciler-type=none", // Endpoints refuse the loopback; nodes are told the address
+		"--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(c.Ports[sandbox.APIServer]),
 		"--tls-cert-file=" + f.apiServer.Cert, "--tls-private-key-file=" + f.apiServer.Key,
 		"--client-ca-file=" + c.PKI.CA(),
 		"--authentication-config=" + f.authentication,
@@ -132,19 +168,23 @@ func (c Config) apiServer(f files) component.Spec {
 		"--allow-privileged=true", "--profiling=false",
 		"--shutdown-delay-duration=0s",
 	}
+	if c.Advertise != "" {
+		args = append(args, "--advertise-address="+c.Advertise)
+	} else {
+		args = append(args, "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none")
+	}
 	if c.AuditLog {
 		args = append(args, "--audit-policy-file="+f.audit, "--audit-log-path="+c.Folder.Log("audit"),
 			"--audit-log-maxsize=16", "--audit-log-maxbackup=1")
 	}
 	return component.Spec{
 		Name: sandbox.APIServer, Needs: []string{sandbox.Etcd}, Address: c.address(sandbox.APIServer),
-		Args: args, Env: memory(256, 50),
-		Ready: get(f.tls, c.Server()+"/readyz"),
+		Args: args, Env: component.Memory(256, 50),
+		Ready: ready,
 	}
 }
 
-func (c Config) controllerManager(f files, admin kubernetes.Interface) component.Spec {
-	health := get(f.tls, "https://"+c.address(sandbox.ControllerManager)+"/healthz")
+func (c Config) controllerManager(f files, ready func(context.Context) error) component.Spec {
 	return component.Spec{
 		Name: sandbox.ControllerManager, Needs: []string{sandbox.APIServer}, Address: c.address(sandbox.ControllerManager),
 		Args: []string{"kube-controller-manager",
@@ -158,19 +198,12 @@ func (c Config) controllerManager(f files, admin kubernetes.Interface) component
 			"--service-cluster-ip-range=" + c.Services,
 			"--profiling=false",
 		},
-		Env: memory(96, 50),
-		// It says that it is well before its controllers have done anything, and
-		// a pod can be made only once its namespace has an account and a CA.
-		Ready: func(ctx context.Context) error {
-			if err := health(ctx); err != nil {
-				return err
-			}
-			return hasAccount(ctx, admin)
-		},
+		Env:   component.Memory(96, 50),
+		Ready: ready,
 	}
 }
 
-func (c Config) scheduler(f files) component.Spec {
+func (c Config) scheduler(f files, ready func(context.Context) error) component.Spec {
 	return component.Spec{
 		Name: sandbox.Scheduler, Needs: []string{sandbox.APIServer}, Address: c.address(sandbox.Scheduler),
 		Args: []string{"kube-scheduler",
@@ -180,15 +213,9 @@ func (c Config) scheduler(f files) component.Spec {
 			"--leader-elect=false", "--kube-api-qps=500", "--kube-api-burst=1000",
 			"--profiling=false",
 		},
-		Env:   memory(64, 50),
-		Ready: get(f.tls, "https://"+c.address(sandbox.Scheduler)+"/readyz"),
+		Env:   component.Memory(64, 50),
+		Ready: ready,
 	}
-}
-
-// memory says how a Go program uses it: collect when the heap has grown by
-// percent, and more eagerly above mebibytes, which is a wish and not a limit.
-func memory(mebibytes, percent int) []string {
-	return []string{fmt.Sprintf("GOGC=%d", percent), fmt.Sprintf("GOMEMLIMIT=%dMiB", mebibytes)}
 }
 
 // client is the administrator's, for asking.
@@ -203,25 +230,6 @@ func (c Config) client(kubeconfig string) (*kubernetes.Clientset, error) {
 		return nil, fmt.Errorf("making a client of the API server: %w", err)
 	}
 	return client, nil
-}
-
-// get is ready when the URL answers with 200.
-func get(client *http.Client, url string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return fmt.Errorf("asking %s: %w", url, err)
-		}
-		answer, err := client.Do(request)
-		if err != nil {
-			return err // names the URL
-		}
-		defer answer.Body.Close()
-		if answer.StatusCode != http.StatusOK {
-			return fmt.Errorf("%s answers %s", url, answer.Status)
-		}
-		return nil
-	}
 }
 
 func unixClient(dir, socket string) *http.Client {

@@ -14,15 +14,23 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
+	etcd "go.etcd.io/etcd/api/v3/version"
 	"go.etcd.io/etcd/server/v3/etcdmain"
 	"golang.org/x/sys/unix"
 	"k8s.io/component-base/cli"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
-	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
+	kubeletapp "k8s.io/kubernetes/cmd/kubelet/app"
 
+	"biplane.dev/biplane/internal/buildinfo"
+	"biplane.dev/biplane/sandbox/internal/identity"
+	"biplane.dev/biplane/sandbox/internal/kubelet"
+	"biplane.dev/biplane/sandbox/internal/kubernetes"
 	"biplane.dev/biplane/sandbox/internal/kwok"
+	"biplane.dev/biplane/sandbox/internal/node"
+	"biplane.dev/biplane/sandbox/internal/s3"
 	"biplane.dev/biplane/sandbox/internal/supervisor"
 )
 
@@ -42,8 +50,14 @@ func table() []program {
 		{"kube-apiserver", "serves the Kubernetes API", command(apiserver.NewAPIServerCommand)},
 		{"kube-controller-manager", "runs Kubernetes' controllers", command(controllermanager.NewControllerManagerCommand)},
 		{"kube-scheduler", "gives pods their nodes", command(func() *cobra.Command { return scheduler.NewSchedulerCommand() })},
-		{"kubelet", "is a node whose containers are containerd's", command(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) })},
+		{"identity", "serves IAM and STS, and decides", command(identity.Command)},
+		{"s3", "serves S3 out of a folder", command(s3.Command)},
+		{"node", "is a node whose containers are processes of this machine", command(node.Command)},
 		{"kwok", "is nodes on which pods live without being run", command(kwok.Command)},
+		{"kubelet-node", "is a node with the programs below, in namespaces of its own", command(kubelet.Command)},
+		{"kubelet", "runs pods by containerd", command(func() *cobra.Command { return kubeletapp.NewKubeletCommand(context.Background()) })},
+		{"kube-proxy", "leads Services to pods by iptables", command(proxy.NewProxyCommand)},
+		{"version", "says which version of Kubernetes it is", version},
 	}
 }
 
@@ -86,5 +100,11 @@ func command(make func() *cobra.Command) func([]string) int {
 // runEtcd returns only when etcd failed to start: it ends the process itself.
 func runEtcd(args []string) int {
 	etcdmain.Main(append([]string{"etcd"}, args...))
+	return 0
+}
+
+func version([]string) int {
+	info := buildinfo.Read()
+	fmt.Printf("biplane-sandbox %s (%s, %s)\nkubernetes %s\netcd %s\n", info.Version, info.Commit, info.Date, kubernetes.Version(), etcd.Version)
 	return 0
 }

@@ -2,17 +2,88 @@ package supervisor
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"biplane.dev/biplane/internal/sandbox"
+	"biplane.dev/biplane/internal/usererr"
+	"biplane.dev/biplane/sandbox/internal/bootstrap"
 )
 
-// result is what preparing the components has made.
-type result struct {
-	buckets sandbox.Buckets
+// prepareNeeds are the components that preparing calls, of those there are.
+var prepareNeeds = []string{sandbox.APIServer, sandbox.Identity, sandbox.ObjectStore}
+
+// prepare makes what there is in the components of a sandbox from the first up
+// on: buckets, roles, namespaces, service accounts, profiles. At a later up it
+// finds them.
+func (s *Supervisor) prepare(ctx context.Context) error {
+	cfg := s.bootstrapConfig()
+	if cfg.IAM == "" && cfg.Kubeconfig == "" {
+		return nil
+	}
+	began := time.Now()
+	made := 0
+	result, err := bootstrap.Run(ctx, cfg, func(e bootstrap.Event) {
+		made++
+		s.log.Info("prepared", "thing", e.Thing, "did", e.Did)
+		s.events.add(sandbox.Event{Name: e.Thing, State: sandbox.Done, Text: e.Did})
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		var said *usererr.Error
+		if errors.As(err, &said) {
+			return err
+		}
+		return usererr.New(usererr.Unavailable, "cannot prepare the sandbox: %v", err).
+			WithHint("see %s, and run the same command again", s.Folder.Log("supervisor")).Because(err)
+	}
+	s.log.Info("everything is there", "made", made, "took", time.Since(began).Round(time.Millisecond))
+	s.mu.Lock()
+	s.buckets = result.Buckets
+	first := !s.keeping
+	s.keeping = true
+	s.mu.Unlock()
+	if first && cfg.IAM != "" && cfg.Kubeconfig != "" {
+		s.background.Go(func() {
+			if err := bootstrap.KeepTokens(s.ctx, cfg, s.log); err != nil && s.ctx.Err() == nil {
+				s.log.Error("the tokens of AWS profiles are renewed no more", "error", err)
+			}
+		})
+	}
+	return nil
 }
 
-// prepare makes what is in the components of a sandbox from the first up on:
-// namespaces, roles, buckets, profiles.
-func (s *Supervisor) prepare(ctx context.Context) error {
-	return nil
+func (s *Supervisor) bootstrapConfig() bootstrap.Config {
+	cfg := bootstrap.Config{
+		Dir: string(s.Folder), CABundle: s.Folder.CABundle(),
+		Region: s.record.Region, Account: s.record.Account, Issuer: s.record.Issuer(),
+	}
+	if s.plan.has[sandbox.APIServer] {
+		cfg.Kubeconfig = s.Folder.Kubeconfig()
+	}
+	if s.plan.has[sandbox.Identity] {
+		cfg.IAM, cfg.STS = s.endpoint(portIAM), s.endpoint(portSTS)
+		cfg.Admin = bootstrap.Key{ID: s.plan.key.ID, Secret: s.plan.key.Secret}
+	}
+	if s.plan.has[sandbox.ObjectStore] {
+		cfg.S3 = s.endpoint(sandbox.ObjectStore)
+	}
+	return cfg
+}
+
+// prepareWhenReady prepares once all that it calls is ready.
+func (s *Supervisor) prepareWhenReady(ctx context.Context, ready map[string]chan struct{}) error {
+	for _, need := range prepareNeeds {
+		if ready[need] == nil {
+			continue // the sandbox is without
+		}
+		select {
+		case <-ready[need]:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return s.prepare(ctx)
 }

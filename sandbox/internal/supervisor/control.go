@@ -98,14 +98,14 @@ func (s *Supervisor) tellEvents(w http.ResponseWriter, r *http.Request) {
 func (s *Supervisor) status() sandbox.Status {
 	s.mu.Lock()
 	status := s.plan.status
-	state, result := sandbox.Starting, s.result
+	state, buckets := sandbox.Starting, s.buckets
 	if s.ready {
 		state = sandbox.Ready
 	}
 	s.mu.Unlock()
 	status.Name, status.Dir = s.Folder.Name(), string(s.Folder)
-	if result.buckets.Metadata != "" {
-		status.Buckets = &result.buckets
+	if buckets.Metadata != "" {
+		status.Buckets = &buckets
 	}
 	status.Components = []sandbox.Component{}
 	for _, c := range s.components {
@@ -151,7 +151,7 @@ func (s *Supervisor) join(asked sandbox.Options) error {
 	}
 	if s.events.begin() { // else the up that is under way is what to wait for
 		s.log.Info("joined by another up")
-		go s.bringUp(s.ctx)
+		s.background.Go(func() { s.bringUp(s.ctx) }) // tells its end by events
 	}
 	return nil
 }

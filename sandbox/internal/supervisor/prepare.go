@@ -63,8 +63,11 @@ func prepareRecord(o Options, events *events, log *slog.Logger) (sandbox.Record,
 // portNames are the ports of a sandbox with all its parts. Ports of parts that
 // are left out stay theirs.
 func portNames(o sandbox.Options) []string {
-	names := []string{sandbox.APIServer, sandbox.ControllerManager, sandbox.Scheduler, sandbox.ObjectStore, portSTS, portIAM}
-	if o.Node == sandbox.ProcessNode {
+	names := []string{sandbox.APIServer, sandbox.ControllerManager, sandbox.Scheduler, sandbox.ObjectStore, portSTS, portIAM, portWebhook}
+	switch o.Node {
+	case sandbox.KwokNode:
+		names = append(names, componentOf(kwokNode))
+	case sandbox.ProcessNode:
 		for _, node := range nodeNames(o) {
 			names = append(names, componentOf(node))
 		}
@@ -72,10 +75,11 @@ func portNames(o sandbox.Options) []string {
 	return names
 }
 
-// Two ports of the identity service.
+// The ports of the identity service.
 const (
-	portSTS = "sts"
-	portIAM = "iam"
+	portSTS     = "sts"
+	portIAM     = "iam"
+	portWebhook = "webhook" // that the API server calls for pods
 )
 
 // choosePorts sees that every port can be listened on. One that somebody else

@@ -54,12 +54,14 @@ type Supervisor struct {
 	components []*component.Component // in the order of their start
 	plan       plan                   // what they are made of, and what of it the status says
 
-	mu     sync.Mutex
-	ready  bool // the first up has ended well
-	result result
+	mu      sync.Mutex
+	ready   bool // the first up has ended well
+	buckets sandbox.Buckets
+	keeping bool // tokens are kept from expiring
 
-	ctx  context.Context // ends when it is to go down
-	down context.CancelFunc
+	ctx        context.Context // ends when it is to go down
+	down       context.CancelFunc
+	background sync.WaitGroup // what has to end before components are stopped
 }
 
 // Run is the supervisor's life. It returns when no process of the sandbox is
@@ -73,19 +75,32 @@ func Run(ctx context.Context, o Options) error {
 	defer closing()
 	o.Answers(nil)
 
-	brought := make(chan error, 1)
-	go func() { brought <- s.bringUp(s.ctx) }()
-	select {
-	case err = <-brought:
-		if err == nil {
-			<-s.ctx.Done()
-		}
-	case <-s.ctx.Done():
-		<-brought
+	if err = s.bringUp(s.ctx); err == nil {
+		s.watch(s.ctx)
 	}
 	s.down()
+	s.background.Wait()
 	s.takeDown()
+	if errors.Is(err, context.Canceled) {
+		return nil // it was told to go down while it came up
+	}
 	return err
+}
+
+// watch is what there is to do for a sandbox that is up, until ctx ends.
+func (s *Supervisor) watch(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if killed := s.forker.KillOrphans(); killed > 0 {
+				s.log.Warn("killed processes whose component had ended", "count", killed)
+			}
+		}
+	}
 }
 
 // open prepares everything before the first component: the folder, what is
@@ -123,6 +138,9 @@ func open(ctx context.Context, o Options) (s *Supervisor, closing func(), err er
 	s = &Supervisor{Options: o, events: newEvents(o.Now), forker: component.NewForker()}
 	s.log = s.openLog()
 	s.log.Info("starting", "dir", string(o.Folder), "pid", os.Getpid())
+	if err := s.forker.Adopt(); err != nil {
+		return nil, nil, err
+	}
 	if s.record, err = prepareRecord(o, s.events, s.log); err != nil {
 		return nil, nil, err
 	}
@@ -233,9 +251,6 @@ func cause(err error) error {
 func (s *Supervisor) bringUp(ctx context.Context) error {
 	began := time.Now()
 	err := s.startAll(ctx)
-	if err == nil {
-		err = s.prepare(ctx)
-	}
 	s.mu.Lock()
 	s.ready = s.ready || err == nil
 	s.mu.Unlock()
@@ -272,6 +287,11 @@ func (s *Supervisor) startAll(ctx context.Context) error {
 			close(ready[c.Spec.Name])
 		})
 	}
+	all.Go(func() {
+		if err := s.prepareWhenReady(ctx, ready); err != nil {
+			cancel(err)
+		}
+	})
 	all.Wait()
 	return context.Cause(ctx)
 }
@@ -314,19 +334,11 @@ func (s *Supervisor) startOne(ctx context.Context, c *component.Component) error
 }
 
 func doesNotStart(c *component.Component, f sandbox.Folder, err error) error {
-	said := ""
-	if tail := c.LogTail(1); len(tail) > 0 && tail[0] != "" {
-		said = ": it said: " + shorten(tail[0], 400)
+	if _, _, why := c.State(); why != nil {
+		err = why
 	}
-	return usererr.New(usererr.Unavailable, "%s does not start%s", c.Spec.Name, said).
+	return usererr.New(usererr.Unavailable, "%s does not start: %v", c.Spec.Name, err).
 		WithHint("see %s", f.Log(c.Spec.Name)).Because(err)
-}
-
-func shorten(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	return text[:most] + "…"
 }
 
 // takeDown stops every component: first those that nobody needs, all at once,

@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -185,9 +186,6 @@ func (c *Component) Status() sandbox.Component {
 	return status
 }
 
-// LogTail is the end of its log, for saying why it failed.
-func (c *Component) LogTail(lines int) []string { return c.log.tail(lines) }
-
 // Logger returns where its log goes, for a supervisor that has something to say
 // there.
 func (c *Component) Logger() io.Writer { return c.log }
@@ -267,6 +265,9 @@ func (c *Component) once(ctx context.Context) error {
 
 	select {
 	case <-process.done:
+		if said := c.log.tail(1); len(said) > 0 {
+			return fmt.Errorf("%w, and said: %s", process.ended, shorten(said[0], 400))
+		}
 		return process.ended
 	case err := <-sick:
 		process.stop(time.Second)
@@ -280,6 +281,13 @@ func (c *Component) once(ctx context.Context) error {
 		c.host.Log.Info("stopped", "pid", process.Pid)
 		return ctx.Err()
 	}
+}
+
+func shorten(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
 // watch asks a running process for its health and says what it hears, until ctx
