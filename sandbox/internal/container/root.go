@@ -269,7 +269,7 @@ func (s *Spec) home() string {
 		}
 		return "/home/user"
 	}
-	passwd, err := readInRoot(s.Root.Dir, "etc/passwd")
+	passwd, err := ReadInRoot(s.Root.Dir, "etc/passwd")
 	if err != nil {
 		return "/"
 	}
@@ -281,8 +281,8 @@ func (s *Spec) home() string {
 	return "/"
 }
 
-// readInRoot reads a small file of an image, whose links are the image's.
-func readInRoot(root, name string) (string, error) {
+// ReadInRoot reads a small file of an image, whose links are the image's.
+func ReadInRoot(root, name string) (string, error) {
 	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", err
