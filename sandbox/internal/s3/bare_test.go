@@ -26,7 +26,7 @@ func bareCommand() *cobra.Command {
 				return err
 			}
 		}
-		store, err := posix.New(objects, meta.XattrMeta{}, posix.PosixOpts{VersioningDir: versions})
+		store, err := posix.New(objects, meta.XattrMeta{}, posix.PosixOpts{VersioningDir: versions, CopyObjectThreshold: 5 << 30})
 		if err != nil {
 			return err
 		}

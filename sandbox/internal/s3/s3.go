@@ -66,6 +66,7 @@ const HealthPath = "/_healthz"
 const (
 	maxConnections = 4096
 	maxRequests    = 1024
+	maxCopy        = 5 << 30 // of CopyObject, as with AWS
 )
 
 // Config is what the program is told. See the package's comment.
@@ -148,7 +149,7 @@ func openStore(dir string) (*posix.Posix, error) {
 			return nil, fmt.Errorf("making the folder of objects: %w", err)
 		}
 	}
-	options := posix.PosixOpts{VersioningDir: versions, NewFilePerm: 0o600}
+	options := posix.PosixOpts{VersioningDir: versions, NewFilePerm: 0o600, CopyObjectThreshold: maxCopy}
 	options.SetNewDirPerm(0o700)
 	var attributes meta.MetadataStorer = meta.XattrMeta{}
 	if err := (meta.XattrMeta{}).Test(objects); err != nil {

@@ -492,8 +492,8 @@ func (w *world) provider(t testing.TB) string {
 func trust(operator, subject string) string {
 	name := strings.TrimPrefix(issuer, "https://")
 	return fmt.Sprintf(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Federated":"arn:aws:iam::%s:oidc-provider/%s"},
-		"Action":"sts:AssumeRoleWithWebIdentity","Condition":{"StringEquals":{"%s:aud":"sts.amazonaws.com"},%q:{"%s:sub":"system:serviceaccount:%s"}}}]}`,
-		account, name, name, operator, name, subject)
+		"Action":"sts:AssumeRoleWithWebIdentity","Condition":{%q:{"%s:aud":"sts.amazonaws.com","%s:sub":"system:serviceaccount:%s"}}}]}`,
+		account, name, operator, name, name, subject)
 }
 
 // role makes a role with one inline policy ("" for none) and takes it away.
