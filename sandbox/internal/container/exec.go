@@ -22,6 +22,7 @@ func (c *Container) Exec(ctx context.Context, args, env []string, s Streams) (in
 		spec.Env = env
 		spec.complete()
 	}
+	spec.Env = withTerminal(spec.Env, s.TTY)
 	if err := spec.check(); err != nil {
 		return 0, err
 	}

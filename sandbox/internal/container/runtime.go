@@ -234,8 +234,17 @@ func (s *Spec) complete() {
 	if lookup(env, "HOME") == "" {
 		env = append(env, "HOME="+s.home())
 	}
-	s.Env = env
+	s.Env = withTerminal(env, s.TTY)
 	s.Mounts = append([]Mount(nil), s.Mounts...)
+}
+
+// withTerminal says what a terminal is, as other runtimes do: without TERM no
+// editor starts.
+func withTerminal(env []string, tty bool) []string {
+	if !tty || lookup(env, "TERM") != "" {
+		return env
+	}
+	return append(env[:len(env):len(env)], "TERM=xterm")
 }
 
 func (s *Spec) dir() string {
