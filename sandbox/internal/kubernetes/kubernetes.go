@@ -185,6 +185,13 @@ func (c Config) apiServer(f files, ready func(context.Context) error) component.
 }
 
 func (c Config) controllerManager(f files, ready func(context.Context) error) component.Spec {
+	controllers := "--controllers=*"
+	if c.Services == LoopbackServices {
+		// Pods have addresses of the loopback, which the API server refuses in
+		// Endpoints: these two could only fail, with an event for each try. The
+		// node follows Services and pods itself.
+		controllers += ",-endpoints-controller,-endpointslice-controller"
+	}
 	return component.Spec{
 		Name: sandbox.ControllerManager, Needs: []string{sandbox.APIServer}, Address: c.address(sandbox.ControllerManager),
 		Args: []string{"kube-controller-manager",
@@ -196,7 +203,7 @@ func (c Config) controllerManager(f files, ready func(context.Context) error) co
 			"--root-ca-file=" + c.PKI.CA(), "--service-account-private-key-file=" + f.serviceAccountKey,
 			"--cluster-signing-cert-file=" + c.PKI.CA(), "--cluster-signing-key-file=" + c.PKI.CAKey(),
 			"--service-cluster-ip-range=" + c.Services,
-			"--profiling=false",
+			controllers, "--profiling=false",
 		},
 		Env:   component.Memory(96, 50),
 		Ready: ready,
