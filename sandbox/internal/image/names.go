@@ -3,7 +3,7 @@ package image
 import (
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/name"
+	names "github.com/distribution/reference"
 
 	"biplane.dev/biplane/internal/usererr"
 )
@@ -32,24 +32,17 @@ func parseName(text string) (reference, error) {
 			WithHint("write it as REGISTRY/REPOSITORY:TAG, in lower-case letters: example.com/team/tool:1").Because(err)
 	}
 	var r reference
-	rest, digest, hasDigest := strings.Cut(text, "@")
-	if hasDigest {
-		d, err := name.NewDigest(text, name.WithDefaultTag(""))
-		if err != nil {
-			return r, refuse(err)
-		}
-		r.digest, r.repository = d.DigestStr(), d.Context().Name()
-		_ = digest
+	named, err := names.ParseNormalizedNamed(text)
+	if err != nil {
+		return r, refuse(err)
 	}
-	if last := rest[strings.LastIndexByte(rest, '/')+1:]; !hasDigest || strings.Contains(last, ":") {
-		t, err := name.NewTag(rest)
-		if err != nil {
-			return r, refuse(err)
-		}
-		r.tag, r.repository = t.TagStr(), t.Context().Name()
+	named = names.TagNameOnly(named)
+	r.repository = named.Name()
+	if t, ok := named.(names.Tagged); ok {
+		r.tag = t.Tag()
 	}
-	if after, ok := strings.CutPrefix(r.repository, name.DefaultRegistry+"/"); ok {
-		r.repository = "docker.io/" + after
+	if d, ok := named.(names.Digested); ok {
+		r.digest = d.Digest().String()
 	}
 	return r, nil
 }
