@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Command is the program `node`; the package comment describes its flags.
@@ -32,7 +33,23 @@ func Command() *cobra.Command {
 			return Run(ctx, cfg)
 		},
 	}
-	flags := cmd.Flags()
+	cfg.addFlags(cmd.Flags())
+	return cmd
+}
+
+// ParseFlags reads a command line of the program, for a caller that runs it
+// itself.
+func ParseFlags(args []string) (Config, error) {
+	var cfg Config
+	flags := pflag.NewFlagSet("node", pflag.ContinueOnError)
+	cfg.addFlags(flags)
+	if err := flags.Parse(args); err != nil {
+		return Config{}, err
+	}
+	return cfg, cfg.complete()
+}
+
+func (cfg *Config) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&cfg.Name, "name", "", "name of the Node")
 	flags.StringVar(&cfg.Dir, "dir", "", "the node's own folder")
 	flags.StringVar(&cfg.Kubeconfig, "kubeconfig", "", "file with the API server's address and the node's credentials")
@@ -45,7 +62,6 @@ func Command() *cobra.Command {
 	flags.StringVar(&cfg.Python.Active, "virtual-env", "", "Python environment that was active when the sandbox was started")
 	flags.BoolVar(&cfg.Services, "services", false, "answer on the addresses of Services; of several nodes one does")
 	flags.StringSliceVar(&cfg.HostPaths, "host-path", []string{"/tmp"}, "folder that hostPath volumes may name")
-	return cmd
 }
 
 // complete checks the flags and fills in what follows from others.

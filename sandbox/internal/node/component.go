@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -60,19 +61,22 @@ func Component(p Part) (component.Spec, error) {
 		Name: p.Component, Args: args, Address: p.Address,
 		Needs: []string{sandbox.APIServer},
 		Env:   []string{"GOGC=50", "GOMEMLIMIT=96MiB"},
-		Ready: func(ctx context.Context) error { return ready(ctx, p.Admin, p.Name, since) },
+		Ready: func(ctx context.Context) error { return ready(ctx, p, since) },
 		Grace: 2 * time.Second,
 	}, nil
 }
 
-// ready asks the node, through the API server, whether it is well, and the API
-// server what it said of itself since the time given; what it said in its last
-// life stands there for a while.
-func ready(ctx context.Context, admin kubernetes.Interface, name string, since time.Time) error {
-	if _, err := admin.CoreV1().RESTClient().Get().AbsPath("/api/v1/nodes", name, "proxy/healthz").DoRaw(ctx); err != nil {
-		return fmt.Errorf("asking the node: %w", err)
+// ready sees whether the node's API listens, and asks the API server what the
+// node said of itself since the time given; what it said in its last life stands
+// there for a while. It does not ask /healthz through the API server, which
+// hands nothing on to loopback addresses but logs, exec, attach and port-forward.
+func ready(ctx context.Context, p Part, since time.Time) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.Address)
+	if err != nil {
+		return fmt.Errorf("calling the node: %w", err)
 	}
-	node, err := admin.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	conn.Close()
+	node, err := p.Admin.CoreV1().Nodes().Get(ctx, p.Name, metav1.GetOptions{})
 	if err != nil {
 		return fmt.Errorf("looking for the node: %w", err)
 	}

@@ -25,8 +25,7 @@
 //	--services                  also answer on the addresses of Services: of several nodes exactly one
 //	--host-path DIR             (repeated) what hostPath volumes may name; default /tmp
 //
-// It is ready when /healthz of --address answers, and the Node is Ready soon
-// after. SIGTERM ends it within two seconds, and every container with it: pods
+// It is ready when --address answers and the Node is Ready. SIGTERM ends it within two seconds, and every container with it: pods
 // are afterwards as after a machine's restart. The kubeconfig's user reads and
 // writes its Node, lease, pods, events, asks for service-account tokens, and
 // reads Services, Endpoints and pods of every namespace, Secrets and ConfigMaps:

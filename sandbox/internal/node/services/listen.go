@@ -93,8 +93,11 @@ func (l *listeners) update(v view, events record.EventRecorder) (again time.Dura
 					continue
 				}
 				failed[a] = sentence(a, err)
-				if l.failed[a] != failed[a] {
-					l.log.Warn("cannot answer for a Service", "service", s.object.Namespace+"/"+s.object.Name, "error", err)
+				if l.failed[a] == failed[a] {
+					continue // it was said
+				}
+				l.log.Warn("cannot answer for a Service", "service", s.object.Namespace+"/"+s.object.Name, "error", err)
+				if !s.apiServer { // which pods are told the real address of
 					events.Event(s.object, v1.EventTypeWarning, "FailedToListen", failed[a])
 				}
 			}
@@ -203,11 +206,23 @@ func sentence(a address, err error) string {
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Sprintf("cannot listen on %s: ports below 1024 are for root on this machine; "+
 			"run 'sudo sysctl net.ipv4.ip_unprivileged_port_start=%s', or give the Service a port from 1024", a.at, port)
+	case errors.Is(err, syscall.EADDRINUSE) && !anywhere(a):
+		return fmt.Sprintf("cannot listen on %s: another program does, perhaps for another sandbox; make the Service again, and it gets another address", a.at)
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Sprintf("cannot listen on %s: a program listens on port %s of all addresses of this machine, which pods share; "+
 			"give the Service another port, or let the program listen on 127.0.0.1 alone", a.at, port)
 	}
 	return fmt.Sprintf("cannot listen on %s: %v", a.at, err)
+}
+
+// anywhere says whether somebody listens on all addresses at the port of a.
+func anywhere(a address) bool {
+	own, err := netip.ParseAddrPort(a.at)
+	if err != nil {
+		return false
+	}
+	bound, err := boundTo(a.protocol, own.Port())
+	return err != nil || slices.ContainsFunc(bound, netip.Addr.IsUnspecified)
 }
 
 // occupation says who has the port of an address that is to be answered.

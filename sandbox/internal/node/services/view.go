@@ -26,6 +26,7 @@ type service struct {
 	ip        string      // its own address; "" when it has none
 	external  string      // the name it stands for, of type ExternalName
 	headless  bool
+	apiServer bool // it is "kubernetes", the API server
 	endpoints []endpoint // those that take part now
 	ports     []port
 	affinity  time.Duration // how long a client stays with a backend; 0 when it need not
@@ -70,6 +71,7 @@ func (s *Services) read() view {
 		case o.Spec.Type == v1.ServiceTypeExternalName:
 			of.external = strings.TrimSuffix(o.Spec.ExternalName, ".")
 		case o.Namespace == "default" && o.Name == "kubernetes":
+			of.apiServer = true
 			of.ports = ports(o, func(v1.ServicePort) []string { return []string{s.cfg.APIServer} })
 		case len(o.Spec.Selector) > 0:
 			v.wantsPods = v.wantsPods || s.cfg.Listen || headless
