@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -54,7 +55,7 @@ func (c Config) writeProfiles(set *roles.Set) ([]string, error) {
 		case c.Kubeconfig == "":
 			fmt.Fprintf(&b, "credential_process = /bin/sh -c \"echo '%s needs a token of the cluster, which this sandbox is without' >&2; exit 1\"\n", a.name)
 		default:
-			fmt.Fprintf(&b, "role_arn = %s\nrole_session_name = %s\nweb_identity_token_file = %s\n", a.role, a.name, c.tokenFile(a.name))
+			fmt.Fprintf(&b, "role_arn = %s\nrole_session_name = %s\nweb_identity_token_file = %s\n", a.role, c.sessionName(a.name), c.tokenFile(a.name))
 		}
 	}
 	b.WriteString("\n[services biplane-sandbox]\n")
@@ -68,6 +69,14 @@ func (c Config) writeProfiles(set *roles.Set) ([]string, error) {
 	}
 	secret := fmt.Sprintf("[%s]\naws_access_key_id = %s\naws_secret_access_key = %s\n", adminProfile, c.Admin.ID, c.Admin.Secret)
 	return profiles, writeFile(folder.AWSCredentials(), secret)
+}
+
+// sessionName is the name of the sessions of an account's profile. The AWS CLI keeps
+// sessions in the home folder by role and name, so the name has the cluster's id: a
+// sandbox that was made anew must not be asked with a session of the former one.
+func (c Config) sessionName(account string) string {
+	id := path.Base(c.Issuer)
+	return account + "-" + id[:min(len(id), 8)]
 }
 
 // writeFile writes a file that only its owner may read, whole or not at all. One
