@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/sandbox/internal/container"
+	"biplane.dev/biplane/sandbox/internal/kubelet"
 )
 
 const (
@@ -93,6 +95,10 @@ func importLocked(dir string, ref reference, archive string) (entry, error) {
 	if config.OS != "" && config.OS != "linux" || config.Architecture != "" && config.Architecture != runtime.GOARCH {
 		return entry{}, usererr.New(usererr.Refused, "the image in %s is for %s/%s, and this machine is linux/%s", archive, config.OS, config.Architecture, runtime.GOARCH).
 			WithHint("get it with '--platform linux/%s'", runtime.GOARCH)
+	}
+	// A kubelet's node has a store of its own, with the owners of files, too.
+	if err := kubelet.Import(context.Background(), dir, ref.String(), image); err != nil {
+		return entry{}, err
 	}
 	e := entry{Imported: id.String()}
 	if _, isLayout := image.(layoutImage); isLayout {

@@ -3,8 +3,8 @@ package kubelet
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -15,34 +15,83 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"biplane.dev/biplane/internal/usererr"
 )
 
-// Import puts an image under a name into the containerd of the running node
-// whose folder is dir; there it stays until the folder is deleted.
-func Import(ctx context.Context, dir, as string, image v1.Image) error {
-	tag, err := name.NewTag(as)
+// queued is where images wait, below a node's folder, for its containerd: an
+// archive each. What containerd has imported it keeps itself.
+const queued = "images"
+
+// Import gives an image under a name to the nodes of this kind of the sandbox in
+// a folder: at once to one that runs, and to any other when it starts.
+func Import(ctx context.Context, sandbox, as string, image v1.Image) error {
+	nodes, err := filepath.Glob(filepath.Join(sandbox, "node", "*", networkFile))
 	if err != nil {
-		return fmt.Errorf("reading the image name %q: %w", as, err)
+		return fmt.Errorf("looking for nodes: %w", err)
 	}
-	archive, in := io.Pipe()
-	go func() { in.CloseWithError(tarball.Write(tag, image, in)) }()
-	_, err = ctr(ctx, dir, archive, "images", "import", "-")
-	archive.Close()
-	if err != nil {
-		return fmt.Errorf("importing the image %s: %w", as, err)
+	for _, file := range nodes {
+		dir := filepath.Dir(file)
+		if err := enqueue(dir, as, image); err != nil {
+			return err
+		}
+		if !running(dir) {
+			continue
+		}
+		if err := importQueued(ctx, dir); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// importPause imports the image without which no pod starts.
-func importPause(ctx context.Context, dir string) error {
+func enqueue(dir, as string, image v1.Image) error {
+	tag, err := name.NewTag(as)
+	if err != nil {
+		return usererr.New(usererr.Refused, "a kubelet node keeps images under names with tags, and %q has none", as).
+			WithHint("name it REGISTRY/REPOSITORY:TAG").Because(err)
+	}
+	queue := filepath.Join(dir, queued)
+	if err := os.MkdirAll(queue, 0o700); err != nil {
+		return fmt.Errorf("making the node's folder of images: %w", err)
+	}
+	file, err := os.CreateTemp(queue, "*.unfinished")
+	if err != nil {
+		return fmt.Errorf("writing an image for the node: %w", err)
+	}
+	defer os.Remove(file.Name())
+	defer file.Close()
+	if err := tarball.Write(tag, image, file); err != nil {
+		return fmt.Errorf("writing the image %s for the node: %w", as, err)
+	}
+	return os.Rename(file.Name(), filepath.Join(queue, fmt.Sprintf("%x.tar", sha256.Sum256([]byte(as)))))
+}
+
+// importQueued imports what waits into the containerd that runs.
+func importQueued(ctx context.Context, dir string) error {
+	archives, err := filepath.Glob(filepath.Join(dir, queued, "*.tar"))
+	if err != nil {
+		return fmt.Errorf("looking for images: %w", err)
+	}
+	for _, archive := range archives {
+		if _, err := ctr(ctx, dir, "images", "import", archive); err != nil {
+			return fmt.Errorf("importing an image into the node: %w", err)
+		}
+		os.Remove(archive) // another import of the same may have done it
+	}
+	return nil
+}
+
+// enqueuePause sees that the image is there without which no pod starts, once
+// containerd answers.
+func enqueuePause(ctx context.Context, dir string) error {
 	// The socket takes connections before containerd serves them.
 	deadline, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	var have string
 	for {
 		var err error
-		if have, err = ctr(deadline, dir, nil, "images", "list", "--quiet"); err == nil {
+		if have, err = ctr(deadline, dir, "images", "list", "--quiet"); err == nil {
 			break
 		}
 		if deadline.Err() != nil {
@@ -59,25 +108,25 @@ func importPause(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("making the image %s: %w", PauseImage, err)
 	}
-	return Import(ctx, dir, PauseImage, image)
+	return enqueue(dir, PauseImage, image)
 }
 
 // ctr runs containerd's own client, in the namespace that is Kubernetes'. The
 // socket is named relatively, for its path may be too long for one.
-func ctr(ctx context.Context, dir string, in io.Reader, args ...string) (string, error) {
+func ctr(ctx context.Context, dir string, args ...string) (string, error) {
 	var out, errs bytes.Buffer
 	cmd := exec.CommandContext(ctx, "ctr", append([]string{"--address", "containerd.sock", "--namespace", "k8s.io"}, args...)...)
 	cmd.Dir = filepath.Join(dir, "run")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, &out, &errs
+	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("ctr %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(errs.String()))
 	}
 	return out.String(), nil
 }
 
-// Running says whether the node whose folder is dir has a containerd to import
+// running says whether the node whose folder is dir has a containerd to import
 // into.
-func Running(dir string) bool {
+func running(dir string) bool {
 	run, err := os.Open(filepath.Join(dir, "run"))
 	if err != nil {
 		return false

@@ -41,7 +41,10 @@ func runInside(ctx context.Context, o Options, log *slog.Logger) error {
 	if err := awaitSocket(ctx, filepath.Join(runtimeDir, "containerd.sock")); err != nil {
 		return err
 	}
-	if err := importPause(ctx, o.Dir); err != nil {
+	if err := enqueuePause(ctx, o.Dir); err != nil {
+		return err
+	}
+	if err := importQueued(ctx, o.Dir); err != nil {
 		return err
 	}
 	go programs.reap()

@@ -28,6 +28,10 @@ const networks = 64
 // that several sandboxes live side by side.
 type Network int
 
+// networkFile keeps the number in a node's folder. It is there before the node is
+// first started, and tells it from nodes of other kinds.
+const networkFile = "network"
+
 // ChooseNetwork is the network of the node whose folder is dir: the one that it
 // had before, or the first, that nothing else on this machine uses. The node must
 // not run.
@@ -42,7 +46,7 @@ func ChooseNetwork(dir string) (Network, error) {
 			return err == nil && (prefix.Overlaps(n.prefix()) || prefix.Overlaps(n.Pods()))
 		})
 	}
-	file := filepath.Join(dir, "network")
+	file := filepath.Join(dir, networkFile)
 	if kept, err := os.ReadFile(file); err == nil {
 		var n Network
 		if n.Set(strings.TrimSpace(string(kept))) == nil && free(n) {

@@ -27,7 +27,7 @@ func volumes() []Case {
 		{Name: "shares an emptyDir among its containers", Pod: `
 			volumes: [{name: v, emptyDir: {}}]
 			initContainers: [{name: writer, args: ["stat /v; mount /v; write /v/x hello"], volumeMounts: [{name: v, mountPath: /v}]}]
-			containers: [{name: c, args: ["ls /v; cat /elsewhere/x; stat /elsewhere/x"], volumeMounts: [{name: v, mountPath: /elsewhere}]}]`},
+			containers: [{name: c, args: ["ls /elsewhere; cat /elsewhere/x; stat /elsewhere/x"], volumeMounts: [{name: v, mountPath: /elsewhere}]}]`},
 		{Name: "has an emptyDir in memory", Pod: `
 			volumes: [{name: v, emptyDir: {medium: Memory, sizeLimit: 1Mi}}]
 			containers: [{name: c, args: ["mount /v; write /v/x hello; cat /v/x"], volumeMounts: [{name: v, mountPath: /v}]}]`},
@@ -76,11 +76,11 @@ func volumes() []Case {
 			r.finish("q")
 		}},
 		{Name: "sees itself in a downward API volume", Do: func(r *run) {
-			r.labelled("q", `{volumes: [{name: v, downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}, {path: annotations, fieldRef: {fieldPath: metadata.annotations}},
+			r.labelled("q", `{volumes: [{name: v, downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}, {path: note, fieldRef: {fieldPath: "metadata.annotations['note']"}},
 			  {path: one, fieldRef: {fieldPath: "metadata.labels['app']"}}, {path: name, mode: 0400, fieldRef: {fieldPath: metadata.name}}, {path: namespace, fieldRef: {fieldPath: metadata.namespace}}, {path: uid, fieldRef: {fieldPath: metadata.uid}},
 			  {path: cpu, resourceFieldRef: {containerName: c, resource: limits.cpu, divisor: 1m}}, {path: memory, resourceFieldRef: {containerName: c, resource: requests.memory}}]}}],
 			  containers: [{name: c, resources: {limits: {cpu: 250m, memory: 64Mi}, requests: {cpu: 10m, memory: 32Mi}},
-			  args: ["ls /v; stat /v/name; cat /v/labels /v/annotations /v/one /v/name /v/namespace /v/uid /v/cpu /v/memory"], volumeMounts: [{name: v, mountPath: /v}]}]}`,
+			  args: ["ls /v; stat /v/name; cat /v/labels /v/note /v/one /v/name /v/namespace /v/uid /v/cpu /v/memory"], volumeMounts: [{name: v, mountPath: /v}]}]}`,
 				`{labels: {app: web, tier: "1"}, annotations: {note: "a \"quoted\" line"}}`)
 			r.hidePod(r.until("q", "there", func(*corev1.Pod) bool { return true }))
 			r.finish("q")
@@ -178,7 +178,7 @@ func messages() []Case {
 	return []Case{
 		{Name: "says what it wrote to its termination log", Pod: `containers: [{name: c, args: ["write /dev/termination-log 'that was it'; echo in the log"]}]`},
 		{Name: "says it from the path that it names", Pod: `containers: [{name: c, terminationMessagePath: /tmp/last, args: ["write /tmp/last words; exit 1"]}]`},
-		{Name: "says the end of its log when it fails without a message", Pod: `containers: [{name: c, terminationMessagePolicy: FallbackToLogsOnError, args: ["echo first; err second; exit 1"]}]`},
+		{Name: "says the end of its log when it fails without a message", Pod: `containers: [{name: c, terminationMessagePolicy: FallbackToLogsOnError, args: ["echo first; sleep 300ms; err second; exit 1"]}]`},
 		{Name: "says nothing of its log when it succeeds", Pod: `containers: [{name: c, terminationMessagePolicy: FallbackToLogsOnError, args: ["echo first"]}]`},
 		{Name: "says its message rather than its log", Pod: `containers: [{name: c, terminationMessagePolicy: FallbackToLogsOnError, args: ["echo first; write /dev/termination-log message; exit 1"]}]`},
 		{Name: "says no more than 4096 bytes", Pod: `containers: [{name: c, args: ["write /dev/termination-log ` + repeat("0123456789", 500) + `"]}]`, Do: func(r *run) {

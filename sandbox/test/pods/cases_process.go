@@ -25,7 +25,7 @@ func hideIssuer(log string) string {
 func environment() []Case {
 	return []Case{
 		{Name: "has the image's variables, its own, and Kubernetes'", Pod: `
-			containers: [{name: c, env: [{name: OWN, value: mine}, {name: OVERRIDDEN, value: pod}, {name: EMPTY}], args: ["env; env OWN FROM_IMAGE OVERRIDDEN EMPTY PATH HOSTNAME HOME KUBERNETES_SERVICE_PORT KUBERNETES_SERVICE_PORT_HTTPS"]}]`},
+			containers: [{name: c, env: [{name: OWN, value: mine}, {name: OVERRIDDEN, value: pod}, {name: EMPTY}], args: ["env; env OWN FROM_IMAGE OVERRIDDEN EMPTY PATH HOSTNAME HOME KUBERNETES_PORT_443_TCP_PROTO"]}]`},
 		{Name: "expands variables in variables, commands and arguments", Pod: `
 			containers:
 			- name: c
@@ -33,8 +33,8 @@ func environment() []Case {
 			  command: [/bin/probe, "args $(B) '$(C)' $$(A) $(ABSENT) $$$(A)"]
 			  args: ["env B C; echo $(A)"]`},
 		{Name: "has variables of config maps and secrets", Objects: someConfig + "---" + someSecret, Pod: `
-			containers: [{name: c, env: [{name: K, valueFrom: {configMapKeyRef: {name: cm, key: key}}}, {name: P, valueFrom: {secretKeyRef: {name: s, key: password}}}, {name: N, valueFrom: {configMapKeyRef: {name: absent, key: key, optional: true}}}, {name: M, valueFrom: {secretKeyRef: {name: s, key: absent, optional: true}}}, {name: ALL, value: "$(K)-$(P)"}],
-			  args: ["env K P N M ALL"]}]`},
+			containers: [{name: c, env: [{name: K, valueFrom: {configMapKeyRef: {name: cm, key: key}}}, {name: P, valueFrom: {secretKeyRef: {name: s, key: password}}}, {name: NONE, valueFrom: {configMapKeyRef: {name: absent, key: key, optional: true}}}, {name: M, valueFrom: {secretKeyRef: {name: s, key: absent, optional: true}}}, {name: ALL, value: "$(K)-$(P)"}],
+			  args: ["env K P NONE M ALL"]}]`},
 		{Name: "has all variables of a config map and of a secret", Objects: someConfig + "---" + someSecret, Pod: `
 			containers: [{name: c, envFrom: [{configMapRef: {name: cm}}, {secretRef: {name: s}, prefix: S_}, {configMapRef: {name: absent, optional: true}}], env: [{name: user, value: own}], args: ["env key other.txt S_password S_user user binary"]}]`},
 		{Name: "waits for a config map that a variable is of", Do: func(r *run) {
@@ -62,7 +62,7 @@ func environment() []Case {
 			r.noteLog("log", "q", corev1.PodLogOptions{Container: "c"})
 			text, err := r.log("q", corev1.PodLogOptions{Container: "addresses"})
 			r.must(err, "reading the log")
-			r.note("addresses", "as in its status: %v", text == fmt.Sprintf("IP=%s\nHOST=%s\n", p.Status.PodIP, p.Status.HostIP))
+			r.note("its addresses", "as in its status: %v", text == fmt.Sprintf("IP=%s\nHOST=%s\n", p.Status.PodIP, p.Status.HostIP))
 		}},
 		{Name: "has variables of its resources", Pod: `
 			containers: [{name: c, resources: {limits: {cpu: 1500m, memory: 64Mi}, requests: {cpu: 100m, memory: 32Mi}}, env: [{name: CPU, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}, {name: MILLI, valueFrom: {resourceFieldRef: {resource: requests.cpu, divisor: 1m}}}, {name: MEM, valueFrom: {resourceFieldRef: {resource: limits.memory}}}, {name: MEBI, valueFrom: {resourceFieldRef: {resource: requests.memory, divisor: 1Mi}}}],
@@ -70,7 +70,7 @@ func environment() []Case {
 		{Name: "has variables of the Services of its namespace", Objects: `{kind: Service, metadata: {name: my-db}, spec: {selector: {app: none}, ports: [{name: main, port: 5432}, {name: other, port: 99, protocol: UDP}]}}`,
 			Pod: `{containers: [{name: c, args: ["env MY_DB_SERVICE_PORT MY_DB_SERVICE_PORT_MAIN MY_DB_PORT_5432_TCP_PORT MY_DB_PORT_5432_TCP_PROTO MY_DB_PORT_99_UDP_PORT"]}]}`},
 		{Name: "has no variables of Services where it wants none", Objects: `{kind: Service, metadata: {name: my-db}, spec: {selector: {app: none}, ports: [{port: 5432}]}}`,
-			Pod: `{enableServiceLinks: false, containers: [{name: c, args: ["env MY_DB_SERVICE_PORT KUBERNETES_SERVICE_PORT"]}]}`},
+			Pod: `{enableServiceLinks: false, containers: [{name: c, args: ["env MY_DB_SERVICE_PORT KUBERNETES_PORT_443_TCP_PROTO"]}]}`},
 		{Name: "has ten thousand variables", Do: func(r *run) {
 			var vars strings.Builder
 			for i := range 10000 {
@@ -150,7 +150,7 @@ func identities() []Case {
 
 func logs() []Case {
 	return []Case{
-		{Name: "logs both of its streams", Pod: `containers: [{name: c, args: ["echo out; err error; sleep 50ms; echo out again; print without a newline"]}]`},
+		{Name: "logs both of its streams", Pod: `containers: [{name: c, args: ["echo out; sleep 300ms; err error; sleep 300ms; echo out again; print without a newline"]}]`},
 		{Name: "logs a line of 40,000 bytes as one", Pod: `containers: [{name: c, args: ["flood 2 40000; echo end"]}]`, Do: func(r *run) {
 			r.until("p", "ended", ended)
 			text, err := r.log("p", corev1.PodLogOptions{})

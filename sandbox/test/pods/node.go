@@ -77,7 +77,7 @@ func (n *Node) prepare(ctx context.Context) error {
 }
 
 // limit is how long a case may take. The longest waits out a back-off.
-const limit = 100 * time.Second
+const limit = 150 * time.Second
 
 // try runs one case in a namespace of its own.
 func (n *Node) try(ctx context.Context, c Case, namespace string) (result Result) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/httpstream"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/cache"
@@ -36,6 +38,10 @@ type run struct {
 	namespace    string
 	observations []Observation
 	hidden       []string // pairs for a strings.Replacer
+
+	// vague is set where a pod goes on being restarted, and a busy machine may see
+	// the first restart or the third.
+	vague bool
 }
 
 // failure ends a case; it becomes its last observation.
@@ -86,6 +92,7 @@ func (r *run) labelled(name, spec, metadata string) {
 		Spec              map[string]any `json:"spec"`
 	}
 	r.must(yaml.UnmarshalStrict([]byte(metadata), &pod.ObjectMeta), "reading the metadata of "+name)
+	spec = strings.ReplaceAll(spec, "\t", "") // Go's indentation, which YAML does not know
 	r.must(yaml.Unmarshal([]byte(spec), &pod.Spec), "reading the spec of "+name)
 	pod.Kind, pod.Name = "Pod", name
 	if pod.Spec["restartPolicy"] == nil {
@@ -104,7 +111,13 @@ func (r *run) finish(name string) *corev1.Pod {
 	return pod
 }
 
+// ended is when nothing of it runs: a phase may come before the last container's end.
 func ended(p *corev1.Pod) bool {
+	for _, c := range p.Status.ContainerStatuses {
+		if c.State.Running != nil {
+			return false
+		}
+	}
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
 
@@ -233,7 +246,11 @@ func (r *run) status(p *corev1.Pod) {
 	}
 	r.note("conditions", "%s", strings.Join(conditions, " "))
 	for _, c := range append(append([]corev1.ContainerStatus{}, p.Status.InitContainerStatuses...), p.Status.ContainerStatuses...) {
-		r.note(c.Name, "%s, restarts %d, ready %v, started %v", r.state(c.State), c.RestartCount, c.Ready, c.Started != nil && *c.Started)
+		restarts := fmt.Sprint(c.RestartCount)
+		if r.vague && c.RestartCount > 0 {
+			restarts = "some"
+		}
+		r.note(c.Name, "%s, restarts %s, ready %v, started %v", r.state(c.State), restarts, c.Ready, c.Started != nil && *c.Started)
 		if c.LastTerminationState.Terminated != nil {
 			r.note(c.Name+" before", "%s", r.state(c.LastTerminationState))
 		}
@@ -242,6 +259,8 @@ func (r *run) status(p *corev1.Pod) {
 
 // ofTheRuntime are reasons whose messages are the runtime's own words.
 var ofTheRuntime = map[string]bool{"StartError": true, "ContainerCannotRun": true, "ErrImagePull": true, "ImagePullBackOff": true, "CreateContainerError": true, "RunContainerError": true}
+
+var backOff = regexp.MustCompile(`back-off \S+`)
 
 func (r *run) state(s corev1.ContainerState) string {
 	reason, message, text := "", "", ""
@@ -268,6 +287,8 @@ func (r *run) state(s corev1.ContainerState) string {
 	case message == "":
 	case ofTheRuntime[reason]:
 		text += ", with a message"
+	case r.vague && reason == "CrashLoopBackOff":
+		text += fmt.Sprintf(", message %q", backOff.ReplaceAllString(message, "back-off TIME"))
 	default:
 		text += fmt.Sprintf(", message %q", message)
 	}
@@ -378,12 +399,13 @@ func (r *run) remove(name string, grace *int64) (*corev1.Pod, time.Duration) {
 	return nil, 0
 }
 
-// about puts a time into words that are the same on a busy machine.
-func about(d, from, to time.Duration) string {
+// about says whether something took a time that it had to wait for, and not one
+// that it had not to. It is wide, for the machine may be busy.
+func about(took, from, to time.Duration) string {
 	switch {
-	case d < from:
+	case took < from:
 		return fmt.Sprintf("less than %v", from)
-	case d < to:
+	case took < to:
 		return fmt.Sprintf("%v to %v", from, to)
 	}
 	return fmt.Sprintf("more than %v", to)
@@ -410,7 +432,7 @@ func (r *run) stream(pod, what string, options runtime.Object, in io.Reader, tty
 	r.must(err, "making an executor")
 	current, err := remotecommand.NewWebSocketExecutor(r.node.config, http.MethodGet, request.URL().String())
 	r.must(err, "making an executor")
-	executor, err = remotecommand.NewFallbackExecutor(current, old, func(error) bool { return true })
+	executor, err = remotecommand.NewFallbackExecutor(current, old, httpstream.IsUpgradeFailure)
 	r.must(err, "making an executor")
 	var out, errs bytes.Buffer
 	streams := remotecommand.StreamOptions{Stdin: in, Stdout: &out, Tty: tty, TerminalSizeQueue: size}
