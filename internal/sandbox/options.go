@@ -30,8 +30,12 @@ type Options struct {
 	FixedPorts *bool    `yaml:"fixedPorts,omitempty"` // whether a port of the last up that is taken is an error, not replaced; default false
 }
 
-// MaxNodes bounds Nodes: a process node is a process of 60 MiB.
-const MaxNodes = 32
+// MaxNodes bounds Nodes. A process node is a program of its own, so of those
+// there are fewer; of kubelet nodes a machine has one.
+const (
+	MaxNodes        = 1000
+	maxProcessNodes = 32
+)
 
 // Over returns o with what it does not ask for taken from last.
 func (o Options) Over(last Options) Options {
@@ -71,6 +75,10 @@ func (o Options) Check() error {
 	}
 	if o.Nodes < 0 || o.Nodes > MaxNodes {
 		return usererr.New(usererr.Invalid, "a sandbox cannot have %d nodes", o.Nodes).WithHint("give --nodes 1 to %d", MaxNodes)
+	}
+	if o.Node == ProcessNode && o.Nodes > maxProcessNodes {
+		return usererr.New(usererr.Invalid, "a sandbox cannot have %d process nodes", o.Nodes).
+			WithHint("give --nodes 1 to %d, or take --node kwok", maxProcessNodes)
 	}
 	if o.Node == KubeletNode && o.Nodes > 1 {
 		return usererr.New(usererr.Invalid, "a machine can have one kubelet node, not %d", o.Nodes).WithHint("leave --nodes out")

@@ -140,7 +140,7 @@ func (c Config) etcd() component.Spec {
 			"--snapshot-count=10000", "--quota-backend-bytes=4294967296",
 			"--logger=zap", "--log-level=warn",
 		},
-		Env:   component.Memory(32, 50),
+		Env:   component.Memory(64, 100),
 		Ready: component.Get(unixClient(c.Folder.Run(), etcdSocket), "http://etcd/health"),
 	}
 }
@@ -179,7 +179,7 @@ func (c Config) apiServer(f files, ready func(context.Context) error) component.
 	}
 	return component.Spec{
 		Name: sandbox.APIServer, Needs: []string{sandbox.Etcd}, Address: c.address(sandbox.APIServer),
-		Args: args, Env: component.Memory(256, 50),
+		Args: args, Env: component.Memory(400, 100),
 		Ready: ready,
 	}
 }
@@ -205,7 +205,7 @@ func (c Config) controllerManager(f files, ready func(context.Context) error) co
 			"--service-cluster-ip-range=" + c.Services,
 			controllers, "--profiling=false",
 		},
-		Env:   component.Memory(96, 50),
+		Env:   component.Memory(128, 100),
 		Ready: ready,
 	}
 }
@@ -220,7 +220,7 @@ func (c Config) scheduler(f files, ready func(context.Context) error) component.
 			"--leader-elect=false", "--kube-api-qps=500", "--kube-api-burst=1000",
 			"--profiling=false",
 		},
-		Env:   component.Memory(64, 50),
+		Env:   component.Memory(96, 100),
 		Ready: ready,
 	}
 }

@@ -205,7 +205,7 @@ func readSecret(path string) ([]byte, error) {
 }
 
 func damaged(path string) *usererr.Error {
-	return usererr.New(usererr.Refused, "%s is damaged", path).
+	return usererr.New(usererr.Invalid, "%s is damaged", path).
 		WithHint("put back a copy of it, or start anew with 'biplane sandbox up --fresh'")
 }
 
