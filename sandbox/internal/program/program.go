@@ -26,6 +26,7 @@ import (
 
 	"biplane.dev/biplane/internal/buildinfo"
 	"biplane.dev/biplane/sandbox/internal/identity"
+	"biplane.dev/biplane/sandbox/internal/image"
 	"biplane.dev/biplane/sandbox/internal/kubelet"
 	"biplane.dev/biplane/sandbox/internal/kubernetes"
 	"biplane.dev/biplane/sandbox/internal/kwok"
@@ -57,6 +58,7 @@ func table() []program {
 		{"kubelet-node", "is a node with the programs below, in namespaces of its own", command(kubelet.Command)},
 		{"kubelet", "runs pods by containerd", command(func() *cobra.Command { return kubeletapp.NewKubeletCommand(context.Background()) })},
 		{"kube-proxy", "leads Services to pods by iptables", command(proxy.NewProxyCommand)},
+		{"image", "lists, maps and imports the images that nodes run", image.Run},
 		{"version", "says which version of Kubernetes it is", version},
 	}
 }
