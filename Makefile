@@ -58,7 +58,7 @@ kubectl:
 # There, vet would read all of Kubernetes; `make check` does that.
 test: build setup ## run every test, with the corpus of every fuzz target
 	go test -timeout 20m -skip '^TestKill$$' ./...
-	go test -timeout 20m -v -run '^TestKill$$' ./cli
+	go test -timeout 20m -v -run '^TestKill$$' ./cli ./provision/roles ./provision/storage
 	@for module in $(nested); do echo "in $$module:"; (cd "$$module" && go test -vet=off -timeout 20m -v ./...); done
 
 # The race detector would compile Kubernetes once more, and slow it tenfold: of
