@@ -108,14 +108,14 @@ func (s *Supervisor) watch(ctx context.Context) {
 // done.
 func open(ctx context.Context, o Options) (s *Supervisor, closing func(), err error) {
 	var opened []func()
-	closing = func() {
+	closeAll := func() {
 		for i := len(opened) - 1; i >= 0; i-- {
 			opened[i]()
 		}
 	}
 	defer func() {
 		if err != nil {
-			closing()
+			closeAll() // not closing, which the return has set to nil
 		}
 	}()
 
@@ -168,7 +168,7 @@ func open(ctx context.Context, o Options) (s *Supervisor, closing func(), err er
 		return nil, nil, err
 	}
 	opened = append(opened, stop)
-	return s, closing, nil
+	return s, closeAll, nil
 }
 
 // openLog makes the supervisor's own log, and points at it everything that
