@@ -10,8 +10,10 @@ import (
 	"strings"
 	"syscall"
 
-	"biplane.dev/biplane/internal/usererr"
 	"golang.org/x/sys/unix"
+
+	"biplane.dev/biplane/internal/sandbox"
+	"biplane.dev/biplane/internal/usererr"
 )
 
 // Check says, in an error for people, what keeps this machine from running
@@ -119,7 +121,7 @@ func (r *Runtime) tryLayers(l layers) error {
 	s.mapUser(0, 0)
 	s.do("unshare mounts", unix.SYS_MOUNT, 0, s.str("/"), 0, unix.MS_REC|unix.MS_PRIVATE, 0)
 	s.do("enter the folder", unix.SYS_CHDIR, s.str(folder))
-	l.mount(s, r.host[:2]) // the root, and /run in it
+	l.mount(s, r.mark, r.host[:2]) // the root, and /run in it
 	for _, name := range []string{newRoot + "/var", newRoot + "/run"} {
 		// A folder in place of one of the lower's is what takes attributes.
 		lock := name + "/lock"
@@ -130,5 +132,5 @@ func (r *Runtime) tryLayers(l layers) error {
 	if err == nil {
 		reap(pid)
 	}
-	return errors.Join(err, RemoveAll(folder))
+	return errors.Join(err, sandbox.RemoveAll(folder))
 }

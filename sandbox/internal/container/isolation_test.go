@@ -7,13 +7,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"biplane.dev/biplane/internal/usererr"
 	"golang.org/x/sys/unix"
+
+	"biplane.dev/biplane/internal/sandbox"
+	"biplane.dev/biplane/internal/usererr"
 )
 
 // TestBreakingOut tries what a program would that wants to know or change what
@@ -144,8 +147,8 @@ func nodeProgram(args []string) {
 	if len(args) > 2 {
 		mounts = []Mount{{Source: args[2], Target: "/shared"}}
 	}
-	for i, command := range []string{"echo hello > /shared/file", "while ! cat /shared/file; do sleep 0.01; done; sleep 1000", "exec setsid setpriv --pdeathsig clear sleep 1000"} {
-		if len(args) == 2 {
+	for i, command := range []string{"echo hello > /shared/file", "while ! cat /shared/file 2>/dev/null; do sleep 0.01; done; sleep 1000", "setpriv --pdeathsig clear sh -c 'echo pdeathsig; sleep 1000'"} {
+		if len(args) == 2 && i == 0 {
 			command = "(setsid sleep 1000 &); sleep 1000"
 		}
 		c, err := r.Start(Spec{ID: fmt.Sprint(i), Args: []string{"sh", "-c", command}, Log: os.Stdout, Mounts: mounts})
@@ -193,7 +196,7 @@ func startNode(t *testing.T, args ...string) (*exec.Cmd, *bufio.Scanner) {
 	t.Cleanup(func() {
 		node.Process.Kill()
 		node.Wait()
-		if err := RemoveAll(args[0]); err != nil {
+		if err := sandbox.RemoveAll(args[0]); err != nil {
 			t.Error(err)
 		}
 	})
@@ -219,10 +222,9 @@ func TestKilledNode(t *testing.T) {
 	dir := t.TempDir()
 	node, out := startNode(t, dir, "plain")
 	for out.Scan() && out.Text() != "started" {
-		t.Log(out.Text())
 	}
 	pids := descendants(node.Process.Pid)[1:]
-	if len(pids) < 3 {
+	if len(pids) < 5 {
 		t.Fatalf("got processes %v, want the containers'", pids)
 	}
 	if _, err := Open(dir); err == nil {
@@ -230,11 +232,12 @@ func TestKilledNode(t *testing.T) {
 	}
 	node.Process.Kill()
 	node.Wait()
-	waitGone(t, pids)
+	waitGone(t, without(pids, "pdeathsig"))
 	r, err := Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+	waitGone(t, pids) // the one too that has cleared its death signal
 	if left, _ := os.ReadDir(filepath.Join(dir, "containers")); len(left) != 0 {
 		t.Errorf("got %v left of the earlier runtime, want nothing", left)
 	}
@@ -243,13 +246,21 @@ func TestKilledNode(t *testing.T) {
 	}
 }
 
+// without returns the processes whose command line does not contain a word.
+func without(pids []int, word string) []int {
+	return slices.DeleteFunc(slices.Clone(pids), func(pid int) bool {
+		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		return strings.Contains(string(line), word)
+	})
+}
+
 func TestNamespaced(t *testing.T) {
 	t.Parallel()
 	dir, volume := t.TempDir(), t.TempDir()
 	node, out := startNode(t, dir, "namespaced", volume)
 	var lines []string
 	for (len(lines) < 2) && out.Scan() {
-		if !strings.Contains(out.Text(), "No such file") {
+		if !strings.Contains(out.Text(), "pdeathsig") {
 			lines = append(lines, out.Text())
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"biplane.dev/biplane/internal/sandbox"
 )
 
 // Container is a running or ended container. Its methods may be called from any
@@ -166,5 +168,5 @@ func (c *Container) Remove() error {
 	<-c.done
 	c.process.fd.Close()
 	c.runtime.forget(c.spec.ID)
-	return RemoveAll(c.runtime.folder(c.spec.ID))
+	return sandbox.RemoveAll(c.runtime.folder(c.spec.ID))
 }

@@ -1,28 +1,34 @@
 package container
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"biplane.dev/biplane/internal/sandbox"
 )
 
 // Runtime runs containers. When the program that opened it ends, however it
 // ends, so do they.
 type Runtime struct {
 	dir    string
+	mark   string // what the runtime's containers are known by: the source of their root mount
 	lock   *os.File
 	host   []lower // what a container of the machine's programs sees
 	layers layers  // where what containers write is kept
-	covers bool    // whether parts of /proc have to be covered
+	covers bool    // whether parts of /proc and /sys have to be covered
 
 	forks chan func() // run on the threads that containers die with
 
@@ -42,7 +48,7 @@ func Open(dir string) (*Runtime, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the folder of containers: %w", err)
 	}
-	r := &Runtime{dir: dir, forks: make(chan func()), containers: map[string]*Container{}}
+	r := &Runtime{dir: dir, mark: fmt.Sprintf("biplane-%x", sha256.Sum256([]byte(dir)))[:20], forks: make(chan func()), containers: map[string]*Container{}}
 	if r.lock, err = lockFile(filepath.Join(dir, "lock")); err != nil {
 		return nil, err
 	}
@@ -95,8 +101,11 @@ func (r *Runtime) play(s *script, namespaces uint64) (pid int, err error) {
 
 // prepare makes the folders, and tries whether containers can be run.
 func (r *Runtime) prepare() error {
+	if err := r.killLeft(); err != nil {
+		return fmt.Errorf("ending what an earlier node left: %w", err)
+	}
 	for _, name := range []string{"containers", "host"} {
-		if err := RemoveAll(filepath.Join(r.dir, name)); err != nil {
+		if err := sandbox.RemoveAll(filepath.Join(r.dir, name)); err != nil {
 			return fmt.Errorf("removing what an earlier node left: %w", err)
 		}
 	}
@@ -116,6 +125,34 @@ func (r *Runtime) prepare() error {
 	return err
 }
 
+// killLeft ends the containers of an earlier runtime of the same folder. There
+// are none, but of programs that freed themselves of their parent's death
+// signal, which every program may.
+func (r *Runtime) killLeft() error {
+	lists, err := filepath.Glob("/proc/[0-9]*/mountinfo")
+	if err != nil {
+		return err
+	}
+	for _, list := range lists {
+		mounts, err := os.ReadFile(list)
+		if err != nil || !bytes.Contains(mounts, []byte(" - overlay "+r.mark+" ")) {
+			continue // gone meanwhile, somebody else's, or no container of ours
+		}
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(list)))
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue
+		}
+		unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10000)
+		unix.Close(fd)
+		if n == 0 {
+			return fmt.Errorf("process %d is killed and does not end: %w", pid, errors.Join(err, os.ErrDeadlineExceeded))
+		}
+	}
+	return nil
+}
+
 // folder is a container's, for what it writes.
 func (r *Runtime) folder(id string) string { return filepath.Join(r.dir, "containers", id) }
 
@@ -132,7 +169,7 @@ func (r *Runtime) Start(spec Spec) (*Container, error) {
 	}
 	if err := c.start(); err != nil {
 		r.forget(spec.ID)
-		return nil, errors.Join(asStartError(err), RemoveAll(r.folder(spec.ID)))
+		return nil, errors.Join(asStartError(err), sandbox.RemoveAll(r.folder(spec.ID)))
 	}
 	return c, nil
 }
@@ -182,7 +219,7 @@ func (r *Runtime) Close() error {
 		errs = append(errs, c.Remove())
 	}
 	close(r.forks)
-	errs = append(errs, RemoveAll(filepath.Join(r.dir, "host")), r.lock.Close())
+	errs = append(errs, sandbox.RemoveAll(filepath.Join(r.dir, "host")), r.lock.Close())
 	return errors.Join(errs...)
 }
 
@@ -279,24 +316,6 @@ type because struct {
 
 func (b because) Error() string { return b.text }
 func (b because) Unwrap() error { return b.cause }
-
-// RemoveAll removes a folder in which programs, or overlayfs, have left folders
-// that even their owner may not enter. Who deletes a sandbox needs it: os.RemoveAll
-// stops at such a one, unless root calls it.
-func RemoveAll(dir string) error {
-	if err := os.RemoveAll(dir); err == nil {
-		return nil
-	}
-	filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
-		if entry != nil && entry.IsDir() {
-			if err == nil {
-				os.Chmod(name, 0o700)
-			}
-		}
-		return nil
-	})
-	return os.RemoveAll(dir)
-}
 
 // A process is a child of the runtime's thread.
 type process struct {

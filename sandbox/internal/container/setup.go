@@ -54,10 +54,11 @@ func (r *Runtime) setup(spec *Spec, streams *childStreams) (*script, error) {
 	s.mountProc()
 	s.do("leave the machine's root", unix.SYS_UMOUNT2, s.str("."), unix.MNT_DETACH)
 	s.mountDevices(devices)
+	s.mountSys(sys)
 	if r.covers {
 		s.coverProc()
+		s.coverSys()
 	}
-	s.mountSys(sys)
 	for _, f := range spec.files() {
 		s.create(f.name, f.content)
 	}
@@ -140,7 +141,7 @@ func (r *Runtime) root(s *script, spec *Spec) (writable []string, err error) {
 	for _, l := range lowers {
 		writable = append(writable, l.at)
 	}
-	r.layers.mount(s, lowers)
+	r.layers.mount(s, r.mark, lowers)
 	return writable, nil
 }
 
@@ -151,8 +152,9 @@ func (r *Runtime) root(s *script, spec *Spec) (writable []string, err error) {
 // environment), is in memory.
 type layers struct{ rootInMemory, restInMemory bool }
 
-// mount mounts the lowers as newRoot and below it.
-func (l layers) mount(s *script, lowers []lower) {
+// mount mounts the lowers as newRoot and below it, with a mark that shows in
+// the list of mounts.
+func (l layers) mount(s *script, mark string, lowers []lower) {
 	if l.rootInMemory || l.restInMemory && len(lowers) > 1 {
 		s.do(`mount "/"`, unix.SYS_MOUNT, s.str("tmpfs"), s.str(memory), s.str("tmpfs"), unix.MS_NODEV, s.str("mode=0700"))
 	}
@@ -169,7 +171,7 @@ func (l layers) mount(s *script, lowers []lower) {
 		}
 		// volatile: at the end it is thrown away, so nothing need be synced to the disk then.
 		options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,userxattr,volatile", lower.dirs, upper, work)
-		s.do(doing, unix.SYS_MOUNT, s.str("overlay"), s.str(at), s.str("overlay"), 0, s.str(options))
+		s.do(doing, unix.SYS_MOUNT, s.str(mark), s.str(at), s.str("overlay"), 0, s.str(options))
 	}
 }
 
@@ -295,8 +297,15 @@ func (s *script) mountSys(sys uintptr) {
 	s.mkdirAll("/sys")
 	s.readOnlyAll(sys, "/sys")
 	s.mountAt(sys, "/sys")
-	if exists("/sys/firmware") {
-		s.mountEmpty("/sys/firmware")
+}
+
+// coverSys covers what of /sys tells of all processes of the machine, where
+// root may read it.
+func (s *script) coverSys() {
+	for _, name := range []string{"/sys/firmware", "/sys/kernel/debug", "/sys/kernel/tracing", "/sys/kernel/security", "/sys/fs/bpf", "/sys/fs/pstore"} {
+		if exists(name) {
+			s.mountEmpty(name)
+		}
 	}
 }
 

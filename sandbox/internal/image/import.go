@@ -21,8 +21,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
+	"biplane.dev/biplane/internal/sandbox"
 	"biplane.dev/biplane/internal/usererr"
-	"biplane.dev/biplane/sandbox/internal/container"
 	"biplane.dev/biplane/sandbox/internal/kubelet"
 )
 
@@ -70,7 +70,7 @@ func importLocked(dir string, ref reference, archive string) (entry, error) {
 		return entry{}, err
 	}
 	for _, l := range left {
-		if err := container.RemoveAll(l); err != nil {
+		if err := sandbox.RemoveAll(l); err != nil {
 			return entry{}, fmt.Errorf("removing what a killed import left: %w", err)
 		}
 	}
@@ -78,7 +78,7 @@ func importLocked(dir string, ref reference, archive string) (entry, error) {
 	if err != nil {
 		return entry{}, fmt.Errorf("making a folder for the image: %w", err)
 	}
-	defer container.RemoveAll(temporary)
+	defer sandbox.RemoveAll(temporary)
 
 	image, err := openArchive(archive, ref, temporary)
 	if err != nil {
