@@ -126,7 +126,8 @@ func open(ctx context.Context, o Options) (s *Supervisor, closing func(), err er
 	if err != nil {
 		return nil, nil, err
 	}
-	opened = append(opened, func() { lock.Close() })
+	// The lock is never given up but with the process: who gets it next may count
+	// on there being none.
 	if o.Fresh {
 		if err := emptyFolder(o.Folder); err != nil {
 			return nil, nil, err
@@ -251,6 +252,10 @@ func cause(err error) error {
 func (s *Supervisor) bringUp(ctx context.Context) error {
 	began := time.Now()
 	err := s.startAll(ctx)
+	if err != nil && ctx.Err() != nil { // whatever failed, failed by that
+		err = usererr.New(usererr.Unavailable, "sandbox %s was taken down while it was being started", s.Folder.Name()).
+			WithHint("run 'biplane sandbox up' again").Because(err)
+	}
 	s.mu.Lock()
 	s.ready = s.ready || err == nil
 	s.mu.Unlock()
