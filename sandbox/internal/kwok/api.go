@@ -57,14 +57,15 @@ func refuse(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	what, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-	things := map[string]string{
-		"containerLogs": "no logs", "exec": "nothing to run a command in", "run": "nothing to run a command in",
-		"attach": "nothing to attach to", "portForward": "no port to forward to",
+	missing := map[string]string{
+		"containerLogs": "it has no logs", "exec": "no command can be run in it", "run": "no command can be run in it",
+		"attach": "there is nothing to attach to", "portForward": "it has no port",
+	}[what]
+	if missing == "" {
+		missing = "there is nothing to tell of it"
 	}
-	thing := things[what]
-	if thing == "" {
-		thing = "nothing to tell"
-	}
-	http.Error(w, "this node is a fake one of KWOK, on which pods are not run, so there is "+thing+
-		": start the sandbox with --node process for pods that run", http.StatusNotImplemented)
+	// No colon with a space behind it: the API server tries to read the answer
+	// as a Status, in YAML too, and then the sentence would be lost. And of a
+	// kubelet's statuses, 400 is the one that kubectl shows nothing around.
+	http.Error(w, "the pod is on a fake node, where nothing runs, so "+missing+"; start a sandbox with --node process for pods that run", http.StatusBadRequest)
 }

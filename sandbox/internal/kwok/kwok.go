@@ -134,7 +134,7 @@ func Run(ctx context.Context, cfg Config) error {
 		RESTClient:               client.RESTClient(),
 		LocalStages:              played,
 		FuncMap:                  gotpl.FuncMap{"ExitCode": exitCode},
-		CIDR:                     "10.245.0.0/16",
+		CIDR:                     "10.245.0.1/16",
 		NodeIP:                   host,
 		NodePort:                 number,
 		PodPlayStageParallelism:  16,

@@ -26,7 +26,7 @@ type service struct {
 	ip        string      // its own address; "" when it has none
 	external  string      // the name it stands for, of type ExternalName
 	headless  bool
-	apiServer bool // it is "kubernetes", the API server
+	apiServer bool       // it is "kubernetes", the API server
 	endpoints []endpoint // those that take part now
 	ports     []port
 	affinity  time.Duration // how long a client stays with a backend; 0 when it need not
