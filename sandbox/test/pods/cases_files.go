@@ -1,6 +1,8 @@
 package pods
 
 import (
+	"os"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -111,22 +113,47 @@ func volumes() []Case {
 		{Name: "hides the image's files below a mount", Pod: `
 			volumes: [{name: v, emptyDir: {}}]
 			containers: [{name: c, args: ["ls /data"], volumeMounts: [{name: v, mountPath: /data}]}]`},
-		{Name: "mounts a folder of its machine", Pod: `
-			volumes: [{name: v, hostPath: {path: /usr/share, type: Directory}}]
-			containers: [{name: c, args: ["has /v/doc; stat /v/doc; write /v/x/y z"], volumeMounts: [{name: v, mountPath: /v, readOnly: true}]}]`},
+		{Name: "mounts a folder of its machine", Do: func(r *run) {
+			folder := "/tmp/" + r.namespace // there is none yet
+			defer os.RemoveAll(folder)
+			spec := func(kind, script string) string {
+				return `{volumes: [{name: v, hostPath: {path: ` + folder + `, type: ` + kind + `}}], containers: [{name: c, args: ["` + script + `"], volumeMounts: [{name: v, mountPath: /v}]}]}`
+			}
+			r.pod("writer", spec("DirectoryOrCreate", "stat /v; write /v/x hello"))
+			r.finish("writer")
+			r.pod("reader", spec("Directory", "cat /v/x"))
+			r.finish("reader")
+		}},
 		{Name: "waits for a folder of its machine that is not there", Do: func(r *run) {
-			r.pod("q", `{volumes: [{name: v, hostPath: {path: /usr/share/absent, type: Directory}}], containers: [{name: c, args: [""], volumeMounts: [{name: v, mountPath: /v}]}]}`)
+			r.pod("q", `{volumes: [{name: v, hostPath: {path: /tmp/absent-folder, type: Directory}}], containers: [{name: c, args: [""], volumeMounts: [{name: v, mountPath: /v}]}]}`)
 			r.note("event", "%s", r.event("q", "FailedMount"))
 			r.status(r.until("q", "waiting", waiting("c", "ContainerCreating")))
 		}},
 		{Name: "waits for a file of its machine that is a folder", Do: func(r *run) {
-			r.pod("q", `{volumes: [{name: v, hostPath: {path: /usr/share, type: File}}], containers: [{name: c, args: [""], volumeMounts: [{name: v, mountPath: /v}]}]}`)
+			folder := "/tmp/" + r.namespace
+			defer os.RemoveAll(folder)
+			r.hide(folder, "FOLDER")
+			r.pod("before", `{volumes: [{name: v, hostPath: {path: `+folder+`, type: DirectoryOrCreate}}], containers: [{name: c, args: [""], volumeMounts: [{name: v, mountPath: /v}]}]}`)
+			r.until("before", "ended", ended)
+			r.pod("q", `{volumes: [{name: v, hostPath: {path: `+folder+`, type: File}}], containers: [{name: c, args: [""], volumeMounts: [{name: v, mountPath: /v}]}]}`)
 			r.note("event", "%s", r.event("q", "FailedMount"))
+		}},
+		{Name: "mounts a folder of its machine's system", Pod: `
+			volumes: [{name: v, hostPath: {path: /usr/share, type: Directory}}]
+			containers: [{name: c, args: ["has /v/doc"], volumeMounts: [{name: v, mountPath: /v, readOnly: true}]}]`, Do: func(r *run) {
+			for { // an event may come after the pod's last change
+				p := r.until("p", "there", func(*corev1.Pod) bool { return true })
+				if ended(p) || r.refusedMount("p") {
+					r.status(p)
+					return
+				}
+				r.pause(200 * time.Millisecond)
+			}
 		}},
 		{Name: "gives an emptyDir to its fsGroup", Pod: `
 			securityContext: {fsGroup: 4567}
 			volumes: [{name: v, emptyDir: {}}]
-			containers: [{name: c, args: ["id; stat /v; write /v/x y; stat /v/x"], volumeMounts: [{name: v, mountPath: /v}]}]`},
+			containers: [{name: c, args: ["groups; stat /v; write /v/x y; stat /v/x"], volumeMounts: [{name: v, mountPath: /v}]}]`},
 		{Name: "can write an emptyDir as any user", Pod: `
 			securityContext: {runAsUser: 1000}
 			volumes: [{name: v, emptyDir: {}}]
@@ -143,7 +170,7 @@ func tokens() []Case {
 				p := r.until("p", "ended", ended)
 				text, err := r.log("p", corev1.PodLogOptions{})
 				r.must(err, "reading the log")
-				r.note("log", "%s", hideIssuer(text))
+				r.noteLines("log", hideIssuer(text))
 				r.status(p)
 			}},
 		{Name: "has the token of the service account it names", Objects: `{kind: ServiceAccount, metadata: {name: robot}}`, Pod: `
@@ -153,7 +180,7 @@ func tokens() []Case {
 				r.until("p", "ended", ended)
 				text, err := r.log("p", corev1.PodLogOptions{})
 				r.must(err, "reading the log")
-				r.note("log", "%s", hideIssuer(text))
+				r.noteLines("log", hideIssuer(text))
 			}},
 		{Name: "has no token where it wants none", Pod: `
 			automountServiceAccountToken: false
@@ -192,4 +219,12 @@ func messages() []Case {
 			r.note("message", "%d bytes, from %q to %q", len(m), m[:min(12, len(m))], m[max(0, len(m)-12):])
 		}},
 	}
+}
+
+// refusedMount says whether an event tells that a volume cannot be mounted.
+func (r *run) refusedMount(pod string) bool {
+	list, err := r.node.client.CoreV1().Events(r.namespace).List(r.ctx, metav1.ListOptions{})
+	return err == nil && slices.ContainsFunc(list.Items, func(e corev1.Event) bool {
+		return e.InvolvedObject.Name == pod && e.Reason == "FailedMount"
+	})
 }

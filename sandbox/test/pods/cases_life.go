@@ -53,7 +53,7 @@ func endings() []Case {
 			}
 			r.note("longer", "%d times", pause(second)/pause(first))
 			r.noteLog("previous", "q", corev1.PodLogOptions{Previous: true})
-			r.events("q")
+			r.events("q", "BackOff")
 		}},
 		{Name: "ends with DeadlineExceeded when its time is over", Pod: `
 			activeDeadlineSeconds: 2
@@ -130,9 +130,9 @@ func hooks() []Case {
 			r.status(r.until("q", "running", running))
 		}},
 		{Name: "is killed when its postStart command fails", Do: func(r *run) {
-			r.pod("q", `{terminationGracePeriodSeconds: 1, containers: [{name: c, args: ["trap TERM 9; wait"], lifecycle: {postStart: {exec: {command: [/bin/probe, "sleep 300ms; exit 1"]}}}}]}`)
+			r.pod("q", `{terminationGracePeriodSeconds: 1, containers: [{name: c, args: ["trap TERM 9; wait"], lifecycle: {postStart: {exec: {command: [/bin/probe, "sleep 2s; exit 1"]}}}}]}`)
 			r.status(r.until("q", "ended", ended))
-			r.events("q", "Normal Pulled")
+			r.events("q", "Killing", "Normal Pulled")
 		}},
 		{Name: "runs its preStop command before SIGTERM", Do: func(r *run) {
 			r.pod("q", `{containers: [{name: c, args: ["trap TERM 0 /tmp/hook; echo up; wait"],
@@ -174,27 +174,27 @@ func probes() []Case {
 	return []Case{
 		{Name: "is restarted when its liveness command fails", Do: func(r *run) {
 			r.pod("q", `{restartPolicy: Always, terminationGracePeriodSeconds: 1, containers: [{name: c, args: ["trap TERM 4; wait"],
-			  livenessProbe: {exec: {command: [/bin/probe, "exit 1"]}, periodSeconds: 1, failureThreshold: 2}}]}`)
+			  livenessProbe: {exec: {command: [/bin/probe, "exit 1"]}, initialDelaySeconds: 3, periodSeconds: 1, failureThreshold: 2}}]}`)
 			r.vague = true
 			r.status(r.until("q", "restarted", all(restarted("c", 1), running)))
-			r.events("q", "Warning BackOff")
+			r.events("q", "Killing", "Warning BackOff")
 		}},
 		{Name: "fails when its liveness command fails and it is not to be restarted", Pod: `
-			containers: [{name: c, args: ["trap TERM 4; wait"], livenessProbe: {exec: {command: [/bin/probe, "exit 1"]}, periodSeconds: 1, failureThreshold: 1}}]`},
+			containers: [{name: c, args: ["trap TERM 4; wait"], livenessProbe: {exec: {command: [/bin/probe, "exit 1"]}, initialDelaySeconds: 3, periodSeconds: 1, failureThreshold: 1}}]`},
 		{Name: "is restarted when its liveness page is an error", Do: func(r *run) {
 			r.pod("q", `{restartPolicy: Always, containers: [{name: c, args: ["trap TERM 4; serve 18002"],
-			  livenessProbe: {httpGet: {port: 18002, path: /fail}, periodSeconds: 1, failureThreshold: 1}}]}`)
+			  livenessProbe: {httpGet: {port: 18002, path: /fail}, initialDelaySeconds: 3, periodSeconds: 1, failureThreshold: 1}}]}`)
 			r.vague = true
 			r.status(r.until("q", "restarted", all(restarted("c", 1), running)))
 		}},
 		{Name: "is restarted when its liveness port is closed", Do: func(r *run) {
-			r.pod("q", `{restartPolicy: Always, containers: [{name: c, args: ["trap TERM 4; wait"], livenessProbe: {tcpSocket: {port: 18003}, periodSeconds: 1, failureThreshold: 1}}]}`)
+			r.pod("q", `{restartPolicy: Always, containers: [{name: c, args: ["trap TERM 4; wait"], livenessProbe: {tcpSocket: {port: 18003}, initialDelaySeconds: 3, periodSeconds: 1, failureThreshold: 1}}]}`)
 			r.vague = true
 			r.status(r.until("q", "restarted", all(restarted("c", 1), running)))
 		}},
 		{Name: "is restarted when its liveness command takes too long", Do: func(r *run) {
 			r.pod("q", `{restartPolicy: Always, containers: [{name: c, args: ["trap TERM 4; wait"],
-			  livenessProbe: {exec: {command: [/bin/probe, "wait"]}, timeoutSeconds: 1, periodSeconds: 1, failureThreshold: 1}}]}`)
+			  livenessProbe: {exec: {command: [/bin/probe, "wait"]}, initialDelaySeconds: 3, timeoutSeconds: 1, periodSeconds: 1, failureThreshold: 1}}]}`)
 			r.vague = true
 			r.status(r.until("q", "restarted", all(restarted("c", 1), running)))
 		}},
@@ -207,7 +207,7 @@ func probes() []Case {
 		}},
 		{Name: "has the grace that its liveness probe names", Do: func(r *run) {
 			r.pod("q", `{restartPolicy: Always, terminationGracePeriodSeconds: 60, containers: [{name: c, args: ["ignore TERM; wait"],
-			  livenessProbe: {exec: {command: [/bin/probe, "exit 1"]}, periodSeconds: 1, failureThreshold: 1, terminationGracePeriodSeconds: 1}}]}`)
+			  livenessProbe: {exec: {command: [/bin/probe, "exit 1"]}, initialDelaySeconds: 3, periodSeconds: 1, failureThreshold: 1, terminationGracePeriodSeconds: 1}}]}`)
 			r.vague = true
 			r.status(r.until("q", "restarted", all(restarted("c", 1), running)))
 		}},
@@ -234,7 +234,7 @@ func probes() []Case {
 			r.status(r.until("q", "ready", ready))
 		}},
 		{Name: "is restarted when its gRPC health service does not know the service", Do: func(r *run) {
-			r.pod("q", `{restartPolicy: Always, containers: [{name: c, args: ["trap TERM 4; grpc 18008 work"], livenessProbe: {grpc: {port: 18008, service: other}, periodSeconds: 1, failureThreshold: 1}}]}`)
+			r.pod("q", `{restartPolicy: Always, containers: [{name: c, args: ["trap TERM 4; grpc 18008 work"], livenessProbe: {grpc: {port: 18008, service: other}, initialDelaySeconds: 3, periodSeconds: 1, failureThreshold: 1}}]}`)
 			r.vague = true
 			r.status(r.until("q", "restarted", all(restarted("c", 1), running)))
 		}},
@@ -248,7 +248,7 @@ func probes() []Case {
 		}},
 		{Name: "fails when its startup probe never passes", Pod: `
 			terminationGracePeriodSeconds: 1
-			containers: [{name: c, args: ["trap TERM 4; wait"], startupProbe: {exec: {command: [/bin/probe, "exit 1"]}, periodSeconds: 1, failureThreshold: 2}}]`},
+			containers: [{name: c, args: ["trap TERM 4; wait"], startupProbe: {exec: {command: [/bin/probe, "exit 1"]}, initialDelaySeconds: 3, periodSeconds: 1, failureThreshold: 2}}]`},
 		{Name: "is ready only with what its readiness gates want", Do: func(r *run) {
 			r.pod("q", `{restartPolicy: Always, readinessGates: [{conditionType: example.com/gate}], containers: [{name: c, args: ["wait"]}]}`)
 			r.status(r.until("q", "running with its condition", func(p *corev1.Pod) bool {

@@ -84,13 +84,13 @@ func environment() []Case {
 
 func identities() []Case {
 	return []Case{
-		{Name: "is user 0 by itself", Pod: `containers: [{name: c, args: ["id; stat /root /data/file; cat /data/file"]}]`},
+		{Name: "is user 0 by itself", Pod: `containers: [{name: c, args: ["id; groups; stat /root /data/file; cat /data/file"]}]`},
 		{Name: "is the user and group that it asks for", Pod: `
 			securityContext: {runAsUser: 1000, runAsGroup: 2000}
 			containers: [{name: c, args: ["id; write /tmp/x y; stat /tmp/x; write /data/x y; env HOME"]}, {name: d, securityContext: {runAsUser: 3000}, args: ["id"]}]`},
 		{Name: "has the groups that it asks for", Pod: `
 			securityContext: {runAsUser: 1000, runAsGroup: 2000, supplementalGroups: [5000, 6000]}
-			containers: [{name: c, args: ["id"]}]`},
+			containers: [{name: c, args: ["id; groups"]}]`},
 		{Name: "is the image's user, in its folder", Pod: `containers: [{name: c, image: "biplane.test/user:1"}, {name: d, image: "biplane.test/user:1", securityContext: {runAsUser: 77}}]`},
 		{Name: "is refused where it must not be root and the image says nothing", Do: func(r *run) {
 			r.pod("q", `{securityContext: {runAsNonRoot: true}, containers: [{name: c, args: [""]}]}`)
@@ -111,7 +111,11 @@ func identities() []Case {
 		{Name: "sees no processes but its own", Pod: `containers: [{name: c, args: ["procs; pid"]}, {name: d, args: ["procs"]}]`},
 		{Name: "shares processes among its containers where it asks for it", Do: func(r *run) {
 			r.pod("q", `{shareProcessNamespace: true, containers: [{name: c, args: ["echo up; trap TERM 0; wait"]}, {name: d, args: ["echo up; trap TERM 0; wait"]}]}`)
-			r.until("q", "running", running)
+			refused := waiting("c", "CreateContainerConfigError")
+			if p := r.until("q", "running or refused", func(p *corev1.Pod) bool { return running(p) || refused(p) }); refused(p) {
+				r.note("refused", "%s", r.state(container(p, "c").State))
+				return
+			}
 			a := r.exec("q", "c", nil, "/bin/probe", "procs")
 			r.note("probes", "%d", strings.Count(a.out, "probe"))
 		}},

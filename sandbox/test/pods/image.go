@@ -47,7 +47,7 @@ func Images(ctx context.Context, dir string) (map[string]string, error) {
 	files := map[string]string{}
 	for tag, config := range map[string]v1.Config{
 		ProbeImage: {Entrypoint: []string{"/bin/probe"}, Env: environment},
-		UserImage:  {Entrypoint: []string{"/bin/probe"}, Cmd: []string{"id; cwd; echo by command"}, User: "app", WorkingDir: "/home/app/work", Env: environment},
+		UserImage:  {Entrypoint: []string{"/bin/probe"}, Cmd: []string{"id; groups; cwd; echo by command"}, User: "app", WorkingDir: "/home/app/work", Env: environment},
 		BareImage:  {},
 	} {
 		file := filepath.Join(dir, strings.NewReplacer("/", "-", ":", "-").Replace(tag)+".tar")

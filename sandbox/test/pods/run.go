@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -189,13 +190,12 @@ func (r *run) until(name, what string, is func(*corev1.Pod) bool) *corev1.Pod {
 		return e.Type != watch.Deleted && is(pod), nil
 	})
 	if err != nil {
-		if last != nil {
-			r.hidePod(last)
-			r.status(last)
-			r.allLogs(last)
-			r.events(name)
+		if last == nil {
+			r.fail("%s was not seen in time", name)
 		}
-		r.fail("%s was not %s in time", name, what)
+		r.hidePod(last)
+		r.status(last)
+		r.fail("%s was not %s in time; its events were %s", name, what, strings.Join(r.afterwards(name), ", "))
 	}
 	r.hidePod(last)
 	return last
@@ -299,8 +299,8 @@ func (r *run) state(s corev1.ContainerState) string {
 func (r *run) allLogs(p *corev1.Pod) {
 	for _, c := range append(append([]corev1.Container{}, p.Spec.InitContainers...), p.Spec.Containers...) {
 		text, err := r.log(p.Name, corev1.PodLogOptions{Container: c.Name})
-		if err == nil && text != "" {
-			r.note(c.Name+" log", "%s", text)
+		if err == nil {
+			r.noteLines(c.Name+" log", text)
 		}
 	}
 }
@@ -337,13 +337,33 @@ func (r *run) noteLog(key, pod string, o corev1.PodLogOptions) {
 		r.note(key, "refused: %v", err)
 		return
 	}
-	r.note(key, "%s", text)
+	if text == "" {
+		r.note(key, "")
+	}
+	r.noteLines(key, text)
 }
 
-// events writes down the reasons of a pod's events, each once, without how often.
-func (r *run) events(pod string, but ...string) {
+// noteLines makes an observation of each line, so that one that differs is seen.
+func (r *run) noteLines(key, text string) {
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if strings.ContainsRune(line, '\r') {
+			line = strconv.Quote(line)
+		}
+		r.note(key, "%s", line)
+	}
+}
+
+// events writes down the reasons of a pod's events once there is one that says
+// last, each once, without how often and without those of but.
+func (r *run) events(pod, last string, but ...string) {
+	r.event(pod, last)
+	r.note("events", "%s", strings.Join(r.reasons(r.ctx, pod, but), ", "))
+}
+
+func (r *run) reasons(ctx context.Context, pod string, but []string) []string {
 	seen := map[string]bool{}
-	list, err := r.node.client.CoreV1().Events(r.namespace).List(r.ctx, metav1.ListOptions{})
+	list, err := r.node.client.CoreV1().Events(r.namespace).List(ctx, metav1.ListOptions{})
 	r.must(err, "listing events")
 	for _, e := range list.Items {
 		if e.InvolvedObject.Name == pod && e.InvolvedObject.Kind == "Pod" {
@@ -353,7 +373,14 @@ func (r *run) events(pod string, but ...string) {
 	for _, b := range but {
 		delete(seen, b)
 	}
-	r.note("events", "%s", strings.Join(sorted(seen), ", "))
+	return sorted(seen)
+}
+
+// afterwards are the reasons of a pod's events when the time of the case is over.
+func (r *run) afterwards(pod string) []string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), 10*time.Second)
+	defer cancel()
+	return r.reasons(ctx, pod, nil)
 }
 
 // event waits for an event with that reason, and writes down what it says.
@@ -368,8 +395,7 @@ func (r *run) event(pod, reason string) string {
 			}
 		}
 		if r.ctx.Err() != nil {
-			r.events(pod)
-			r.fail("there was no event %s in time", reason)
+			r.fail("there was no event %s in time; there were %s", reason, strings.Join(r.afterwards(pod), ", "))
 		}
 		r.pause(200 * time.Millisecond)
 	}

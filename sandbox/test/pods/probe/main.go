@@ -55,6 +55,7 @@ func commands() map[string]command {
 		"env":        {0, environment}, // of these names, or all names
 		"args":       {0, arguments},
 		"id":         {0, identity},
+		"groups":     {0, groups},
 		"cwd":        {0, workingDirectory},
 		"hostname":   {0, hostname},
 		"pid":        {0, processID},

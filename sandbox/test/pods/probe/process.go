@@ -238,13 +238,15 @@ func arguments(args []string) error {
 }
 
 func identity([]string) error {
-	groups, err := os.Getgroups()
-	if err != nil {
-		return err
-	}
-	slices.Sort(groups)
-	fmt.Println("uid", os.Getuid(), "gid", os.Getgid(), "groups", groups)
+	fmt.Println("uid", os.Getuid(), "gid", os.Getgid())
 	return nil
+}
+
+func groups([]string) error {
+	groups, err := os.Getgroups()
+	slices.Sort(groups)
+	fmt.Println("groups", groups)
+	return err
 }
 
 func workingDirectory([]string) error {
