@@ -73,7 +73,7 @@ test-all: test ## also: the race detector, fuzzing for FUZZTIME each, benchmarks
 	test/reproducible.sh
 
 conformance: build setup ## run Kubernetes' own end-to-end tests of pods against the process node, and count them
-	test/conformance.sh
+	sandbox/conformance/run.sh
 
 check: ## format, vet, static analysis, tidy modules, generated files, words
 	test/check.sh
