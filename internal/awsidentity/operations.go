@@ -48,12 +48,12 @@ func operations() map[string]operation {
 	iam := []row{
 		// Roles
 		{"CreateRole", writes, newRole, k(boundaryGiven, requestTags), d(tagging("iam:TagRole")), (*call).createRole},
-		{"GetRole", reads, aRole, nil, nil, (*call).getRole},
+		{"GetRole", reads, aRole, k(boundaryThere), nil, (*call).getRole},
 		{"ListRoles", reads, anything, nil, nil, (*call).listRoles},
-		{"DeleteRole", writes, aRole, nil, nil, (*call).deleteRole},
-		{"UpdateRole", writes, aRole, nil, nil, (*call).updateRole},
-		{"UpdateRoleDescription", writes, aRole, nil, nil, (*call).updateRoleDescription},
-		{"UpdateAssumeRolePolicy", writes, aRole, nil, nil, (*call).updateAssumeRolePolicy},
+		{"DeleteRole", writes, aRole, k(boundaryThere), nil, (*call).deleteRole},
+		{"UpdateRole", writes, aRole, k(boundaryThere), nil, (*call).updateRole},
+		{"UpdateRoleDescription", writes, aRole, k(boundaryThere), nil, (*call).updateRoleDescription},
+		{"UpdateAssumeRolePolicy", writes, aRole, k(boundaryThere), nil, (*call).updateAssumeRolePolicy},
 		{"TagRole", writes, aRole, k(requestTags), nil, taggedRole.add},
 		{"UntagRole", writes, aRole, k(tagKeysGiven), nil, taggedRole.remove},
 		{"ListRoleTags", reads, aRole, nil, nil, taggedRole.list},

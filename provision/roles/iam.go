@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
+	"github.com/aws/smithy-go"
 
 	"biplane.dev/biplane/provision/iampolicy"
 	"biplane.dev/biplane/provision/ownership"
@@ -44,6 +45,12 @@ type IAM interface {
 func noSuchEntity(err error) bool {
 	var none *types.NoSuchEntityException
 	return errors.As(err, &none)
+}
+
+// denied reports whether IAM says that the caller may not do it.
+func denied(err error) bool {
+	var refused smithy.APIError
+	return errors.As(err, &refused) && refused.ErrorCode() == "AccessDenied"
 }
 
 // passing marks the errors that end by looking again: somebody was faster, or

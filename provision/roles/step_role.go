@@ -2,13 +2,16 @@ package roles
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
+	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/ownership"
 	"biplane.dev/biplane/provision/step"
 )
@@ -43,6 +46,7 @@ type foundRole struct {
 	*roleStep
 	goal     step.Goal
 	there    bool
+	unseen   bool // it is not there, or where this caller may not look
 	path     string
 	boundary string
 	session  int32
@@ -59,6 +63,11 @@ func (s *roleStep) Look(ctx context.Context, goal step.Goal) (step.Found, error)
 	out, err := s.iam.GetRole(ctx, &iam.GetRoleInput{RoleName: &s.role.Name})
 	switch {
 	case noSuchEntity(err):
+		return found, nil
+	case denied(err):
+		// Who may only look under one path is told so of a name that nobody has: IAM
+		// does not know under which path it would be. Making it brings it out.
+		found.unseen = true
 		return found, nil
 	case err != nil:
 		return nil, err
@@ -220,9 +229,18 @@ func (f *foundRole) Make(ctx context.Context) error {
 			in.PermissionsBoundary = &f.role.Boundary
 		}
 		if _, err := f.iam.CreateRole(ctx, in); err != nil {
+			var exists *types.EntityAlreadyExistsException
+			if f.unseen && errors.As(err, &exists) {
+				return f.takenElsewhere(ctx, err)
+			}
 			return passing(err)
 		}
-		return f.putPolicy(ctx)
+		err := f.putPolicy(ctx)
+		if denied(err) {
+			// Rights over a role that IAM does not know everywhere yet come to nothing.
+			return fmt.Errorf("%w: %w", step.ErrConflict, err)
+		}
+		return err
 	}
 	if tags := f.missingTags(); len(tags) > 0 {
 		if _, err := f.iam.TagRole(ctx, &iam.TagRoleInput{RoleName: name, Tags: tagList(tags)}); err != nil {
@@ -250,6 +268,17 @@ func (f *foundRole) Make(ctx context.Context) error {
 		return passing(err)
 	}
 	return nil
+}
+
+// takenElsewhere tells a role that somebody made a moment ago from one that is under
+// another path, which this caller will never see.
+func (f *foundRole) takenElsewhere(ctx context.Context, exists error) error {
+	_, err := f.iam.GetRole(ctx, &iam.GetRoleInput{RoleName: &f.role.Name})
+	if denied(err) {
+		return usererr.New(usererr.Refused, "there is a role %s that this caller may not look at, since it is not under %s", f.role.Name, f.role.Path).
+			WithHint("rename or delete it, or give the data plane another name").Because(exists)
+	}
+	return passing(exists)
 }
 
 func (f *foundRole) putPolicy(ctx context.Context) error {

@@ -192,6 +192,21 @@ func TestSteps(t *testing.T) {
 		}
 	})
 
+	t.Run("it names no location in the region that has none", func(t *testing.T) {
+		t.Parallel()
+		set := generate(t, newPlane(), func(c *storage.Config) { c.Region = "us-east-1" })
+		key := double.Accounts().Customer.Credentials
+		api := newClient(double.URL(), "us-east-1", key.AccessKeyID, key.SecretAccessKey, "")
+		apply(t, api, set, step.Present)
+		if got := first(t, api, set, step.Present); got.Action != step.Keep {
+			t.Errorf("got %s %q, want keep", got.Action, got.Details)
+		}
+		elsewhere := generate(t, set.Metadata[len("union-"):len(set.Metadata)-len("-metadata-")-12])
+		if got := first(t, api, elsewhere, step.Present); got.Action != step.Refuse || !strings.Contains(got.Details[0], "it is in us-east-1, wanted in "+region) {
+			t.Errorf("got %s %q, want it refused for its region", got.Action, got.Details)
+		}
+	})
+
 	t.Run("it may run twice at the same time", func(t *testing.T) {
 		t.Parallel()
 		set := generate(t, newPlane())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -20,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"biplane.dev/biplane/sandbox/internal/bootstrap"
@@ -238,6 +240,28 @@ func TestRun(t *testing.T) {
 			}
 		}
 	})
+	t.Run("it finishes what a run left that was ended after any of its steps", func(t *testing.T) {
+		for n := 1; n <= 9; n += 2 {
+			removeAll(t)
+			ctx, end := context.WithCancel(t.Context())
+			steps := 0
+			_, err := bootstrap.Run(ctx, world.cfg, func(e bootstrap.Event) {
+				if e.Did == "create" {
+					if steps++; steps == n {
+						end()
+					}
+				}
+			})
+			end()
+			if err != nil && !errors.Is(err, context.Canceled) { // none where all others were in hand already
+				t.Fatalf("ended after step %d: got %v, want it to end", n, err)
+			}
+			run(t)
+			if _, said := run(t); count(said, "create")+count(said, "finish") != 0 {
+				t.Errorf("ended after step %d, and run again: got %q left to do, want nothing", n, said)
+			}
+		}
+	})
 	t.Run("it leaves alone what somebody changed or made, and says so", func(t *testing.T) {
 		mine := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:ListBucket","Resource":"*"}]}`
 		trust := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
@@ -309,6 +333,31 @@ func TestRun(t *testing.T) {
 	})
 }
 
+// removeAll takes away all that bootstrap makes.
+func removeAll(t *testing.T) {
+	t.Helper()
+	roles, err := world.iam.ListRoles(t.Context(), &iam.ListRolesInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range roles.Roles {
+		deleteRole(t, *r.RoleName)
+	}
+	buckets, err := world.s3.ListBuckets(t.Context(), &s3.ListBucketsInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range buckets.Buckets {
+		if _, err := world.s3.DeleteBucket(t.Context(), &s3.DeleteBucketInput{Bucket: b.Name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	arn := "arn:aws:iam::" + world.cfg.Account + ":oidc-provider/" + strings.TrimPrefix(world.cfg.Issuer, "https://")
+	if _, err := world.iam.DeleteOpenIDConnectProvider(t.Context(), &iam.DeleteOpenIDConnectProviderInput{OpenIDConnectProviderArn: &arn}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func count(said []string, what string) int {
 	n := 0
 	for _, line := range said {
@@ -340,7 +389,8 @@ func files(t *testing.T) string {
 func deleteRole(t *testing.T, name string) {
 	t.Helper()
 	_, err := world.iam.DeleteRolePolicy(context.Background(), &iam.DeleteRolePolicyInput{RoleName: &name, PolicyName: aws.String("buckets")})
-	if err != nil && name != "mine" {
+	var none *types.NoSuchEntityException
+	if err != nil && !errors.As(err, &none) {
 		t.Fatal(err)
 	}
 	if _, err := world.iam.DeleteRole(context.Background(), &iam.DeleteRoleInput{RoleName: &name}); err != nil {
