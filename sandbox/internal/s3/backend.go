@@ -26,7 +26,7 @@ type guarded struct {
 // policy, and that was allowed, gets the stored one.
 func (g *guarded) GetBucketPolicy(ctx context.Context, bucket string) ([]byte, error) {
 	request, ok := ctx.Value(factsKey{}).(*facts)
-	account, _ := ctx.Value(utils.ContextKeyAccount).(auth.Account)
+	account, _ := ctx.Value(string(utils.ContextKeyAccount)).(auth.Account)
 	switch {
 	case ok && request.policy && request.decided:
 		return g.Backend.GetBucketPolicy(ctx, bucket)

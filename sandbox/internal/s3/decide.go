@@ -83,6 +83,10 @@ func inVersity(d iampolicy.Decision) int {
 // question is one action on one resource, in AWS's terms where versitygw's are
 // coarser.
 func (f *front) question(request *facts, action, resource string) iampolicy.Request {
+	if request.form != nil && resource == bucketARN+request.bucket {
+		// versitygw asks for the whole bucket where a form names the key.
+		resource += "/" + request.form()
+	}
 	if action == "s3:GetObject" && request.version != "" && strings.HasPrefix(resource, bucketARN+request.source) {
 		// A copy of a version: versitygw has it in the resource's name.
 		action, resource = "s3:GetObjectVersion", bucketARN+request.source

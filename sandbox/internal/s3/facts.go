@@ -9,6 +9,7 @@ import (
 
 	"github.com/gofiber/fiber/v3"
 	"github.com/valyala/fasthttp"
+	"github.com/versity/versitygw/s3api/middlewares"
 	"github.com/versity/versitygw/s3api/utils"
 
 	"biplane.dev/biplane/provision/iampolicy"
@@ -24,6 +25,7 @@ type facts struct {
 	policy      bool              // reads the bucket's policy: GetBucketPolicy, GetBucketPolicyStatus
 	source      string            // of a copy: bucket/key
 	version     string            // of the source
+	form        func() string     // of an upload by a form: its key, once versitygw has read it
 
 	query *fasthttp.Args
 
@@ -63,6 +65,10 @@ func (f *front) factsOf(ctx fiber.Ctx) *facts {
 	case method == fiber.MethodPost && strings.HasPrefix(ctx.Get("Content-Type"), "multipart/form-data"):
 		one.anonymous = true // until its form says otherwise
 		one.keys.Set("s3:authType", "POST")
+		one.form = func() string {
+			read, _ := ctx.Locals(string(utils.ContextKeyObjectPostResult)).(middlewares.PostObjectResult)
+			return read.Fields["key"]
+		}
 	default:
 		one.anonymous = true
 	}

@@ -20,7 +20,7 @@ import (
 )
 
 // front is what stands before versitygw, and what versitygw asks. It is the
-// auth.IAMService, with the three more interfaces that make versitygw ask for
+// auth.IAMService, with four more interfaces that make versitygw ask for
 // signing keys and decisions rather than for secrets.
 type front struct {
 	account string
@@ -43,6 +43,7 @@ var (
 	_ auth.SigningKeyProvider = (*front)(nil)
 	_ auth.PolicyEvaluator    = (*front)(nil)
 	_ auth.FixedBucketOwner   = (*front)(nil)
+	_ auth.PrincipalResolver  = (*front)(nil)
 )
 
 func newFront(cfg Config, callers *callers, store backend.Backend) *front {

@@ -1,6 +1,8 @@
 package s3
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"maps"
 	"net/http"
@@ -19,6 +21,7 @@ import (
 	"github.com/versity/versitygw/s3err"
 
 	"biplane.dev/biplane/provision/iampolicy"
+	"biplane.dev/biplane/provision/iampolicy/sar"
 )
 
 // maxPolicy is S3's limit on a bucket's policy.
@@ -74,25 +77,28 @@ func (f *front) storePolicy(ctx fiber.Ctx, request *facts, account auth.Account)
 	return f.store.PutBucketPolicy(ctx.RequestCtx(), request.bucket, text)
 }
 
-// checkPolicy refuses what S3 would not store.
+// checkPolicy refuses what S3 would not store: in S3's words by versitygw's own
+// check, as far as that goes, and for the rest by our engine.
 func (f *front) checkPolicy(bucket string, text []byte) error {
 	if len(text) > maxPolicy {
 		return s3err.APIError{Code: "PolicyTooLarge", Description: "Policies must not be larger than " + strconv.Itoa(maxPolicy) + " bytes.", HTTPStatusCode: http.StatusBadRequest}
 	}
-	document, err := iampolicy.Parse("bucket policy", text)
+	known, whole, err := simpler(text)
+	if err != nil {
+		return err
+	}
+	if whole {
+		if err := auth.ValidatePolicyDocument(known, bucket, f); err != nil {
+			return err
+		}
+	}
+	document, err := bucketPolicy(string(text))
 	if err != nil {
 		var form *iampolicy.FormError
 		if errors.As(err, &form) && len(form.Problems) > 0 {
-			first := form.Problems[0]
-			if first.Code == "bad-principal" {
-				return malformedPolicy("Invalid principal in policy")
-			}
-			return malformedPolicy(first.Path + ": " + first.Message)
+			return malformedPolicy(form.Problems[0].Path + ": " + form.Problems[0].Message)
 		}
-		return malformedPolicy("Policies must be valid JSON and the first byte must be '{'")
-	}
-	if len(document.Statements) == 0 {
-		return malformedPolicy("Could not parse the policy: Statement is empty!")
+		return malformedPolicy("This policy contains invalid Json")
 	}
 	var principals []string
 	for _, one := range document.Statements {
@@ -119,14 +125,14 @@ func (f *front) checkPolicy(bucket string, text []byte) error {
 				return malformedPolicy("Policy has invalid resource")
 			}
 		}
+		if err := checkKeys(one); err != nil {
+			return err
+		}
 	}
 	if _, err := iampolicy.Compile(iampolicy.Policies{Resource: document}); err != nil {
 		return malformedPolicy(err.Error())
 	}
-	if len(principals) == 0 {
-		return nil
-	}
-	unknown, err := f.callers.unknownPrincipals(principals)
+	unknown, err := f.ResolvePrincipals(principals)
 	if err != nil {
 		return err
 	}
@@ -134,6 +140,88 @@ func (f *front) checkPolicy(bucket string, text []byte) error {
 		return malformedPolicy("Invalid principal in policy")
 	}
 	return nil
+}
+
+// checkKeys refuses condition keys that S3 does not have, or not for the actions
+// that are spelt out.
+func checkKeys(one iampolicy.Statement) error {
+	reference := sar.Default()
+	for _, condition := range one.Condition {
+		if _, ok := reference.GlobalKey(condition.Key); ok {
+			continue
+		}
+		if _, ok := reference.ServiceKey("s3", condition.Key); !ok {
+			return malformedPolicy("Policy has an invalid condition key")
+		}
+		for _, name := range one.Action {
+			action, ok := reference.Action(name)
+			if !ok {
+				continue // a pattern
+			}
+			if _, ok := reference.ActionKey(action, condition.Key); !ok {
+				return malformedPolicy("Conditions do not apply to combination of actions and resources in statement")
+			}
+		}
+	}
+	return nil
+}
+
+// simpler is a policy as versitygw's check can judge it: condition keys that S3
+// has and it does not are replaced by one that it has. whole is false where it
+// would not understand the policy at all, for its Not… elements.
+func simpler(text []byte) (simple []byte, whole bool, err error) {
+	var document map[string]any
+	if len(text) == 0 || text[0] != '{' || json.Unmarshal(text, &document) != nil {
+		return text, true, nil // it says what is wrong
+	}
+	statements, ok := document["Statement"].([]any)
+	if !ok {
+		statements = []any{document["Statement"]}
+		if document["Statement"] != nil {
+			document["Statement"] = statements
+		}
+	}
+	for _, one := range statements {
+		statement, ok := one.(map[string]any)
+		if !ok {
+			return text, true, nil
+		}
+		for _, element := range []string{"NotPrincipal", "NotAction", "NotResource"} {
+			if _, there := statement[element]; there {
+				return nil, false, nil
+			}
+		}
+		conditions, ok := statement["Condition"].(map[string]any)
+		if !ok {
+			continue
+		}
+		for _, keys := range conditions {
+			keys, ok := keys.(map[string]any)
+			if !ok {
+				continue
+			}
+			for key, values := range maps.Clone(keys) {
+				_, global := sar.Default().GlobalKey(key)
+				_, own := sar.Default().ServiceKey("s3", key)
+				if (global || own) && !strings.EqualFold(key, "aws:SourceIp") {
+					delete(keys, key)
+					keys["aws:UserAgent"] = values
+				}
+			}
+		}
+	}
+	simple, err = json.Marshal(document)
+	return simple, true, err
+}
+
+// ResolvePrincipals is versitygw's question which principals of a bucket's
+// policy do not exist.
+func (f *front) ResolvePrincipals(principals []string) ([]string, error) {
+	principals = slices.DeleteFunc(slices.Clone(principals), func(p string) bool { return p == "*" })
+	if len(principals) == 0 {
+		return nil, nil
+	}
+	return f.callers.unknownPrincipals(principals)
 }
 
 func malformedPolicy(what string) error {
@@ -145,7 +233,25 @@ func bucketPolicy(text string) (*iampolicy.Document, error) {
 	if text == "" {
 		return nil, nil
 	}
-	return iampolicy.Parse("bucket policy", []byte(text))
+	return iampolicy.Parse("bucket policy", withoutLists([]byte(text)))
+}
+
+// withoutLists puts a Principal that is a list, which S3 takes and IAM does not,
+// under the key that it means.
+func withoutLists(text []byte) []byte {
+	var document struct {
+		Statement []struct{ Principal json.RawMessage }
+	}
+	if json.Unmarshal(text, &document) != nil {
+		return text
+	}
+	for _, one := range document.Statement {
+		if list := one.Principal; len(list) > 0 && list[0] == '[' {
+			text = bytes.ReplaceAll(text, list, []byte(`{"AWS":`+string(list)+`}`))
+			return withoutLists(text)
+		}
+	}
+	return text
 }
 
 // publicPolicies decide for nobody in particular, by the text of a bucket's
