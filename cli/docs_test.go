@@ -116,15 +116,9 @@ func checkout(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sandbox, err := filepath.Abs("../bin/biplane-sandbox")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, made := range []string{sandbox, filepath.Join(cache, "bin", "kubectl"), filepath.Join(cache, "venv", "bin", "aws")} {
-		if _, err := os.Stat(made); err != nil {
-			t.Fatalf("got no %s, want it made by 'make build setup'", made)
-		}
-	}
+	sandbox := filepath.Join(made(t, "../bin", "biplane-sandbox"), "biplane-sandbox")
+	made(t, "../.cache/bin", "kubectl")
+	made(t, "../.cache/venv/bin", "aws")
 	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}

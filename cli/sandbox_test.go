@@ -190,6 +190,7 @@ func TestUpProgress(t *testing.T) {
 		{Name: "identity", State: sandbox.EventState(sandbox.ComponentStarting)},
 		{Name: "etcd", State: sandbox.EventState(sandbox.ComponentReady), Text: "listens on 127.0.0.1:1", Took: 600 * time.Millisecond},
 		{Name: "identity", State: sandbox.EventState(sandbox.ComponentFailing), Text: "exit status 1"},
+		{Name: "role executor", State: sandbox.Done, Text: "create"},
 		{State: sandbox.EventState(sandbox.ComponentReady), Took: 3 * time.Second},
 	}
 	for _, c := range []struct {
@@ -198,7 +199,7 @@ func TestUpProgress(t *testing.T) {
 		want  string
 	}{
 		{name: "writes a line for each thing that is ready or is not",
-			want: "certificates: done (0.2 s)\nstarting etcd and identity ...\netcd: ready, listens on 127.0.0.1:1 (0.6 s)\nidentity: failing, exit status 1\n"},
+			want: "certificates: done (0.2 s)\nstarting etcd and identity ...\netcd: ready, listens on 127.0.0.1:1 (0.6 s)\nidentity: failing, exit status 1\nrole executor: create\n"},
 		{name: "writes nothing when it shall be quiet", quiet: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

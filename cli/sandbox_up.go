@@ -169,6 +169,11 @@ func (a *app) up(ctx context.Context, options sandbox.Options, f upFlags) error 
 	began := time.Now()
 	p := a.progress("starting the supervisor")
 	defer p.stop()
+	if f.fresh {
+		if status, err := sandbox.Read(ctx, folder); err == nil && status.State == sandbox.Stopped { // one that is up refuses
+			p.say("deleting what sandbox " + folder.Name() + " holds")
+		}
+	}
 	progress := upProgress{p: p}
 	running, err := supervisor.Up(ctx, progress.tell)
 	if err != nil {
@@ -184,7 +189,8 @@ func (a *app) up(ctx context.Context, options sandbox.Options, f upFlags) error 
 		return usererr.New(usererr.Refused, "sandbox %s is up already, and not in this foreground", a.where.name).
 			WithHint("leave --foreground out, or run '%s' first", a.command("down"))
 	}
-	status, err := sandbox.Read(ctx, folder)
+	// It is up: Ctrl-C from now on is for stay.
+	status, err := sandbox.Read(context.WithoutCancel(ctx), folder)
 	if err != nil {
 		return err
 	}
@@ -243,7 +249,10 @@ func (u *upProgress) tell(e sandbox.Event) {
 		u.pending = append(u.pending, e.Name)
 	default:
 		line := fmt.Sprintf("%s: %s", e.Name, e.State)
-		if e.Text != "" {
+		switch {
+		case e.Text != "" && e.State == sandbox.Done:
+			line = fmt.Sprintf("%s: %s", e.Name, e.Text) // role union-…: create
+		case e.Text != "":
 			line += ", " + e.Text
 		}
 		if e.Took >= 50*time.Millisecond { // what was there when it joined took none

@@ -2,7 +2,9 @@ package cli_test
 
 import (
 	"context"
+	"errors"
 	"flag"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 
 	"biplane.dev/biplane/cli"
 	"biplane.dev/biplane/internal/awsdouble"
+	"biplane.dev/biplane/internal/sandbox"
 )
 
 var update = flag.Bool("update", false, "write what commands printed into the transcripts")
@@ -59,6 +62,92 @@ func TestScript(t *testing.T) {
 			"expire":    expire,
 		},
 	})
+}
+
+// TestSandbox runs the transcripts that need a sandbox which is up: with
+// bin/biplane-sandbox, as `make build` makes it. They start only what they are
+// about, and take down what they leave.
+func TestSandbox(t *testing.T) {
+	t.Parallel()
+	bin := made(t, "../bin", "biplane-sandbox")
+	tools := made(t, "../.cache/bin", "kubectl")
+	venv := made(t, "../.cache/venv/bin", "aws")
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/sandbox",
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PATH", strings.Join([]string{env.Getenv("PATH"), bin, tools, venv}, string(os.PathListSeparator)))
+			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
+			env.Setenv("AWS_PAGER", "")
+			parent := filepath.Join(env.WorkDir, "sandboxes")
+			env.Defer(func() { takeDown(t, parent) })
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"until": until,
+		},
+	})
+}
+
+// made is the folder, as an absolute path, in which make has put a program.
+func made(t *testing.T, dir, program string) string {
+	t.Helper()
+	absolute, err := filepath.Abs(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(absolute, program)); err != nil {
+		t.Fatalf("got no %s in %s, want it made by 'make build setup'", program, dir)
+	}
+	return absolute
+}
+
+// takeDown stops every sandbox of parent, whatever became of the transcript.
+func takeDown(t *testing.T, parent string) {
+	entries, err := os.ReadDir(parent)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	for _, entry := range entries {
+		folder := sandbox.Folder(filepath.Join(parent, entry.Name()))
+		if err := sandbox.Dial(folder).Down(context.Background()); err != nil && !errors.Is(err, sandbox.ErrNotUp) {
+			t.Error(err)
+		}
+		if err := folder.Purge(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// until is the transcripts' command
+//
+//	until state NAME STATE
+//	until says FILE TEXT
+//
+// which waits until a sandbox of the folder sandboxes is in a state, or until a
+// file has a text in it.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 || args[0] != "state" && args[0] != "says" {
+		ts.Fatalf("usage: until state NAME STATE, until says FILE TEXT")
+	}
+	got := ""
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if args[0] == "says" {
+			text, err := os.ReadFile(ts.MkAbs(args[1]))
+			if got = string(text); err == nil && strings.Contains(got, args[2]) {
+				return
+			}
+			continue
+		}
+		status, err := sandbox.Read(context.Background(), sandbox.Folder(filepath.Join(ts.MkAbs("sandboxes"), args[1])))
+		ts.Check(err)
+		if got = string(status.State); got == args[2] {
+			return
+		}
+	}
+	ts.Fatalf("got %s %q after a minute, want %q", args[1], got, args[2])
 }
 
 // startDouble is the transcripts' command
