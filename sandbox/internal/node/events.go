@@ -3,8 +3,11 @@ package node
 import (
 	"context"
 	"fmt"
+	"sync"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	typedv1 "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -13,13 +16,15 @@ import (
 	kubeletevents "k8s.io/kubernetes/pkg/kubelet/events"
 )
 
-// Of what every container tells when all goes well, so many a second are
-// written, after a burst: a person reads those of the pod that is looked at, and
-// 500 pods at once would cost the API server 1500 writes, more than the pods
-// themselves. Whatever says that something is wrong is always written.
+// What every container tells when all goes well is held back for a moment. Of a
+// pod that is over by then and succeeded, so many are written a second, after a
+// burst: 500 such pods at once would cost the API server 1500 writes, more than
+// the pods themselves. Of every other pod, and whatever says that something is
+// wrong, all are written.
 const (
-	ordinaryBurst = 60
-	ordinaryEvery = 5 // a second
+	heldBack    = time.Second
+	quietBurst  = 90
+	quietSecond = 10
 )
 
 // events writes what happens to pods where a person looks for it. Equal ones are
@@ -28,7 +33,10 @@ type events struct {
 	client      kubernetes.Interface
 	broadcaster record.EventBroadcaster
 	recorder    record.EventRecorder
-	ordinary    flowcontrol.PassiveRateLimiter
+	quiet       flowcontrol.PassiveRateLimiter
+
+	mu   sync.Mutex
+	held map[types.UID][]func()
 }
 
 func newEvents(client kubernetes.Interface, name string) *events {
@@ -37,7 +45,8 @@ func newEvents(client kubernetes.Interface, name string) *events {
 		client: client, broadcaster: broadcaster,
 		// "kubelet" is where people and programs look for what a node says.
 		recorder: broadcaster.NewRecorder(scheme.Scheme, v1.EventSource{Component: "kubelet", Host: name}),
-		ordinary: flowcontrol.NewTokenBucketPassiveRateLimiter(ordinaryEvery, ordinaryBurst),
+		quiet:    flowcontrol.NewTokenBucketPassiveRateLimiter(quietSecond, quietBurst),
+		held:     map[types.UID][]func(){},
 	}
 }
 
@@ -65,11 +74,32 @@ func (e *events) container(pod *v1.Pod, c *slot, kind, reason, format string, ar
 }
 
 func (e *events) record(of *v1.ObjectReference, kind, reason, format string, args ...any) {
+	write := func() { e.recorder.Eventf(of, kind, reason, format, args...) }
 	switch reason {
 	case kubeletevents.PulledImage, kubeletevents.CreatedContainer, kubeletevents.StartedContainer:
-		if !e.ordinary.TryAccept() {
-			return
+		e.mu.Lock()
+		e.held[of.UID] = append(e.held[of.UID], write)
+		first := len(e.held[of.UID]) == 1
+		e.mu.Unlock()
+		if first {
+			time.AfterFunc(heldBack, func() { e.settle(of.UID, false) })
+		}
+		return
+	}
+	e.settle(of.UID, false) // in their order
+	write()
+}
+
+// settle writes what was held back of a pod; of one that succeeded perhaps not
+// all.
+func (e *events) settle(uid types.UID, succeeded bool) {
+	e.mu.Lock()
+	held := e.held[uid]
+	delete(e.held, uid)
+	e.mu.Unlock()
+	for _, write := range held {
+		if !succeeded || e.quiet.TryAccept() {
+			write()
 		}
 	}
-	e.recorder.Eventf(of, kind, reason, format, args...)
 }

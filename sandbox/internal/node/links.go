@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"net"
-	"strconv"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -49,9 +48,7 @@ func (l *serviceLinks) wait(ctx context.Context) error {
 // always those of the API server. The latter name its real address: that of the
 // Service "kubernetes" is answered only while a node answers for Services.
 func (l *serviceLinks) variables(namespace string, enabled bool, api string) map[string]string {
-	host, port, _ := net.SplitHostPort(api)
-	number, _ := strconv.Atoi(port)
-	apiServer := &v1.Service{Spec: v1.ServiceSpec{ClusterIP: host, Ports: []v1.ServicePort{{Name: "https", Protocol: v1.ProtocolTCP, Port: int32(number)}}}}
+	apiServer := &v1.Service{Spec: v1.ServiceSpec{ClusterIP: "HOST", Ports: []v1.ServicePort{{Name: "https", Protocol: v1.ProtocolTCP, Port: 443}}}}
 	apiServer.Name = "kubernetes"
 
 	chosen := []*v1.Service{apiServer}
@@ -67,6 +64,12 @@ func (l *serviceLinks) variables(namespace string, enabled bool, api string) map
 	for _, variable := range envvars.FromServices(chosen) {
 		variables[variable.Name] = variable.Value
 	}
+	// Named as everywhere, by the Service's port.
+	host, port, _ := net.SplitHostPort(api)
+	variables["KUBERNETES_SERVICE_HOST"] = host
+	variables["KUBERNETES_SERVICE_PORT"], variables["KUBERNETES_SERVICE_PORT_HTTPS"] = port, port
+	variables["KUBERNETES_PORT"], variables["KUBERNETES_PORT_443_TCP"] = "tcp://"+api, "tcp://"+api
+	variables["KUBERNETES_PORT_443_TCP_ADDR"], variables["KUBERNETES_PORT_443_TCP_PORT"] = host, port
 	return variables
 }
 

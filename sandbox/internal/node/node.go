@@ -23,7 +23,8 @@
 //	--python DIR, --virtual-env DIR
 //	                            see image.Python; both may be empty
 //	--services                  also answer on the addresses of Services: of several nodes exactly one
-//	--host-path DIR             (repeated) what hostPath volumes may name; default /tmp
+//	--host-path DIR[:ro]        (repeated) what hostPath volumes may name; default /tmp, and read-only /usr,
+//	                            which containers of this machine's programs see anyway
 //
 // It is ready when --address answers and the Node is Ready. SIGTERM ends it within two seconds, and every container with it: pods
 // are afterwards as after a machine's restart. The kubeconfig's user reads and

@@ -2,20 +2,31 @@ package node_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	watchtools "k8s.io/client-go/tools/watch"
 	"sigs.k8s.io/yaml"
 
+	"biplane.dev/biplane/internal/sandbox"
 	"biplane.dev/biplane/sandbox/internal/node"
+	"biplane.dev/biplane/sandbox/internal/supervisor/component"
 )
 
 // startNode runs a node of its own in the test, until it ends.
@@ -29,7 +40,7 @@ func startNode(t *testing.T, name string) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- node.Run(ctx, cfg) }()
@@ -93,7 +104,7 @@ func create(t *testing.T, onNode, name, spec string) *v1.Pod {
 // await waits for a pod to be as wanted.
 func await(t *testing.T, name, what string, wanted func(*v1.Pod) bool) *v1.Pod {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	source := cache.NewListWatchFromClient(shared.client.CoreV1().RESTClient(), "pods", "default", fields.OneTermEqualSelector("metadata.name", name))
 	var last *v1.Pod
@@ -120,18 +131,297 @@ func ended(pod *v1.Pod) bool {
 	return pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
 }
 
-func TestFirst(t *testing.T) {
-	startNode(t, "first")
-	start := time.Now()
-	create(t, "first", "true", `{restartPolicy: Never, containers: [{name: c, command: ["/bin/true"]}]}`)
-	pod := await(t, "true", "ended", ended)
-	t.Logf("took %v", time.Since(start))
-	text, _ := yaml.Marshal(pod.Status)
-	t.Logf("%s", text)
-	create(t, "first", "sh", `{restartPolicy: Never, containers: [{name: c, command: [sh, -c, "id; ls -la / /var/run/secrets/kubernetes.io/serviceaccount; env; cat /etc/hosts; echo bye > /dev/termination-log; exit 3"]}]}`)
-	pod = await(t, "sh", "ended", ended)
-	text, _ = yaml.Marshal(pod.Status)
-	t.Logf("%s", text)
-	out, _ := shared.client.CoreV1().Pods("default").GetLogs("sh", &v1.PodLogOptions{}).DoRaw(t.Context())
-	t.Logf("%s", out)
+func running(pod *v1.Pod) bool {
+	for _, c := range pod.Status.ContainerStatuses {
+		if c.State.Running == nil {
+			return false
+		}
+	}
+	return len(pod.Status.ContainerStatuses) > 0
+}
+
+func finished(t *testing.T, pod *v1.Pod) *v1.ContainerStateTerminated {
+	t.Helper()
+	if len(pod.Status.ContainerStatuses) == 0 || pod.Status.ContainerStatuses[0].State.Terminated == nil {
+		t.Fatalf("got %+v, want its container terminated", pod.Status)
+	}
+	return pod.Status.ContainerStatuses[0].State.Terminated
+}
+
+func logOf(t *testing.T, name string) string {
+	t.Helper()
+	out, err := shared.client.CoreV1().Pods("default").GetLogs(name, &v1.PodLogOptions{}).DoRaw(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+// awaitLog waits until a pod has said something.
+func awaitLog(t *testing.T, name, text string) {
+	t.Helper()
+	await(t, name, "running", running)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	stream, err := shared.client.CoreV1().Pods("default").GetLogs(name, &v1.PodLogOptions{Follow: true}).Stream(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	var said strings.Builder
+	buffer := make([]byte, 4096)
+	for !strings.Contains(said.String(), text) {
+		n, err := stream.Read(buffer)
+		said.Write(buffer[:n])
+		if err != nil {
+			t.Fatalf("got the log %q, want %q in it: %v", said.String(), text, err)
+		}
+	}
+}
+
+// remove deletes a pod and waits until the API server has it no more.
+func remove(t *testing.T, pod *v1.Pod) time.Duration {
+	t.Helper()
+	began := time.Now()
+	if err := shared.client.CoreV1().Pods("default").Delete(t.Context(), pod.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for {
+		_, err := shared.client.CoreV1().Pods("default").Get(ctx, pod.Name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return time.Since(began)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// gone waits until nothing of a pod is left in the node's folder.
+func gone(t *testing.T, onNode string, uid types.UID) {
+	t.Helper()
+	dir := filepath.Join(shared.folder.Node(onNode), "pods", string(uid))
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		_, err := os.Stat(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("got %s still there after the pod was deleted, want nothing of it", dir)
+		}
+	}
+}
+
+// alive counts the machine's processes that have text in their arguments.
+func alive(t *testing.T, text string) (count int) {
+	t.Helper()
+	lists, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range lists {
+		if args, err := os.ReadFile(list); err == nil && strings.Contains(string(args), text) && !strings.Contains(list, fmt.Sprintf("/%d/", os.Getpid())) {
+			count++
+		}
+	}
+	return count
+}
+
+func TestPods(t *testing.T) {
+	const on = "pods-node"
+	startNode(t, on)
+
+	t.Run("a pod", func(t *testing.T) {
+		t.Run("is over soon after it was made", func(t *testing.T) {
+			began := time.Now()
+			create(t, on, "short", `{restartPolicy: Never, containers: [{name: c, command: ["/bin/true"]}]}`)
+			pod := await(t, "short", "succeeded", ended)
+			t.Logf("done %v after it was made", time.Since(began).Round(time.Millisecond))
+			if got := finished(t, pod); pod.Status.Phase != v1.PodSucceeded || got.ExitCode != 0 || got.Reason != "Completed" {
+				t.Errorf("got %s, %d, %s, want Succeeded, 0, Completed", pod.Status.Phase, got.ExitCode, got.Reason)
+			}
+		})
+		t.Run("leaves nothing when it is deleted", func(t *testing.T) {
+			t.Parallel()
+			pod := create(t, on, "leaves", `{restartPolicy: Never, volumes: [{name: v, emptyDir: {}}, {name: m, emptyDir: {medium: Memory}}],
+				containers: [{name: c, command: [sh, -c, "mkdir /v/d; touch /v/d/f; chmod 0 /v/d; touch /m/f"], volumeMounts: [{name: v, mountPath: /v}, {name: m, mountPath: /m}]}]}`)
+			await(t, "leaves", "succeeded", ended)
+			remove(t, pod)
+			gone(t, on, pod.UID)
+		})
+		t.Run("is killed when it ignores SIGTERM", func(t *testing.T) {
+			t.Parallel()
+			pod := create(t, on, "stubborn", `{terminationGracePeriodSeconds: 3, containers: [{name: c, command: [sh, -c, "trap '' TERM; echo up; while :; do sleep 1; done"]}]}`)
+			awaitLog(t, "stubborn", "up")
+			if took := remove(t, pod); took < 2*time.Second || took > 20*time.Second {
+				t.Errorf("got it deleted after %v, want the 3 s of grace and little more", took)
+			}
+		})
+		t.Run("takes the daemons that it forked with it", func(t *testing.T) {
+			t.Parallel()
+			pod := create(t, on, "daemons", `{containers: [{name: c, command: [sh, -c, "for i in 1 2 3; do setsid sleep 98761$i & done; echo up; trap 'exit 0' TERM; while :; do sleep 1; done"]}]}`)
+			awaitLog(t, "daemons", "up")
+			if got := alive(t, "sleep\x0098761"); got != 3 {
+				t.Fatalf("got %d daemons, want 3", got)
+			}
+			remove(t, pod)
+			if got := alive(t, "sleep\x0098761"); got != 0 {
+				t.Errorf("got %d daemons after the pod was deleted, want none", got)
+			}
+		})
+		t.Run("keeps 50 MiB of a log of a gigabyte", func(t *testing.T) {
+			t.Parallel()
+			pod := create(t, on, "verbose", `{restartPolicy: Never, containers: [{name: c, command: [sh, -c, "yes 0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789 | head -c 1073741824; echo the end"]}]}`)
+			await(t, "verbose", "ended", ended)
+			var size int64
+			files, err := os.ReadDir(filepath.Join(shared.folder.Node(on), "pods", string(pod.UID), "logs", "c"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, file := range files {
+				info, err := file.Info()
+				if err != nil {
+					t.Fatal(err)
+				}
+				size += info.Size()
+			}
+			if size < 10<<20 || size > 50<<20 {
+				t.Errorf("got %d bytes of log, want between 10 and 50 MiB", size)
+			}
+			if tail := logOf(t, "verbose"); !strings.HasSuffix(tail, "the end\n") {
+				t.Errorf("got a log that ends with %q, want its last line", tail[max(0, len(tail)-100):])
+			}
+		})
+		t.Run("has ten thousand variables", func(t *testing.T) {
+			t.Parallel()
+			var spec strings.Builder
+			spec.WriteString("{restartPolicy: Never, containers: [{name: c, command: [sh, -c, \"env | grep -c ^MANY_; env | grep ^LAST\"], env: [")
+			for i := range 10000 {
+				fmt.Fprintf(&spec, "{name: MANY_%d, value: v%d}, ", i, i)
+			}
+			spec.WriteString("{name: LAST, value: $(MANY_9999)}]}]}")
+			create(t, on, "many", spec.String())
+			await(t, "many", "ended", ended)
+			if got, want := logOf(t, "many"), "10000\nLAST=v9999\n"; got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+		t.Run("keeps the files of a secret that is deleted", func(t *testing.T) {
+			t.Parallel()
+			secrets := shared.client.CoreV1().Secrets("default")
+			if _, err := secrets.Create(t.Context(), &v1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "fleeting"}, StringData: map[string]string{"key": "value"}}, metav1.CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			create(t, on, "keeps", `{restartPolicy: Never, volumes: [{name: s, secret: {secretName: fleeting}}, {name: v, emptyDir: {}}],
+				containers: [{name: c, command: [sh, -c, "echo up; sleep 15; cat /s/key"], volumeMounts: [{name: s, mountPath: /s}]}]}`)
+			awaitLog(t, "keeps", "up")
+			if err := secrets.Delete(t.Context(), "fleeting", metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			pod := await(t, "keeps", "ended", ended)
+			if got, want := logOf(t, "keeps"), "up\nvalue\n"; got != want || pod.Status.Phase != v1.PodSucceeded {
+				t.Errorf("got %s with %q, want Succeeded with %q", pod.Status.Phase, got, want)
+			}
+		})
+		t.Run("is OOMKilled when it fills its memory", func(t *testing.T) {
+			t.Parallel()
+			create(t, on, "greedy", `{restartPolicy: Never, containers: [{name: c, resources: {limits: {memory: 64Mi}}, command: [sh, -c, "x=0123456789abcdef; while :; do x=$x$x; done"]}]}`)
+			pod := await(t, "greedy", "ended", ended)
+			if got := finished(t, pod); got.Reason != "OOMKilled" || got.ExitCode != 137 {
+				t.Errorf("got %s, exit code %d, want OOMKilled, 137", got.Reason, got.ExitCode)
+			}
+		})
+		t.Run("cannot mount the sandbox's own folder, nor any that is not allowed", func(t *testing.T) {
+			t.Parallel()
+			for name, path := range map[string]string{"keys": shared.folder.PKI(), "around": filepath.Dir(string(shared.folder)), "etc": "/etc"} {
+				create(t, on, "host-"+name, fmt.Sprintf(`{volumes: [{name: v, hostPath: {path: %q}}], containers: [{name: c, command: ["true"], volumeMounts: [{name: v, mountPath: /v}]}]}`, path))
+				text := awaitEvent(t, "host-"+name, "FailedMount")
+				if !strings.Contains(text, path) || !strings.Contains(text, "name a folder") {
+					t.Errorf("got %q, want a refusal of %s that says what to do", text, path)
+				}
+			}
+		})
+		t.Run("is told what to do about a volume that is not to be had", func(t *testing.T) {
+			t.Parallel()
+			create(t, on, "nfs", `{volumes: [{name: v, nfs: {server: x, path: /}}], containers: [{name: c, command: ["true"], volumeMounts: [{name: v, mountPath: /v}]}]}`)
+			if text := awaitEvent(t, "nfs", "FailedMount"); !strings.Contains(text, "kind nfs") || !strings.Contains(text, "--node kubelet") {
+				t.Errorf("got %q, want the kind and the remedy", text)
+			}
+		})
+	})
+}
+
+// awaitEvent waits for an event of a pod, and returns its message.
+func awaitEvent(t *testing.T, pod, reason string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	selector := fields.AndSelectors(fields.OneTermEqualSelector("involvedObject.name", pod), fields.OneTermEqualSelector("reason", reason))
+	source := cache.NewListWatchFromClient(shared.client.CoreV1().RESTClient(), "events", "default", selector)
+	event, err := watchtools.UntilWithSync(ctx, source, &v1.Event{}, nil, func(watch.Event) (bool, error) { return true, nil })
+	if err != nil {
+		t.Fatalf("got no event %s of pod %s: %v", reason, pod, err)
+	}
+	return event.Object.(*v1.Event).Message
+}
+
+// TestKilledNode kills a node of its own, and sees what becomes of its pods when
+// it is started again.
+func TestKilledNode(t *testing.T) {
+	const on = "killed-node"
+	spec, err := shared.nodeSpec(on)
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := component.New(spec, shared.host)
+	t.Cleanup(func() { part.Stop(sandbox.ComponentStopped) })
+	part.Start()
+	if err := part.Await(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	create(t, on, "goes-on", `{initContainers: [{name: i, command: [sh, -c, "echo x >> /v/inits"], volumeMounts: [{name: v, mountPath: /v}]}], volumes: [{name: v, emptyDir: {}}],
+		containers: [{name: c, command: [sh, -c, "echo x >> /v/runs; echo up; sleep 765431"], volumeMounts: [{name: v, mountPath: /v}]}]}`)
+	create(t, on, "fails", `{restartPolicy: Never, containers: [{name: c, command: [sh, -c, "echo up; sleep 765431"]}]}`)
+	create(t, on, "done", `{restartPolicy: Never, containers: [{name: c, command: [sh, -c, "echo said before"]}]}`)
+	orphan := create(t, on, "orphan", `{containers: [{name: c, command: [sh, -c, "sleep 765431"]}]}`)
+	await(t, "done", "succeeded", ended)
+	for _, name := range []string{"goes-on", "fails", "orphan"} {
+		await(t, name, "running", running)
+	}
+
+	pid := part.PID()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	zero := int64(0)
+	if err := shared.client.CoreV1().Pods("default").Delete(t.Context(), "orphan", metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
+		t.Fatal(err)
+	}
+	pod := await(t, "goes-on", "restarted and running", func(pod *v1.Pod) bool { return running(pod) && pod.Status.ContainerStatuses[0].RestartCount == 1 })
+	if got := pod.Status.ContainerStatuses[0].LastTerminationState.Terminated; got == nil || got.ExitCode != 137 || got.Reason != "ContainerStatusUnknown" {
+		t.Errorf("got the last state %+v, want exit code 137, ContainerStatusUnknown", got)
+	}
+	if got := pod.Status.InitContainerStatuses[0].RestartCount; got != 1 {
+		t.Errorf("got %d restarts of the init container, want 1", got)
+	}
+	for name, want := range map[string]string{"inits": "x\nx\n", "runs": "x\nx\n"} {
+		got, err := os.ReadFile(filepath.Join(shared.folder.Node(on), "pods", string(pod.UID), "volumes", "v", name))
+		if err != nil || string(got) != want {
+			t.Errorf("got %s %q (%v), want %q: the volume stays, and the pod begins anew", name, got, err, want)
+		}
+	}
+	pod = await(t, "fails", "failed", ended)
+	if got := finished(t, pod); pod.Status.Phase != v1.PodFailed || got.ExitCode != 137 {
+		t.Errorf("got %s, exit code %d, want Failed, 137", pod.Status.Phase, got.ExitCode)
+	}
+	if got, want := logOf(t, "done"), "said before\n"; got != want {
+		t.Errorf("got the log %q of a pod that had ended, want %q", got, want)
+	}
+	gone(t, on, orphan.UID)
+	if got := alive(t, "sleep\x00765431"); got != 1 {
+		t.Errorf("got %d processes of pods, want that of the one that goes on", got)
+	}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,6 +18,7 @@ import (
 	"k8s.io/klog/v2"
 	kubecontainer "k8s.io/kubernetes/pkg/kubelet/container"
 	kubeletevents "k8s.io/kubernetes/pkg/kubelet/events"
+	"k8s.io/kubernetes/pkg/util/tail"
 )
 
 // What is kept of a pod, below its folder:
@@ -77,25 +77,22 @@ func (n *node) terminated(uid types.UID, s *slot, a *attempt) *v1.ContainerState
 // failed and asks for that, at the end of its log.
 func (n *node) message(uid types.UID, s *slot, a *attempt, failed bool) string {
 	if s.spec.TerminationMessagePath != "" {
-		if file, err := os.Open(n.messagePath(uid, s.spec.Name, a.number)); err == nil {
-			content, _ := io.ReadAll(io.LimitReader(file, kubecontainer.MaxContainerTerminationMessageLength))
-			file.Close()
-			if len(content) > 0 {
-				return string(content)
-			}
+		content, _, err := tail.ReadAtMost(n.messagePath(uid, s.spec.Name, a.number), kubecontainer.MaxContainerTerminationMessageLength)
+		if err == nil && len(content) > 0 {
+			return string(content)
 		}
 	}
 	if !failed || s.spec.TerminationMessagePolicy != v1.TerminationMessageFallbackToLogsOnError {
 		return ""
 	}
 	lines := int64(kubecontainer.MaxContainerTerminationMessageLogLines)
-	var tail bytes.Buffer
+	var last bytes.Buffer
 	logger := klog.Background()
 	options := logs.NewLogOptions(&v1.PodLogOptions{TailLines: &lines}, time.Now())
-	if err := logs.ReadLogs(context.Background(), &logger, a.log, a.id, options, nil, &tail, &tail); err != nil {
+	if err := logs.ReadLogs(context.Background(), &logger, a.log, a.id, options, nil, &last, &last); err != nil {
 		return fmt.Sprintf("the log could not be read: %v", err)
 	}
-	text := tail.Bytes()
+	text := last.Bytes()
 	return string(text[max(0, len(text)-kubecontainer.MaxContainerTerminationMessageLogLength):])
 }
 

@@ -159,6 +159,10 @@ func (n *node) startContainer(pod *v1.Pod, s *slot, number int32) (*attempt, err
 
 	a := &attempt{number: number, id: newContainerID(), imageID: found.ID, log: n.logPath(pod.UID, s.spec.Name, number), logEnded: make(chan struct{})}
 	spec, err := n.containerSpec(pod, s, found, a)
+	var failure *startFailure
+	if errors.As(err, &failure) {
+		return nil, failure
+	}
 	if err != nil {
 		return nil, &startFailure{kuberuntime.ErrCreateContainerConfig.Error(), err}
 	}
@@ -280,7 +284,8 @@ func program(c *v1.Container, variables []kubecontainer.EnvVar, config image.Con
 	}
 	all := slices.Concat(command, args)
 	if len(all) == 0 {
-		return nil, fmt.Errorf("no command specified: image %q has none of its own, so set the container's command", c.Image)
+		return nil, &startFailure{kuberuntime.ErrCreateContainer.Error(),
+			fmt.Errorf("no command specified: image %q has none of its own, so set the container's command", c.Image)}
 	}
 	return all, nil
 }
@@ -373,14 +378,21 @@ func (n *node) mounts(pod *v1.Pod, c *v1.Container, variables []kubecontainer.En
 		if !filepath.IsAbs(target) {
 			target = "/" + target
 		}
+		readOnly := mount.ReadOnly || volume.ConfigMap != nil || volume.Secret != nil || volume.DownwardAPI != nil || volume.Projected != nil
 		source, err := filepath.EvalSymlinks(n.volumes.path(pod, volume))
 		if err != nil {
 			return nil, fmt.Errorf("volume %q is not there: %w", mount.Name, err)
 		}
+		if volume.HostPath != nil {
+			machines, err := n.volumes.allowed(source)
+			if err != nil {
+				return nil, err
+			}
+			readOnly = readOnly || machines
+		}
 		taken[filepath.Clean(target)] = true
 		mounts = append(mounts, container.Mount{
-			Source: source, SubPath: subPath, Target: target,
-			ReadOnly: mount.ReadOnly || volume.ConfigMap != nil || volume.Secret != nil || volume.DownwardAPI != nil || volume.Projected != nil,
+			Source: source, SubPath: subPath, Target: target, ReadOnly: readOnly,
 		})
 	}
 	dir := n.podDir(pod.UID)

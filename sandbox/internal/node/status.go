@@ -290,7 +290,7 @@ func (w *worker) containerStatus(s *slot) v1.ContainerStatus {
 			}
 			c.State.Waiting = &v1.ContainerStateWaiting{Reason: reason}
 		}
-		if w.stopped {
+		if w.stopped && w.initialized() {
 			c.State = v1.ContainerState{Terminated: &v1.ContainerStateTerminated{
 				Reason: kubecontainer.ContainerReasonStatusUnknown, ExitCode: 137,
 				Message: "The container could not be located when the pod was terminated",
@@ -311,15 +311,26 @@ func (w *worker) containerStatus(s *slot) v1.ContainerStatus {
 	case a.ended == nil:
 		c.State.Running = &v1.ContainerStateRunning{StartedAt: timestamp(a.since)}
 		started = a.started
-		c.Ready = a.started && a.ready
+		c.Ready = s.kind != initContainer && a.started && a.ready
 	case s.waiting != nil && !w.stopped:
 		c.State.Waiting = s.waiting
 		c.LastTerminationState = v1.ContainerState{Terminated: w.short(a.ended)}
 	default:
 		c.State.Terminated = w.short(a.ended)
+		c.LastTerminationState = v1.ContainerState{} // a kubelet keeps one container that ended
 		c.Ready = s.kind == initContainer && a.ended.ExitCode == 0
 	}
 	return c
+}
+
+// initialized says whether no init container is left to be run.
+func (w *worker) initialized() bool {
+	for _, s := range w.slots {
+		if s.kind == initContainer && !s.succeeded() && !w.mainsBegun() {
+			return false
+		}
+	}
+	return true
 }
 
 // short is an end whose message leaves room for those of the pod's other

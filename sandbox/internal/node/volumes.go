@@ -75,9 +75,13 @@ func (v *volumes) setUp(pod *v1.Pod) error {
 func (v *volumes) setUpOne(pod *v1.Pod, spec *v1.Volume) error {
 	switch {
 	case spec.EmptyDir != nil:
-		return makeOpen(v.path(pod, spec))
+		mode := os.FileMode(0o777)
+		if spec.EmptyDir.Medium == v1.StorageMediumMemory {
+			mode |= os.ModeSticky // as a tmpfs
+		}
+		return makeOpen(v.path(pod, spec), mode)
 	case spec.HostPath != nil:
-		if err := v.allowed(spec.HostPath.Path); err != nil {
+		if _, err := v.allowed(spec.HostPath.Path); err != nil {
 			return err
 		}
 		mounter, err := v.paths.NewMounter(volume.NewSpecFromVolume(spec), pod)
@@ -87,7 +91,8 @@ func (v *volumes) setUpOne(pod *v1.Pod, spec *v1.Volume) error {
 		if err := mounter.SetUp(volume.MounterArgs{}); err != nil {
 			return err
 		}
-		return v.allowed(spec.HostPath.Path) // again: it may exist only now, or be another thing
+		_, err = v.allowed(spec.HostPath.Path) // again: it may exist only now, or be another thing
+		return err
 	}
 	for _, plugin := range v.plugins {
 		if !plugin.CanSupport(volume.NewSpecFromVolume(spec)) {
@@ -119,10 +124,16 @@ func (v *volumes) path(pod *v1.Pod, spec *v1.Volume) string {
 	switch {
 	case spec.HostPath != nil:
 		return spec.HostPath.Path
-	case spec.EmptyDir != nil && spec.EmptyDir.Medium == v1.StorageMediumMemory && v.n.memoryDir != "":
+	case inMemory(spec) && v.n.memoryDir != "":
 		return filepath.Join(v.n.memoryDir, string(pod.UID), spec.Name)
 	}
 	return filepath.Join(v.n.podDir(pod.UID), "volumes", spec.Name)
+}
+
+// inMemory says which volumes do not lie on a disk on a kubelet either.
+func inMemory(spec *v1.Volume) bool {
+	return spec.EmptyDir != nil && spec.EmptyDir.Medium == v1.StorageMediumMemory ||
+		spec.Secret != nil || spec.Projected != nil || spec.DownwardAPI != nil
 }
 
 // tearDown removes a pod's volumes; what hostPath volumes name stays.
@@ -136,21 +147,23 @@ func (v *volumes) tearDown(uid types.UID) error {
 
 // allowed refuses hostPath volumes outside the folders that the node was started
 // with, and whatever would show the sandbox's own keys: a pod's program is the
-// user outside, so only what it cannot see is safe from it.
-func (v *volumes) allowed(path string) error {
+// user outside, so only what it cannot see is safe from it. Of what it allows it
+// says whether it can be read only.
+func (v *volumes) allowed(path string) (readOnly bool, err error) {
 	real, err := resolveExisting(path)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if hidden, err := resolveExisting(v.n.cfg.SandboxDir); err != nil || within(real, hidden) || within(hidden, real) {
-		return fmt.Errorf("hostPath %q would show the sandbox's own files: name a folder beside %s", path, v.n.cfg.SandboxDir)
+		return false, fmt.Errorf("hostPath %q would show the sandbox's own files: name a folder beside %s", path, v.n.cfg.SandboxDir)
 	}
-	for _, folder := range v.n.cfg.HostPaths {
+	for _, entry := range v.n.cfg.HostPaths {
+		folder, readOnly := strings.CutSuffix(entry, ":ro")
 		if folder, err := resolveExisting(folder); err == nil && within(real, folder) {
-			return nil
+			return readOnly, nil
 		}
 	}
-	return fmt.Errorf("hostPath %q is not allowed on a process node: name a folder below %s", path, strings.Join(v.n.cfg.HostPaths, " or "))
+	return false, fmt.Errorf("hostPath %q is not allowed on a process node: name a folder below %s", path, strings.Join(v.n.cfg.HostPaths, " or "))
 }
 
 // within says whether path is folder or below it.
@@ -175,16 +188,18 @@ func resolveExisting(path string) (string, error) {
 
 // makeOpen makes a folder that every user of the pod may write, whatever the
 // umask is.
-func makeOpen(dir string) error {
+func makeOpen(dir string, mode os.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o777); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
-	} else if err == nil {
-		return os.Chmod(dir, 0o777)
+	err := os.Mkdir(dir, 0o777)
+	if errors.Is(err, os.ErrExist) {
+		return nil
 	}
-	return nil
+	if err != nil {
+		return err
+	}
+	return os.Chmod(dir, mode)
 }
 
 // removeAll also removes folders that their owner may not write, as programs
@@ -239,7 +254,7 @@ type volumeHost struct {
 }
 
 func (h *volumeHost) GetPodVolumeDir(uid types.UID, _ string, name string) string {
-	return filepath.Join(h.n.podDir(uid), "volumes", name)
+	return filepath.Join(h.n.podDir(uid), "volumes", name) // for metrics; SetUpAt is told where
 }
 func (h *volumeHost) GetPodsDir() string                  { return filepath.Join(h.n.cfg.Dir, "pods") }
 func (h *volumeHost) GetKubeClient() kubernetes.Interface { return h.n.client }
@@ -261,10 +276,13 @@ func (h *volumeHost) DeleteServiceAccountTokenFunc() func(types.UID) {
 	return h.n.tokens.DeleteServiceAccountToken
 }
 
-// The plugins put their files into an emptyDir of medium Memory; mounting one
-// would need root, so it is a folder, in the node's own that nobody else reads.
-func (h *volumeHost) NewWrapperMounter(string, volume.Spec, *v1.Pod) (volume.Mounter, error) {
-	return folder{}, nil
+// The plugins put their files into an emptyDir, most of them into one of medium
+// Memory; mounting that would need root, so it is a folder, see volumes.path.
+func (h *volumeHost) NewWrapperMounter(_ string, spec volume.Spec, _ *v1.Pod) (volume.Mounter, error) {
+	if spec.Volume.EmptyDir.Medium == v1.StorageMediumMemory {
+		return folder{mode: 0o777 | os.ModeSticky}, nil
+	}
+	return folder{mode: 0o777}, nil
 }
 func (h *volumeHost) NewWrapperUnmounter(string, volume.Spec, types.UID) (volume.Unmounter, error) {
 	return folder{}, nil
@@ -283,11 +301,14 @@ func (h *volumeHost) GetPodCertificateCredentialBundle(context.Context, string, 
 var errNoTrustBundles = errors.New("the process node has no clusterTrustBundle volumes: mount a configMap with the certificates instead")
 
 // folder is a volume that is made by making a folder, and goes with its pod.
-type folder struct{ *volume.MetricsNil }
+type folder struct {
+	*volume.MetricsNil
+	mode os.FileMode
+}
 
-func (folder) SetUp(volume.MounterArgs) error                 { return nil }
-func (folder) SetUpAt(dir string, _ volume.MounterArgs) error { return makeOpen(dir) }
-func (folder) TearDown() error                                { return nil }
-func (folder) TearDownAt(string) error                        { return nil }
-func (folder) GetPath() string                                { return "" }
-func (folder) GetAttributes() volume.Attributes               { return volume.Attributes{} }
+func (folder) SetUp(volume.MounterArgs) error                   { return nil }
+func (f folder) SetUpAt(dir string, _ volume.MounterArgs) error { return makeOpen(dir, f.mode) }
+func (folder) TearDown() error                                  { return nil }
+func (folder) TearDownAt(string) error                          { return nil }
+func (folder) GetPath() string                                  { return "" }
+func (folder) GetAttributes() volume.Attributes                 { return volume.Attributes{} }

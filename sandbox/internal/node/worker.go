@@ -18,7 +18,7 @@ import (
 const (
 	refreshEvery   = 10 * time.Second // how soon a changed configMap is seen in a volume
 	mountRetry     = 500 * time.Millisecond
-	mountRetryMost = 2 * time.Minute
+	mountRetryMost = 5 * time.Second // the kubelet's is two minutes; nobody is spared by it here
 )
 
 // worker runs one pod. Its goroutine is the only one that changes the pod's
@@ -163,14 +163,13 @@ func (w *worker) sync(ctx context.Context) (finished bool) {
 	w.judge(now)
 	switch {
 	case w.stopped:
-		finished = w.clean(ctx)
 	case w.ending():
 		w.stop(ctx, now)
 	default:
 		w.advance(ctx, now)
 	}
 	w.show(ctx, now)
-	return finished
+	return w.stopped && w.clean(ctx)
 }
 
 // judge ends a pod that was active for too long.
@@ -219,7 +218,7 @@ func (w *worker) stop(ctx context.Context, now time.Time) {
 	}
 	if !alive {
 		w.stopped = true
-		w.clean(ctx)
+		w.n.events.settle(w.uid, w.phase() == v1.PodSucceeded)
 	}
 }
 
