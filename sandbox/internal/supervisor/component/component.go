@@ -72,6 +72,7 @@ type Component struct {
 	restarts int
 	since    time.Time // of the state
 	last     error     // why it is failing, or not yet ready
+	died     bool      // since it was last ready; last says how
 	changed  chan struct{}
 
 	cancel context.CancelFunc // nil while it is not wanted
@@ -93,7 +94,7 @@ func (c *Component) Start() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel, c.gone = cancel, make(chan struct{})
-	c.restarts = 0
+	c.restarts, c.died = 0, false
 	c.set(sandbox.ComponentStarting, nil)
 	go c.keep(ctx, c.gone)
 }
@@ -193,6 +194,7 @@ func (c *Component) Logger() io.Writer { return c.log }
 // set changes the state; the lock is held.
 func (c *Component) set(state sandbox.ComponentState, why error) {
 	c.last = why
+	c.died = c.died && state != sandbox.ComponentReady
 	if c.state == state {
 		return
 	}
@@ -224,7 +226,10 @@ func (c *Component) keep(ctx context.Context, gone chan struct{}) {
 			pause = firstPause
 		}
 		c.host.Log.Warn("ended and will be started again", "after", time.Since(started).Round(time.Millisecond), "pause", pause, "error", err)
-		c.become(sandbox.ComponentFailing, err)
+		c.mu.Lock()
+		c.died = true
+		c.set(sandbox.ComponentFailing, err)
+		c.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return
@@ -265,8 +270,8 @@ func (c *Component) once(ctx context.Context) error {
 
 	select {
 	case <-process.done:
-		if said := c.log.tail(1); len(said) > 0 {
-			return fmt.Errorf("%w, and said: %s", process.ended, shorten(said[0], 400))
+		if said := c.log.lastWords(); said != "" {
+			return fmt.Errorf("%w, and said: %s", process.ended, shorten(said, 400))
 		}
 		return process.ended
 	case err := <-sick:
@@ -319,7 +324,9 @@ func (c *Component) watch(ctx context.Context, sick chan<- error) {
 			c.become(sandbox.ComponentReady, nil)
 		case !ready:
 			c.mu.Lock()
-			c.last = err
+			if !c.died {
+				c.last = err
+			}
 			c.mu.Unlock()
 			if time.Now().After(until) {
 				sick <- err

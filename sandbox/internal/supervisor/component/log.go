@@ -2,10 +2,13 @@ package component
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"strings"
 	"sync"
+	"time"
 )
 
 // A log is two files at most, NAME.log and NAME.log.1, of this size each.
@@ -70,6 +73,59 @@ func (l *logFile) rotate() {
 	l.file, l.size = nil, 0
 }
 
+// marker begins what one process wrote.
+const marker = "--- started by the supervisor at "
+
+func (l *logFile) begin() {
+	fmt.Fprintf(l, "%s%s\n", marker, time.Now().UTC().Format(time.RFC3339Nano))
+}
+
+// wordsOf are how a process says its last, gravest first: the levels of etcd's
+// logs, which hold the cause where the panic that follows does not; a panic of
+// Go; the levels of Kubernetes' and our own.
+var wordsOf = [][]string{
+	{`"level":"panic"`, `"level":"fatal"`},
+	{"panic: ", "Error: ", "F1", "F0"},
+	{`"level":"error"`, "level=ERROR", "E1", "E0"},
+}
+
+// lastWords is the line by which the last process most likely says why it ended.
+func (l *logFile) lastWords() string {
+	lines := l.tail(500)
+	for i := len(lines) - 1; i >= 0; i-- {
+		if strings.HasPrefix(lines[i], marker) {
+			lines = lines[i+1:]
+			break
+		}
+	}
+	for _, marks := range wordsOf {
+		for i := len(lines) - 1; i >= 0; i-- {
+			for _, mark := range marks {
+				if strings.HasPrefix(lines[i], mark) || len(mark) > 4 && strings.Contains(lines[i], mark) {
+					return plain(lines[i])
+				}
+			}
+		}
+	}
+	if len(lines) == 0 {
+		return ""
+	}
+	return lines[len(lines)-1]
+}
+
+// plain is what a line of JSON says to a person.
+func plain(line string) string {
+	var entry struct{ Msg, Error string }
+	if json.Unmarshal([]byte(line), &entry) != nil || entry.Msg == "" {
+		return line
+	}
+	if entry.Error == "" {
+		return entry.Msg
+	}
+	return entry.Msg + ": " + entry.Error
+}
+
+// tail is the last lines.
 func (l *logFile) tail(lines int) []string {
 	const most = 64 << 10
 	file, err := os.Open(l.path)

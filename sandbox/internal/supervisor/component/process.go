@@ -124,6 +124,7 @@ type process struct {
 }
 
 func (c *Component) start() (*process, error) {
+	c.log.begin()
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("making the pipe of the log: %w", err)
