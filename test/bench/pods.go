@@ -2,15 +2,15 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
 )
 
 // workers is how many pods are created at a time, as a controller would.
@@ -21,15 +21,19 @@ const workers = 16
 // and from the deletion until the last was seen to be gone.
 func lives(ctx context.Context, client kubernetes.Interface, count int) (ran, gone time.Duration, err error) {
 	pods := client.CoreV1().Pods(metav1.NamespaceDefault)
-	existing, err := pods.List(ctx, metav1.ListOptions{Limit: 1})
-	if err != nil {
+	// An informer, because a bare watch is cut by the API server when the
+	// machine is too busy for this program to read it.
+	seen := &tally{ended: map[string]bool{}, changed: make(chan struct{}, 1)}
+	informer := informers.NewSharedInformerFactory(client, 0).Core().V1().Pods().Informer()
+	if _, err := informer.AddEventHandler(seen); err != nil {
 		return 0, 0, err
 	}
-	events, err := pods.Watch(ctx, metav1.ListOptions{ResourceVersion: existing.ResourceVersion})
-	if err != nil {
-		return 0, 0, err
+	watching, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
+	go informer.RunWithContext(watching)
+	if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
+		return 0, 0, ctx.Err()
 	}
-	defer events.Stop()
 
 	began := time.Now()
 	creating, stop := context.WithCancel(ctx)
@@ -56,17 +60,8 @@ func lives(ctx context.Context, client kubernetes.Interface, count int) (ran, go
 			}
 		}
 	}()
-	ended := map[string]bool{}
-	if err := follow(ctx, events, failed, func(e watch.Event, p *v1.Pod) (bool, error) {
-		switch p.Status.Phase {
-		case v1.PodSucceeded:
-			ended[p.Name] = true
-		case v1.PodFailed:
-			return false, fmt.Errorf("pod %s failed: %s %s", p.Name, p.Status.Reason, p.Status.Message)
-		}
-		return len(ended) == count, nil
-	}); err != nil {
-		return 0, 0, fmt.Errorf("%d of %d pods have succeeded: %w", len(ended), count, err)
+	if err := seen.await(ctx, count, failed); err != nil {
+		return 0, 0, fmt.Errorf("waiting for pods to succeed: %w", err)
 	}
 	ran = time.Since(began)
 
@@ -74,36 +69,68 @@ func lives(ctx context.Context, client kubernetes.Interface, count int) (ran, go
 	if err := pods.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "bench"}); err != nil {
 		return 0, 0, err
 	}
-	if err := follow(ctx, events, nil, func(e watch.Event, p *v1.Pod) (bool, error) {
-		if e.Type == watch.Deleted {
-			delete(ended, p.Name)
-		}
-		return len(ended) == 0, nil
-	}); err != nil {
-		return 0, 0, fmt.Errorf("%d of %d pods are not deleted: %w", len(ended), count, err)
+	if err := seen.await(ctx, 0, nil); err != nil {
+		return 0, 0, fmt.Errorf("waiting for pods to be gone: %w", err)
 	}
 	return ran, time.Since(began), nil
 }
 
-// follow reads a watch until done.
-func follow(ctx context.Context, events watch.Interface, failed <-chan error, done func(watch.Event, *v1.Pod) (bool, error)) error {
+// tally counts the pods that have succeeded and are there.
+type tally struct {
+	mu      sync.Mutex
+	ended   map[string]bool
+	failed  error
+	changed chan struct{}
+}
+
+func (t *tally) OnAdd(object any, _ bool) { t.OnUpdate(nil, object) }
+
+func (t *tally) OnUpdate(_, object any) {
+	p := object.(*v1.Pod)
+	t.note(func() {
+		switch p.Status.Phase {
+		case v1.PodSucceeded:
+			t.ended[p.Name] = true
+		case v1.PodFailed:
+			t.failed = fmt.Errorf("pod %s failed: %s %s", p.Name, p.Status.Reason, p.Status.Message)
+		}
+	})
+}
+
+func (t *tally) OnDelete(object any) {
+	if last, unknown := object.(cache.DeletedFinalStateUnknown); unknown {
+		object = last.Obj
+	}
+	if p, is := object.(*v1.Pod); is {
+		t.note(func() { delete(t.ended, p.Name) })
+	}
+}
+
+func (t *tally) note(change func()) {
+	t.mu.Lock()
+	change()
+	t.mu.Unlock()
+	select {
+	case t.changed <- struct{}{}:
+	default: // one is noted already
+	}
+}
+
+// await waits until count pods have succeeded and are there.
+func (t *tally) await(ctx context.Context, count int, failed <-chan error) error {
 	for {
+		t.mu.Lock()
+		now, err := len(t.ended), t.failed
+		t.mu.Unlock()
+		if err != nil || now == count {
+			return err
+		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return fmt.Errorf("%d of %d: %w", now, count, ctx.Err())
 		case err := <-failed:
 			return err
-		case event, more := <-events.ResultChan():
-			if !more {
-				return errors.New("the watch of pods has ended")
-			}
-			p, isPod := event.Object.(*v1.Pod)
-			if !isPod {
-				return fmt.Errorf("watching pods: %w", apierrors.FromObject(event.Object))
-			}
-			if is, err := done(event, p); is || err != nil {
-				return err
-			}
+		case <-t.changed:
 		}
 	}
 }
