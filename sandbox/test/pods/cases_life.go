@@ -65,10 +65,9 @@ func endings() []Case {
 		{Name: "gets SIGTERM when it is deleted, and its exit code is seen", Do: func(r *run) {
 			r.pod("q", `containers: [{name: c, args: ["trap TERM 3; echo up; wait"]}]`)
 			r.logged("q", "c", "up")
-			last, took := r.remove("q", nil)
+			last, _ := r.remove("q", nil)
 			r.hidePod(last)
 			r.status(last)
-			r.note("gone after", "%s", about(took, 0, 25*time.Second))
 		}},
 		{Name: "succeeds when it exits 0 after SIGTERM", Do: func(r *run) {
 			r.pod("q", `{restartPolicy: Always, containers: [{name: c, args: ["trap TERM 0; echo up; wait"]}]}`)
@@ -83,7 +82,7 @@ func endings() []Case {
 			last, took := r.remove("q", nil)
 			r.hidePod(last)
 			r.status(last)
-			r.note("gone after", "%s", about(took, 1800*time.Millisecond, 25*time.Second))
+			r.note("gone after", "%s", atLeast(took, 1800*time.Millisecond))
 		}},
 		{Name: "has the grace that its deletion names", Do: func(r *run) {
 			var one int64 = 1
@@ -92,20 +91,19 @@ func endings() []Case {
 			last, took := r.remove("q", &one)
 			r.hidePod(last)
 			r.status(last)
-			r.note("gone after", "%s", about(took, 900*time.Millisecond, 50*time.Second))
+			r.note("gone after", "%s", atLeast(took, 900*time.Millisecond))
 		}},
 		{Name: "is gone at once when its deletion is forced", Do: func(r *run) {
-			r.pod("q", `containers: [{name: c, args: ["ignore TERM; echo up; wait"]}]`)
+			r.pod("q", `{terminationGracePeriodSeconds: 120, containers: [{name: c, args: ["ignore TERM; echo up; wait"]}]}`)
 			r.logged("q", "c", "up")
 			_, took := r.remove("q", &now)
-			r.note("gone after", "%s", about(took, 0, 20*time.Second))
+			r.note("sooner than its grace", "%v", took < 100*time.Second)
 		}},
 		{Name: "takes its daemons with it", Do: func(r *run) {
 			r.pod("q", `{terminationGracePeriodSeconds: 1, containers: [{name: c, args: ["spawn; sleep 500ms; procs; trap TERM 0; echo up; wait"]}]}`)
 			r.logged("q", "c", "up")
 			r.noteLog("log", "q", corev1.PodLogOptions{})
-			_, took := r.remove("q", nil)
-			r.note("gone after", "%s", about(took, 0, 25*time.Second))
+			r.remove("q", nil)
 		}},
 		{Name: "ends although a daemon of it still runs", Pod: `containers: [{name: c, args: ["spawn; echo over; exit 4"]}]`},
 	}
@@ -148,7 +146,7 @@ func hooks() []Case {
 			last, took := r.remove("q", nil)
 			r.hidePod(last)
 			r.status(last)
-			r.note("gone after", "%s", about(took, 1800*time.Millisecond, 25*time.Second))
+			r.note("gone after", "%s", atLeast(took, 1800*time.Millisecond))
 		}},
 		{Name: "is asked over HTTP before SIGTERM where preStop says so", Do: func(r *run) {
 			r.pod("q", `{containers: [{name: c, ports: [{name: web, containerPort: 18001}], terminationMessagePolicy: FallbackToLogsOnError,
@@ -165,7 +163,7 @@ func hooks() []Case {
 			last, took := r.remove("q", nil)
 			r.hidePod(last)
 			r.status(last)
-			r.note("gone after", "%s", about(took, 900*time.Millisecond, 25*time.Second))
+			r.note("gone after", "%s", atLeast(took, 900*time.Millisecond))
 		}},
 	}
 }

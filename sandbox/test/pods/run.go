@@ -425,16 +425,13 @@ func (r *run) remove(name string, grace *int64) (*corev1.Pod, time.Duration) {
 	return nil, 0
 }
 
-// about says whether something took a time that it had to wait for, and not one
-// that it had not to. It is wide, for the machine may be busy.
-func about(took, from, to time.Duration) string {
-	switch {
-	case took < from:
-		return fmt.Sprintf("less than %v", from)
-	case took < to:
-		return fmt.Sprintf("%v to %v", from, to)
+// atLeast says whether something took a time that it had to wait for. That it
+// took no longer is not said: the machine may be busy.
+func atLeast(took, wanted time.Duration) string {
+	if took < wanted {
+		return fmt.Sprintf("less than %v", wanted)
 	}
-	return fmt.Sprintf("more than %v", to)
+	return fmt.Sprintf("at least %v", wanted)
 }
 
 func (r *run) patch(kind, name, patch string) {
