@@ -24,7 +24,7 @@ The AWS configuration has the profile admin, who may do everything, and one for
 each service account, which assumes that account's role as a pod does:
 executor, proxy-system, operator-system, flytepropeller-system, flyteadmin, and
 clusterresource-template for the pods of tasks. Keys in the environment
-(AWS_ACCESS_KEY_ID) are not looked at when --profile or AWS_PROFILE names one.`,
+(AWS_ACCESS_KEY_ID) are not looked at when --profile names one.`,
 		Example: `  eval "$(biplane sandbox env)"
   kubectl get nodes
   aws --profile admin s3 ls
@@ -65,6 +65,7 @@ func environment(folder sandbox.Folder, status sandbox.Status) variables {
 	if status.S3 != nil {
 		set("AWS_ENDPOINT_URL_S3", status.S3.Endpoint)
 		set("AWS_REGION", status.S3.Region)
+		set("AWS_DEFAULT_REGION", status.S3.Region) // the one that Python's SDK reads
 	}
 	if status.STS != nil {
 		set("AWS_ENDPOINT_URL_STS", status.STS.Endpoint)

@@ -119,7 +119,7 @@ func TestSandboxEnv(t *testing.T) {
 	want := map[string]string{
 		"KUBECONFIG": "/a b/it's/kubeconfig", "AWS_CONFIG_FILE": folder.AWSConfig(), "AWS_SHARED_CREDENTIALS_FILE": folder.AWSCredentials(),
 		"AWS_ENDPOINT_URL_S3": "https://127.0.0.1:1", "AWS_ENDPOINT_URL_STS": "https://127.0.0.1:2", "AWS_ENDPOINT_URL_IAM": "https://127.0.0.1:3",
-		"AWS_CA_BUNDLE": folder.CABundle(), "SSL_CERT_FILE": folder.CABundle(), "AWS_REGION": "eu-central-1", "AWS_EC2_METADATA_DISABLED": "true",
+		"AWS_CA_BUNDLE": folder.CABundle(), "SSL_CERT_FILE": folder.CABundle(), "AWS_REGION": "eu-central-1", "AWS_DEFAULT_REGION": "eu-central-1", "AWS_EC2_METADATA_DISABLED": "true",
 	}
 	print := func(t *testing.T, form string) string {
 		t.Helper()
