@@ -76,9 +76,11 @@ func (f *front) anonymousPolicy(request *facts, bucket string) ([]byte, error) {
 	if allow.Action == nil {
 		deny.Action = []string{"s3:*"}
 	}
-	out := []statement{deny}
-	if allow.Action != nil {
-		out = append(out, allow)
+	var out []statement
+	for _, one := range []statement{deny, allow} {
+		if one.Action != nil { // versitygw reads no statement without one
+			out = append(out, one)
+		}
 	}
 	return json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": out})
 }

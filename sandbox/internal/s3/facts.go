@@ -37,6 +37,17 @@ type facts struct {
 
 func (one *facts) has(parameter string) bool { return one.query.Has(parameter) }
 
+// overridesHeaders says that a request asks for other headers in the answer,
+// which S3 does for those alone who sign, whatever they may do.
+func (one *facts) overridesHeaders() bool {
+	for name := range one.query.All() {
+		if strings.HasPrefix(string(name), "response-") {
+			return true
+		}
+	}
+	return false
+}
+
 // maxBodyForKeys is how much of a body is read for condition keys: those bodies
 // are short documents, and what is longer is refused by versitygw.
 const maxBodyForKeys = 128 << 10

@@ -70,6 +70,9 @@ func (f *front) handle(ctx fiber.Ctx) error {
 	}
 
 	one := f.factsOf(ctx)
+	if one.anonymous && one.key != "" && one.overridesHeaders() {
+		return refuse(ctx, s3err.GetAPIError(s3err.ErrAnonymousResponseHeaders))
+	}
 	source := sourceFor(f.number.Add(1))
 	f.requests.Store(source.IP.String(), one)
 	ctx.Locals(factsKey{}, one)

@@ -201,9 +201,8 @@ func simpler(text []byte) (simple []byte, whole bool, err error) {
 				continue
 			}
 			for key, values := range maps.Clone(keys) {
-				_, global := sar.Default().GlobalKey(key)
-				_, own := sar.Default().ServiceKey("s3", key)
-				if (global || own) && !strings.EqualFold(key, "aws:SourceIp") {
+				used := iampolicy.Statement{Action: texts(statement["Action"]), Condition: []iampolicy.Condition{{Key: key}}}
+				if checkKeys(used) == nil && !strings.EqualFold(key, "aws:SourceIp") {
 					delete(keys, key)
 					keys["aws:UserAgent"] = values
 				}
@@ -212,6 +211,20 @@ func simpler(text []byte) (simple []byte, whole bool, err error) {
 	}
 	simple, err = json.Marshal(document)
 	return simple, true, err
+}
+
+// texts is one text or a list of them.
+func texts(element any) (out []string) {
+	list, ok := element.([]any)
+	if !ok {
+		list = []any{element}
+	}
+	for _, one := range list {
+		if text, ok := one.(string); ok {
+			out = append(out, text)
+		}
+	}
+	return out
 }
 
 // ResolvePrincipals is versitygw's question which principals of a bucket's
