@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 
+	"biplane.dev/biplane/provision/access"
 	"biplane.dev/biplane/sandbox/test/matrix"
 )
 
@@ -113,6 +114,9 @@ func TestMatrix(t *testing.T) {
 	})
 	t.Log("\n" + table(outside, inside))
 
+	t.Run("it gives the same under the boundary that AWS's accounts have", func(t *testing.T) {
+		underBoundary(t, map[string]row{"flyteadmin": outside[0], "executor": outside[2]})
+	})
 	for i, p := range published {
 		if slices.Contains(outside[i][:], "allowed") {
 			t.Run("it takes exactly its cells away with a statement of "+p.account, func(t *testing.T) { takeStatements(t, p.account, outside[i]) })
@@ -230,10 +234,7 @@ type document struct {
 // takeStatements takes each statement of the account's policy away in turn: what it
 // allowed is refused then, and everything else is as before.
 func takeStatements(t *testing.T, account string, before row) {
-	policy, name := "buckets", "union-sandbox-adminflyterole-"+account
-	if account == "clusterresource-template" {
-		name = "union-sandbox-userflyterole"
-	}
+	policy, name := "buckets", roleOf(account)
 	out, err := admin.iam.GetRolePolicy(t.Context(), &iam.GetRolePolicyInput{RoleName: &name, PolicyName: &policy})
 	if err != nil {
 		t.Fatal(err)
@@ -291,6 +292,54 @@ func takeStatements(t *testing.T, account string, before row) {
 	}
 	if after != before {
 		t.Errorf("got %v once all is back, want %v", after, before)
+	}
+}
+
+func roleOf(account string) string {
+	if account == "clusterresource-template" {
+		return "union-sandbox-userflyterole"
+	}
+	return "union-sandbox-adminflyterole-" + account
+}
+
+// underBoundary puts on roles what 'biplane access grant' demands of every role that
+// the vendor makes. Sandboxes are without it, since nobody is granted access to them.
+func underBoundary(t *testing.T, want map[string]row) {
+	granted, err := access.Generate(access.Options{Account: cfg.Account, Region: cfg.Region, ExternalID: "5Zq0v3l1x8mTfKcW2hYbNg"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bounds := map[string]string{
+		"the boundary":         string(granted.Boundary.Document),
+		"one that allows none": `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:GetCallerIdentity","Resource":"*"}]}`,
+	}
+	for name, text := range bounds {
+		policy, err := admin.iam.CreatePolicy(t.Context(), &iam.CreatePolicyInput{PolicyName: aws.String(strings.ReplaceAll(name, " ", "-")), PolicyDocument: &text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for account, row := range want {
+			role := roleOf(account)
+			_, err := admin.iam.PutRolePermissionsBoundary(t.Context(), &iam.PutRolePermissionsBoundaryInput{RoleName: &role, PermissionsBoundary: policy.Policy.Arn})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := askOutside(t.Context(), account)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name != "the boundary" {
+				for i := range row {
+					row[i] = "AccessDenied"
+				}
+			}
+			if got != row {
+				t.Errorf("%s under %s: got %v, want %v", account, name, got, row)
+			}
+			if _, err := admin.iam.DeleteRolePermissionsBoundary(t.Context(), &iam.DeleteRolePermissionsBoundaryInput{RoleName: &role}); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 
