@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -537,5 +538,26 @@ func TestAffinityEnds(t *testing.T) {
 	}
 	if got := c.backend(client, at.Add(10*time.Second), 10*time.Second); got != "" {
 		t.Errorf("after it: got %q, want none", got)
+	}
+}
+
+func TestSentence(t *testing.T) {
+	t.Parallel()
+	port := unusedPort(t)
+	for _, c := range []struct {
+		name string
+		at   address
+		err  error
+		want string
+	}{
+		{"says what lets a port below 1024 be listened on", address{"tcp", "127.96.0.7:80"}, syscall.EACCES, "'sudo sysctl net.ipv4.ip_unprivileged_port_start=80', or give the Service a port from 1024"},
+		{"says that the address itself is taken", address{"tcp", hostPort("127.96.0.7", port)}, syscall.EADDRINUSE, "perhaps for another sandbox"},
+		{"says what it does not know", address{"tcp", "127.96.0.7:8080"}, syscall.EMFILE, "too many open files"},
+	} {
+		t.Run("it "+c.name, func(t *testing.T) {
+			if got := sentence(c.at, &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", c.err)}); !strings.Contains(got, c.want) {
+				t.Errorf("got %q, want %q in it", got, c.want)
+			}
+		})
 	}
 }
