@@ -25,10 +25,28 @@ func (n *node) List() []*v1.Pod {
 		w.mu.Lock()
 		pod := *w.pod
 		pod.Status = *w.writer.wanted.DeepCopy()
+		w.showHooked(&pod.Status)
 		w.mu.Unlock()
 		pods = append(pods, &pod)
 	}
 	return pods
+}
+
+// showHooked calls containers running that are, but for a postStart hook that
+// goes on: a command can be executed beside them.
+func (w *worker) showHooked(status *v1.PodStatus) {
+	for _, s := range w.slots {
+		if !s.running() || s.run.hooked {
+			continue
+		}
+		for _, list := range [][]v1.ContainerStatus{status.InitContainerStatuses, status.ContainerStatuses} {
+			for i := range list {
+				if list[i].Name == s.spec.Name {
+					list[i].State = v1.ContainerState{Running: &v1.ContainerStateRunning{StartedAt: timestamp(s.run.since)}}
+				}
+			}
+		}
+	}
 }
 
 // Container finds a container by name, for the kubelet's API. Of two pods with

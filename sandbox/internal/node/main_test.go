@@ -19,7 +19,6 @@ import (
 	"biplane.dev/biplane/internal/sandbox"
 	"biplane.dev/biplane/sandbox/internal/container"
 	controlplane "biplane.dev/biplane/sandbox/internal/kubernetes"
-	"biplane.dev/biplane/sandbox/internal/node"
 	"biplane.dev/biplane/sandbox/internal/pki"
 	"biplane.dev/biplane/sandbox/internal/supervisor/component"
 )
@@ -127,16 +126,36 @@ func (c *cluster) stop() {
 	os.RemoveAll(filepath.Dir(string(c.folder)))
 }
 
-// nodeSpec is the node as the supervisor would start it.
+// nodeSpec is the node as the supervisor starts it, with the same rights.
 func (c *cluster) nodeSpec(name string) (component.Spec, error) {
 	port, err := freePort()
 	if err != nil {
 		return component.Spec{}, err
 	}
-	return node.Component(node.Part{
-		Component: "node-" + name, Name: name, Folder: c.folder, PKI: c.config.PKI, Server: c.config.Server(),
-		Host: "127.0.0.1", Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Services: true, Admin: c.client, Now: time.Now(),
-	})
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	keys := c.config.PKI
+	user := pki.Subject{User: "system:node:" + name, Groups: []string{"system:nodes"}}
+	identity, err := keys.Pair("node-"+name, user)
+	if err != nil {
+		return component.Spec{}, err
+	}
+	kubeconfig := keys.Path("node-" + name + ".kubeconfig")
+	if err := keys.Kubeconfig(kubeconfig, "node-"+name, c.config.Server(), identity); err != nil {
+		return component.Spec{}, err
+	}
+	user.IPs, user.Names = []string{"127.0.0.1"}, []string{name}
+	serving, err := keys.Pair("node-"+name+"-serving", user)
+	if err != nil {
+		return component.Spec{}, err
+	}
+	return component.Spec{
+		Name: "node-" + name, Address: address,
+		Args: []string{"node", "--name=" + name, "--dir=" + c.folder.Node(name), "--sandbox-dir=" + string(c.folder),
+			"--kubeconfig=" + kubeconfig, "--address=" + address,
+			"--tls-cert-file=" + serving.Cert, "--tls-private-key-file=" + serving.Key, "--client-ca-file=" + keys.CA(), "--services=true"},
+		Ready: controlplane.NodesReady(c.client, []string{name}, time.Now()),
+		Grace: 2 * time.Second,
+	}, nil
 }
 
 // program finds the executable that make builds.

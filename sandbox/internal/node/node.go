@@ -26,11 +26,11 @@
 //	--host-path DIR[:ro]        (repeated) what hostPath volumes may name; default /tmp, and read-only /usr,
 //	                            which containers of this machine's programs see anyway
 //
-// It is ready when --address answers and the Node is Ready. SIGTERM ends it within two seconds, and every container with it: pods
-// are afterwards as after a machine's restart. The kubeconfig's user reads and
-// writes its Node, lease, pods, events, asks for service-account tokens, and
-// reads Services, Endpoints and pods of every namespace, Secrets and ConfigMaps:
-// group system:masters, or system:nodes with what package services names.
+// It is ready when the Node says Ready. SIGTERM ends it within two seconds, and
+// every container with it: pods are afterwards as after a machine's restart. The
+// kubeconfig's user is system:node:NAME of the group system:nodes, which must
+// also be granted what package services reads: Services, pods and EndpointSlices
+// of every namespace.
 //
 // Start with Run. A pod's life is in worker.go.
 package node

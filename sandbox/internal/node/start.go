@@ -134,6 +134,7 @@ func (w *worker) startFailed(s *slot, failure *startFailure) {
 		key := string(w.uid) + "_" + s.spec.Image
 		w.n.pulls.Next(key, now)
 		s.retry = now.Add(w.n.pulls.Get(key))
+		w.n.events.container(w.pod, s, v1.EventTypeNormal, kubeletevents.PullingImage, "Pulling image %q", s.spec.Image)
 		w.n.events.container(w.pod, s, v1.EventTypeWarning, kubeletevents.FailedToPullImage, "Failed to pull image %q: %s", s.spec.Image, message)
 		w.n.events.container(w.pod, s, v1.EventTypeWarning, kubeletevents.FailedToCreateContainer, "Error: %s", failure.reason)
 		s.waiting = &v1.ContainerStateWaiting{Reason: failure.reason, Message: message}

@@ -240,15 +240,19 @@ func (w *worker) addConditions(s *v1.PodStatus) {
 		}
 	}
 	all := slices.Concat(s.InitContainerStatuses, s.ContainerStatuses)
+	phase := s.Phase
+	if w.stopped && w.verdict == nil && !w.mainsBegun() && !w.initFailed() {
+		phase = v1.PodPending // it was deleted before it had begun, and is called Failed for that alone
+	}
 	ready := v1.PodCondition{Type: v1.PodReadyToStartContainers, Status: v1.ConditionFalse}
 	if w.volumes.ready && !w.stopped {
 		ready.Status = v1.ConditionTrue
 	}
 	ready.ObservedGeneration = podutil.CalculatePodConditionObservedGeneration(before, pod.Generation, ready.Type)
 	s.Conditions = append(s.Conditions, ready,
-		status.GeneratePodInitializedCondition(pod, before, all, s.Phase),
-		status.GeneratePodReadyCondition(pod, before, s.Conditions, all, s.Phase),
-		status.GenerateContainersReadyCondition(pod, before, all, s.Phase),
+		status.GeneratePodInitializedCondition(pod, before, all, phase),
+		status.GeneratePodReadyCondition(pod, before, s.Conditions, all, phase),
+		status.GenerateContainersReadyCondition(pod, before, all, phase),
 		v1.PodCondition{
 			Type: v1.PodScheduled, Status: v1.ConditionTrue,
 			ObservedGeneration: podutil.CalculatePodConditionObservedGeneration(before, pod.Generation, v1.PodScheduled),

@@ -79,7 +79,11 @@ func (v *volumes) setUpOne(pod *v1.Pod, spec *v1.Volume) error {
 		if spec.EmptyDir.Medium == v1.StorageMediumMemory {
 			mode |= os.ModeSticky // as a tmpfs
 		}
-		return makeOpen(v.path(pod, spec), mode)
+		dir := v.path(pod, spec)
+		if err := makeOpen(dir, mode); err != nil || fsGroup(pod) == nil {
+			return err
+		}
+		return volume.NewVolumeOwnership(folder{}, dir, fsGroup(pod), nil, nil).ChangePermissions()
 	case spec.HostPath != nil:
 		if _, err := v.allowed(spec.HostPath.Path); err != nil {
 			return err
@@ -102,7 +106,7 @@ func (v *volumes) setUpOne(pod *v1.Pod, spec *v1.Volume) error {
 		if err != nil {
 			return err
 		}
-		return mounter.SetUpAt(v.path(pod, spec), volume.MounterArgs{FsUser: fsUser(pod)})
+		return mounter.SetUpAt(v.path(pod, spec), volume.MounterArgs{FsUser: fsUser(pod), FsGroup: fsGroup(pod)})
 	}
 	return fmt.Errorf("the process node mounts no volume of kind %s: use emptyDir, configMap, secret, downwardAPI, projected or hostPath, or 'biplane sandbox up --node kubelet'", volumeKind(spec))
 }
@@ -229,6 +233,16 @@ func fsUser(pod *v1.Pod) *int64 {
 		user = runAs
 	}
 	own := int64(os.Getuid())
+	return &own
+}
+
+// fsGroup is whom the kubelet gives volumes to. Here that is the node's own group,
+// which containers see as their own; the modes are as they should be.
+func fsGroup(pod *v1.Pod) *int64 {
+	if pod.Spec.SecurityContext == nil || pod.Spec.SecurityContext.FSGroup == nil {
+		return nil
+	}
+	own := int64(os.Getgid())
 	return &own
 }
 
