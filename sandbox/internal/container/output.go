@@ -282,7 +282,8 @@ func (o *output) writeLines(stream int, pending, chunk []byte) []byte {
 			pending = append(pending, part...)
 			break
 		}
-		lines = appendLine(lines, now, stream, "F", append(pending, part...))
+		// A terminal ends lines with both; containerd logs neither.
+		lines = appendLine(lines, now, stream, "F", bytes.TrimSuffix(append(pending, part...), []byte("\r")))
 		pending, chunk = pending[:0], chunk[end+1:]
 	}
 	if len(lines) > 0 {
