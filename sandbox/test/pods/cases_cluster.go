@@ -261,7 +261,7 @@ spec: {completions: 2, parallelism: 2, completionMode: Indexed, template: {spec:
 kind: Job
 metadata: {name: j}
 spec: {activeDeadlineSeconds: 3, template: {spec: {restartPolicy: Never, terminationGracePeriodSeconds: 1, containers: [{name: c, args: ["trap TERM 0; wait"]}]}}}`, Do: func(r *run) {
-			r.job("j")
+			r.jobOver("j")
 		}},
 		{Name: "of a Deployment is replaced by one of the next version", Objects: `
 kind: Deployment
@@ -310,8 +310,18 @@ func (r *run) pods(selector string) []corev1.Pod {
 	return list.Items
 }
 
-// job waits until a Job is over and writes it down, with its pods.
+// job waits until a Job is over and writes it down, with the ends of its pods.
 func (r *run) job(name string) {
+	r.jobOver(name)
+	ends := map[string]bool{}
+	for _, p := range r.pods("") {
+		ends[fmt.Sprintf("%s: %s", p.Status.Phase, r.state(container(&p, "c").State))] = true
+	}
+	r.note("pods", "%s", strings.Join(sorted(ends), "; "))
+}
+
+// jobOver is job for one whose pods are deleted with it.
+func (r *run) jobOver(name string) {
 	for {
 		job, err := r.node.client.BatchV1().Jobs(r.namespace).Get(r.ctx, name, metav1.GetOptions{})
 		r.must(err, "looking at the Job")
@@ -319,11 +329,6 @@ func (r *run) job(name string) {
 			over := c.Type == "Complete" || c.Type == "Failed"
 			if over && c.Status == corev1.ConditionTrue && job.Status.Active == 0 {
 				r.note("job", "%s %s, succeeded %d, failed %d", c.Type, c.Reason, job.Status.Succeeded, job.Status.Failed)
-				ends := map[string]bool{}
-				for _, p := range r.pods("") {
-					ends[fmt.Sprintf("%s: %s", p.Status.Phase, r.state(container(&p, "c").State))] = true
-				}
-				r.note("pods", "%s", strings.Join(sorted(ends), "; "))
 				return
 			}
 		}

@@ -277,9 +277,6 @@ func (r *run) state(s corev1.ContainerState) string {
 		if t.Signal != 0 {
 			text += fmt.Sprintf(", signal %d", t.Signal)
 		}
-		if t.FinishedAt.Before(&t.StartedAt) {
-			text += ", finished before it started"
-		}
 	default:
 		return "none"
 	}
