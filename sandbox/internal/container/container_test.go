@@ -392,7 +392,7 @@ func TestLog(t *testing.T) {
 	want := regexp.MustCompile(`^\S+Z stdout F out
 \S+Z stderr F err
 \S+Z stdout P no endx+
-\S+Z stdout F x+
+\S+Z stdout P x+
 $`)
 	if got := log.String(); !want.MatchString(got) {
 		t.Errorf("got %q, want %v", got, want)

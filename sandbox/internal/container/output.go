@@ -259,7 +259,8 @@ func (o *output) read(from *os.File, stream int) {
 		buffers.Put(buffer)
 	}
 	if len(pending) > 0 {
-		o.writeLog(appendLine(nil, time.Now(), stream, "F", pending))
+		// A last line without its end is a part, or readers would add the end.
+		o.writeLog(appendLine(nil, time.Now(), stream, "P", pending))
 	}
 }
 
