@@ -316,7 +316,7 @@ func TestPods(t *testing.T) {
 				t.Fatal(err)
 			}
 			create(t, on, "keeps", `{restartPolicy: Never, volumes: [{name: s, secret: {secretName: fleeting}}, {name: v, emptyDir: {}}],
-				containers: [{name: c, command: [sh, -c, "echo up; sleep 15; cat /s/key"], volumeMounts: [{name: s, mountPath: /s}]}]}`)
+				containers: [{name: c, command: [sh, -c, "echo up; sleep 15; cat /s/key; echo"], volumeMounts: [{name: s, mountPath: /s}]}]}`)
 			awaitLog(t, "keeps", "up")
 			if err := secrets.Delete(t.Context(), "fleeting", metav1.DeleteOptions{}); err != nil {
 				t.Fatal(err)
