@@ -176,30 +176,30 @@ func server(name string, port int, extra string) string {
 func services() []Case {
 	client := func(script string) string { return `{containers: [{name: c, args: ["` + script + `"]}]}` }
 	return []Case{
-		{Name: "answers at the address and the names of its Service", Objects: `{kind: Service, metadata: {name: web}, spec: {selector: {app: web}, ports: [{port: 8080, targetPort: web}]}}`, Do: func(r *run) {
+		{Name: "answers at the address and the names of its Service", Objects: `{kind: Service, metadata: {name: web}, spec: {selector: {app: web}, ports: [{port: 18180, targetPort: web}]}}`, Do: func(r *run) {
 			r.labelled("s", server("s", 18030, ""), `{labels: {app: web}}`)
 			r.until("s", "ready", ready)
-			r.pod("q", client("get http://web:8080/ until 200; get http://web."+r.namespace+":8080/; get http://web."+r.namespace+".svc:8080/; get http://web."+r.namespace+".svc.cluster.local:8080/; get http://$(WEB_SERVICE_HOST):$(WEB_SERVICE_PORT)/"))
+			r.pod("q", client("get http://web:18180/ until 200; get http://web."+r.namespace+":18180/; get http://web."+r.namespace+".svc:18180/; get http://web."+r.namespace+".svc.cluster.local:18180/; get http://$(WEB_SERVICE_HOST):$(WEB_SERVICE_PORT)/"))
 			r.finish("q")
 		}},
-		{Name: "answers at its own Service", Objects: `{kind: Service, metadata: {name: web}, spec: {selector: {app: web}, ports: [{port: 8080, targetPort: 18031}]}}`, Do: func(r *run) {
+		{Name: "answers at its own Service", Objects: `{kind: Service, metadata: {name: web}, spec: {selector: {app: web}, ports: [{port: 18180, targetPort: 18031}]}}`, Do: func(r *run) {
 			r.labelled("s", server("s", 18031, ""), `{labels: {app: web}}`)
 			r.until("s", "ready", ready)
-			r.noteExec("itself", "s", "c", "get http://web:8080/ until 200")
+			r.noteExec("itself", "s", "c", "get http://web:18180/ until 200")
 		}},
-		{Name: "is refused at a Service that nobody is behind", Objects: `{kind: Service, metadata: {name: web}, spec: {selector: {app: none}, ports: [{port: 8080}]}}`, Do: func(r *run) {
+		{Name: "is refused at a Service that nobody is behind", Objects: `{kind: Service, metadata: {name: web}, spec: {selector: {app: none}, ports: [{port: 18180}]}}`, Do: func(r *run) {
 			r.pause(time.Second)
-			r.pod("q", client("resolve web absent; dial web:8080"))
+			r.pod("q", client("resolve web absent; dial web:18180"))
 			r.finish("q")
 		}},
-		{Name: "is behind its Service only while it is ready", Objects: `{kind: Service, metadata: {name: web}, spec: {selector: {app: web}, ports: [{port: 8080, targetPort: 18032}]}}`, Do: func(r *run) {
+		{Name: "is behind its Service only while it is ready", Objects: `{kind: Service, metadata: {name: web}, spec: {selector: {app: web}, ports: [{port: 18180, targetPort: 18032}]}}`, Do: func(r *run) {
 			r.labelled("s", `{containers: [{name: c, args: ["serve 18032 /tmp/ready"], readinessProbe: {httpGet: {port: 18032, path: /ready}, periodSeconds: 1, failureThreshold: 1}}]}`, `{labels: {app: web}}`)
 			r.event("s", "Unhealthy")
-			r.pod("before", client("dial web:8080"))
+			r.pod("before", client("dial web:18180"))
 			r.finish("before")
 			r.noteExec("make it ready", "s", "c", "write /tmp/ready")
 			r.until("s", "ready", ready)
-			r.pod("after", client("get http://web:8080/ until 200"))
+			r.pod("after", client("get http://web:18180/ until 200"))
 			r.finish("after")
 		}},
 		{Name: "finds the pods of a headless Service by its name", Objects: `{kind: Service, metadata: {name: all}, spec: {clusterIP: None, selector: {app: web}, ports: [{port: 18033}]}}`, Do: func(r *run) {
@@ -213,10 +213,10 @@ func services() []Case {
 			r.pod("q", client("resolve kubernetes.default kubernetes.default.svc kubernetes.default.svc.cluster.local; api /version"))
 			r.finish("q")
 		}},
-		{Name: "is asked by many ports and names of one Service", Objects: `{kind: Service, metadata: {name: two}, spec: {selector: {app: web}, ports: [{name: a, port: 8080, targetPort: 18034}, {name: b, port: 9090, targetPort: 18035}]}}`, Do: func(r *run) {
+		{Name: "is asked by many ports and names of one Service", Objects: `{kind: Service, metadata: {name: two}, spec: {selector: {app: web}, ports: [{name: a, port: 18180, targetPort: 18034}, {name: b, port: 9090, targetPort: 18035}]}}`, Do: func(r *run) {
 			r.labelled("s", `{containers: [{name: c, args: ["serve 18034"]}, {name: d, args: ["listen 18035"]}]}`, `{labels: {app: web}}`)
 			r.until("s", "ready", ready)
-			r.pod("q", client("get http://two:8080/ until 200; dial two:9090"))
+			r.pod("q", client("get http://two:18180/ until 200; dial two:9090"))
 			r.finish("q")
 		}},
 		{Name: "has one loopback for its containers", Pod: `containers: [{name: c, args: ["get http://127.0.0.1:18036/ready until 200; get http://localhost:18036/ready"]}, {name: d, args: ["trap TERM 0; wait-file /absent"]}]

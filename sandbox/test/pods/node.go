@@ -128,11 +128,14 @@ func (r *run) makeNamespace() {
 	r.must(err, "making the namespace")
 	for {
 		_, err := r.node.client.CoreV1().ServiceAccounts(r.namespace).Get(r.ctx, "default", metav1.GetOptions{})
+		if err == nil { // every pod mounts the cluster's root certificate
+			_, err = r.node.client.CoreV1().ConfigMaps(r.namespace).Get(r.ctx, "kube-root-ca.crt", metav1.GetOptions{})
+		}
 		if err == nil {
 			return
 		}
 		if !apierrors.IsNotFound(err) {
-			r.must(err, "looking for the default service account")
+			r.must(err, "looking for what a new namespace has")
 		}
 		r.pause(50 * time.Millisecond)
 	}
