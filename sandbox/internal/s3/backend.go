@@ -37,12 +37,20 @@ func (g *guarded) GetBucketPolicy(ctx context.Context, bucket string) ([]byte, e
 	return []byte(`{"Version":"2012-10-17","Statement":[]}`), nil
 }
 
-// anonymousActions are those that S3 lets a policy give to everybody.
-func anonymousActions() []string {
-	return []string{
-		"s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectAttributes", "s3:GetObjectTagging", "s3:GetObjectAcl", "s3:PutObject", "s3:DeleteObject",
-		"s3:DeleteObjectVersion", "s3:PutObjectTagging", "s3:DeleteObjectTagging", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts",
-		"s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads", "s3:GetBucketLocation",
+// anonymousActions are those that versitygw lets a policy give to everybody. It
+// reads no policy with an action that it does not know.
+func anonymousActions() []auth.Action {
+	return []auth.Action{
+		auth.AbortMultipartUploadAction, auth.DeleteBucketAction, auth.DeleteBucketWebsiteAction, auth.DeleteObjectAction,
+		auth.DeleteObjectTaggingAction, auth.DeleteObjectVersionAction, auth.GetBucketAclAction, auth.GetBucketCorsAction,
+		auth.GetBucketLocationAction, auth.GetBucketObjectLockConfigurationAction, auth.GetBucketOwnershipControlsAction,
+		auth.GetBucketPolicyStatusAction, auth.GetBucketTaggingAction, auth.GetBucketVersioningAction, auth.GetBucketWebsiteAction,
+		auth.GetObjectAclAction, auth.GetObjectAction, auth.GetObjectAttributesAction, auth.GetObjectLegalHoldAction,
+		auth.GetObjectRetentionAction, auth.GetObjectTaggingAction, auth.GetObjectVersionAction, auth.ListBucketAction,
+		auth.ListBucketMultipartUploadsAction, auth.ListBucketVersionsAction, auth.ListMultipartUploadPartsAction,
+		auth.PutBucketAclAction, auth.PutBucketCorsAction, auth.PutBucketObjectLockConfigurationAction, auth.PutBucketOwnershipControlsAction,
+		auth.PutBucketTaggingAction, auth.PutBucketVersioningAction, auth.PutBucketWebsiteAction, auth.PutObjectAclAction,
+		auth.PutObjectAction, auth.PutObjectLegalHoldAction, auth.PutObjectRetentionAction, auth.PutObjectTaggingAction, auth.RestoreObjectAction,
 	}
 }
 
@@ -53,7 +61,7 @@ func (f *front) anonymousPolicy(request *facts, bucket string) ([]byte, error) {
 	type statement struct {
 		Effect    string
 		Principal string
-		Action    []string
+		Action    []auth.Action
 		Resource  []string
 	}
 	own := []string{bucketARN + bucket, bucketARN + bucket + "/*"} // of a form, the key is not known yet
@@ -63,7 +71,7 @@ func (f *front) anonymousPolicy(request *facts, bucket string) ([]byte, error) {
 	allow := statement{"Allow", "*", nil, own}
 	deny := statement{"Deny", "*", nil, own}
 	for _, action := range anonymousActions() {
-		decision, err := f.decide(request, f.question(request, action, own[0]))
+		decision, err := f.decide(request, f.question(request, string(action), own[0]))
 		if err != nil {
 			return nil, err
 		}
@@ -74,7 +82,7 @@ func (f *front) anonymousPolicy(request *facts, bucket string) ([]byte, error) {
 		}
 	}
 	if allow.Action == nil {
-		deny.Action = []string{"s3:*"}
+		deny.Action = []auth.Action{auth.AllActions}
 	}
 	var out []statement
 	for _, one := range []statement{deny, allow} {

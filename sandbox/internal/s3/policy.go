@@ -1,7 +1,6 @@
 package s3
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -249,22 +248,37 @@ func bucketPolicy(text string) (*iampolicy.Document, error) {
 	return iampolicy.Parse("bucket policy", withoutLists([]byte(text)))
 }
 
-// withoutLists puts a Principal that is a list, which S3 takes and IAM does not,
-// under the key that it means.
+// withoutLists puts a Principal that is a list or a name, which S3 takes and IAM
+// does not, under the key that it means.
 func withoutLists(text []byte) []byte {
-	var document struct {
-		Statement []struct{ Principal json.RawMessage }
-	}
+	var document map[string]any
 	if json.Unmarshal(text, &document) != nil {
 		return text
 	}
-	for _, one := range document.Statement {
-		if list := one.Principal; len(list) > 0 && list[0] == '[' {
-			text = bytes.ReplaceAll(text, list, []byte(`{"AWS":`+string(list)+`}`))
-			return withoutLists(text)
+	statements, ok := document["Statement"].([]any)
+	if !ok {
+		statements = []any{document["Statement"]}
+	}
+	changed := false
+	for _, one := range statements {
+		statement, _ := one.(map[string]any)
+		switch principal := statement["Principal"].(type) {
+		case []any:
+			statement["Principal"], changed = map[string]any{"AWS": principal}, true
+		case string:
+			if principal != "*" {
+				statement["Principal"], changed = map[string]any{"AWS": principal}, true
+			}
 		}
 	}
-	return text
+	if !changed {
+		return text // as it was written, so that the engine sees what is there twice
+	}
+	simple, err := json.Marshal(document)
+	if err != nil {
+		return text
+	}
+	return simple
 }
 
 // publicPolicies decide for nobody in particular, by the text of a bucket's
