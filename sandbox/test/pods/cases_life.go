@@ -56,11 +56,11 @@ func endings() []Case {
 			r.events("q", "BackOff")
 		}},
 		{Name: "ends with DeadlineExceeded when its time is over", Pod: `
-			activeDeadlineSeconds: 2
+			activeDeadlineSeconds: 5
 			terminationGracePeriodSeconds: 1
 			containers: [{name: c, args: ["ignore TERM; wait"]}]`},
 		{Name: "may end in order when its time is over", Pod: `
-			activeDeadlineSeconds: 2
+			activeDeadlineSeconds: 5
 			containers: [{name: c, args: ["trap TERM 5; wait"]}]`},
 		{Name: "gets SIGTERM when it is deleted, and its exit code is seen", Do: func(r *run) {
 			r.pod("q", `containers: [{name: c, args: ["trap TERM 3; echo up; wait"]}]`)
