@@ -1,7 +1,7 @@
 // Command report reads what the end-to-end tests reported and the failures that
 // are known, and prints how many specs pass and why each other does not:
 //
-//	report REPORT.json KNOWN.txt
+//	report KNOWN.txt REPORT.json…
 //
 // A failure that is not known exits 1, and so does a known one that passes.
 package main
@@ -17,11 +17,11 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: report REPORT.json KNOWN.txt")
+	if len(os.Args) < 3 {
+		fmt.Fprintln(os.Stderr, "usage: report KNOWN.txt REPORT.json…")
 		os.Exit(2)
 	}
-	ok, err := report(os.Args[1], os.Args[2], os.Stdout)
+	ok, err := report(os.Args[1], os.Args[2:], os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "report:", err)
 		os.Exit(2)
@@ -45,15 +45,28 @@ func (s spec) name() string {
 	return strings.Join(append(slices.Clone(s.ContainerHierarchyTexts), s.LeafNodeText), " ")
 }
 
-func report(reportFile, knownFile string, out io.Writer) (ok bool, err error) {
-	f, err := os.Open(reportFile)
+type suite struct{ SpecReports []spec }
+
+func readReports(files []string) ([]suite, error) {
+	var all []suite
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		var suites []suite
+		if err := json.Unmarshal(text, &suites); err != nil {
+			return nil, fmt.Errorf("reading %s: %w", file, err)
+		}
+		all = append(all, suites...)
+	}
+	return all, nil
+}
+
+func report(knownFile string, reports []string, out io.Writer) (ok bool, err error) {
+	suites, err := readReports(reports)
 	if err != nil {
 		return false, err
-	}
-	defer f.Close()
-	var suites []struct{ SpecReports []spec }
-	if err := json.NewDecoder(f).Decode(&suites); err != nil {
-		return false, fmt.Errorf("reading %s: %w", reportFile, err)
 	}
 	k, err := os.Open(knownFile)
 	if err != nil {

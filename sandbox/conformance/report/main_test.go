@@ -40,7 +40,7 @@ func TestReport(t *testing.T) {
 			write(file, `[{"SpecReports":[`+strings.Join(c.specs, ",")+`]}]`)
 			write(list, known)
 			var out bytes.Buffer
-			ok, err := report(file, list, &out)
+			ok, err := report(list, []string{file}, &out)
 			if err != nil {
 				t.Fatal(err)
 			}
