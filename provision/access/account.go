@@ -2,7 +2,6 @@ package access
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -12,7 +11,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
-	"biplane.dev/biplane/provision/step"
 	"biplane.dev/biplane/provision/vendor"
 )
 
@@ -127,38 +125,6 @@ func tagText(tags []types.Tag) string {
 	return strings.Join(parts, ", ")
 }
 
-// noSuchEntity reports whether IAM says that the thing isn't there.
-func noSuchEntity(err error) bool {
-	var none *types.NoSuchEntityException
-	return errors.As(err, &none)
-}
-
-// passing marks the errors that end by looking again: somebody was faster, or
-// what was written a moment ago is not everywhere yet.
-func passing(err error) error {
-	if err == nil {
-		return nil
-	}
-	var (
-		exists       *types.EntityAlreadyExistsException
-		concurrent   *types.ConcurrentModificationException
-		inUse        *types.DeleteConflictException
-		unmodifiable *types.EntityTemporarilyUnmodifiableException
-	)
-	if errors.As(err, &exists) || errors.As(err, &concurrent) || errors.As(err, &inUse) || errors.As(err, &unmodifiable) || noSuchEntity(err) {
-		return fmt.Errorf("%w: %w", step.ErrConflict, err)
-	}
-	return err
-}
-
-// unlessGone is for removing: what is not there any more is as good as removed.
-func unlessGone(err error) error {
-	if noSuchEntity(err) {
-		return nil
-	}
-	return passing(err)
-}
-
 // plain decodes a document as IAM returns it, percent-encoded (RFC 3986).
 func plain(document *string) ([]byte, error) {
 	text, err := url.PathUnescape(aws.ToString(document))
@@ -166,21 +132,4 @@ func plain(document *string) ([]byte, error) {
 		return nil, fmt.Errorf("decoding a policy document from IAM: %w", err)
 	}
 	return []byte(text), nil
-}
-
-// settled is a Check: what Make made is there when looking finds nothing more to
-// do.
-func settled(ctx context.Context, s step.Step) error {
-	found, err := s.Look(ctx, step.Present)
-	if err != nil {
-		return err
-	}
-	switch change := found.Plan(); change.Action {
-	case step.Keep:
-		return nil
-	case step.Refuse:
-		return fmt.Errorf("%s is not as it was made: %s", s.Name(), strings.Join(change.Details, "; "))
-	default:
-		return fmt.Errorf("%s: %w", s.Name(), step.ErrNotYet)
-	}
 }

@@ -2,7 +2,6 @@ package access
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,8 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
-	"github.com/aws/smithy-go"
 
+	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/vendor"
 )
 
@@ -229,7 +228,7 @@ func (c *Checker) checkNoTeardown(ctx context.Context, report *Report, proven bo
 	const remedy = "if it was granted, give --delete-permissions here too; if not, run 'biplane access revoke' and grant again"
 	if c.byCustomer() {
 		switch live, err := readRoleItself(ctx, c.NewIAM(nil), role.Name); {
-		case denied(err):
+		case fault.Denied(err):
 			report.add(noTeardown, role.Name, CannotTell, "%s", unreadable(err))
 		case err != nil:
 			return fmt.Errorf("reading role %s: %w", role.Name, err)
@@ -325,7 +324,7 @@ func (c *Checker) assume(ctx context.Context, who Principal, arn, externalID str
 		in.ExternalId = &externalID
 	}
 	out, err := who.STS.AssumeRole(ctx, in)
-	if denied(err) {
+	if fault.Denied(err) {
 		return assumed{}, nil
 	}
 	if err != nil {
@@ -336,10 +335,4 @@ func (c *Checker) assume(ctx context.Context, who Principal, arn, externalID str
 		session: credentials.NewStaticCredentialsProvider(aws.ToString(k.AccessKeyId), aws.ToString(k.SecretAccessKey), aws.ToString(k.SessionToken)),
 		as:      aws.ToString(out.AssumedRoleUser.Arn),
 	}, nil
-}
-
-// denied reports whether AWS says that the caller may not.
-func denied(err error) bool {
-	var api smithy.APIError
-	return errors.As(err, &api) && slices.Contains([]string{"AccessDenied", "AccessDeniedException"}, api.ErrorCode())
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 	"github.com/aws/smithy-go"
 
+	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/iampolicy"
 )
 
@@ -68,7 +69,7 @@ func (l *liveReader) policy(ctx context.Context, arn string) (livePolicy, error)
 		return livePolicy{why: noReader}, nil
 	}
 	live, err := readPolicy(ctx, l.iam, arn)
-	if denied(err) {
+	if fault.Denied(err) {
 		live, err = livePolicy{why: unreadable(err)}, nil
 	}
 	if err == nil {
@@ -79,7 +80,7 @@ func (l *liveReader) policy(ctx context.Context, arn string) (livePolicy, error)
 
 func readPolicy(ctx context.Context, api IAM, arn string) (livePolicy, error) {
 	out, err := api.GetPolicy(ctx, &iam.GetPolicyInput{PolicyArn: &arn})
-	if noSuchEntity(err) {
+	if fault.NoSuchEntity(err) {
 		return livePolicy{}, nil
 	}
 	if err != nil {
@@ -146,7 +147,7 @@ func (c *Checker) checkRole(ctx context.Context, report *Report, read *liveReade
 		return nil
 	}
 	live, err := readRoleItself(ctx, read.iam, name)
-	if denied(err) {
+	if fault.Denied(err) {
 		report.add(roleItself, name, CannotTell, "%s", unreadable(err))
 		return nil
 	}
@@ -163,7 +164,7 @@ func (c *Checker) checkRole(ctx context.Context, report *Report, read *liveReade
 	report.addComparison(boundaryRow, name, found.boundaryDifferences(), or(live.boundary, "none, as wanted"))
 
 	err = live.readPolicies(ctx, read.iam, name)
-	if denied(err) {
+	if fault.Denied(err) {
 		report.add(policyRow, name, CannotTell, "%s", unreadable(err))
 		return nil
 	}

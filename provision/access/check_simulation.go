@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 	"golang.org/x/sync/errgroup"
 
+	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/iampolicy"
 	"biplane.dev/biplane/provision/operations"
 )
@@ -223,7 +224,7 @@ func (c *Checker) askAWS(ctx context.Context, report *Report, reader IAM, d depl
 		})
 	}
 	err := calls.Wait()
-	if denied(err) {
+	if fault.Denied(err) {
 		report.add(awsSays, d.name, CannotTell, "%s", unreadable(err))
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
+	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/step"
 )
 
@@ -48,7 +49,7 @@ type foundPolicy struct {
 func (s *policyStep) Look(ctx context.Context, goal step.Goal) (step.Found, error) {
 	found := &foundPolicy{policyStep: s, goal: goal}
 	out, err := s.iam.GetPolicy(ctx, &iam.GetPolicyInput{PolicyArn: aws.String(s.arn())})
-	if noSuchEntity(err) {
+	if fault.NoSuchEntity(err) {
 		return found, nil
 	}
 	if err != nil {
@@ -62,7 +63,7 @@ func (s *policyStep) Look(ctx context.Context, goal step.Goal) (step.Found, erro
 		return found, err
 	}
 	version, err := s.iam.GetPolicyVersion(ctx, &iam.GetPolicyVersionInput{PolicyArn: aws.String(s.arn()), VersionId: out.Policy.DefaultVersionId})
-	if noSuchEntity(err) {
+	if fault.NoSuchEntity(err) {
 		return &foundPolicy{policyStep: s, goal: goal}, nil // deleted between the two calls
 	}
 	if err != nil {
@@ -82,7 +83,7 @@ func (s *policyStep) lookForStrangers(ctx context.Context) ([]string, error) {
 	pages := iam.NewListEntitiesForPolicyPaginator(s.iam, &iam.ListEntitiesForPolicyInput{PolicyArn: aws.String(s.arn())})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
-		if noSuchEntity(err) {
+		if fault.NoSuchEntity(err) {
 			return nil, nil
 		}
 		if err != nil {
@@ -139,7 +140,7 @@ func (f *foundPolicy) planRemoval() step.Change {
 func (f *foundPolicy) Make(ctx context.Context) error {
 	if f.there {
 		_, err := f.iam.TagPolicy(ctx, &iam.TagPolicyInput{PolicyArn: aws.String(f.arn()), Tags: missingTags(f.tags, f.policyStep.tags)})
-		return passing(err)
+		return fault.Passing(err)
 	}
 	_, err := f.iam.CreatePolicy(ctx, &iam.CreatePolicyInput{
 		PolicyName:     aws.String(f.policy.Name),
@@ -148,7 +149,7 @@ func (f *foundPolicy) Make(ctx context.Context) error {
 		Description:    aws.String(f.purpose),
 		Tags:           f.policyStep.tags,
 	})
-	return passing(err)
+	return fault.Passing(err)
 }
 
 // Remove deletes the policy. One with more versions than its default one, which
@@ -157,13 +158,13 @@ func (f *foundPolicy) Remove(ctx context.Context) error {
 	_, err := f.iam.DeletePolicy(ctx, &iam.DeletePolicyInput{PolicyArn: aws.String(f.arn())})
 	var inUse *types.DeleteConflictException
 	if !errors.As(err, &inUse) {
-		return unlessGone(err)
+		return fault.UnlessGone(err)
 	}
 	if err := f.removeVersions(ctx); err != nil {
-		return unlessGone(err)
+		return fault.UnlessGone(err)
 	}
 	_, err = f.iam.DeletePolicy(ctx, &iam.DeletePolicyInput{PolicyArn: aws.String(f.arn())})
-	return unlessGone(err)
+	return fault.UnlessGone(err)
 }
 
 func (f *foundPolicy) removeVersions(ctx context.Context) error {
@@ -178,7 +179,7 @@ func (f *foundPolicy) removeVersions(ctx context.Context) error {
 				continue
 			}
 			_, err := f.iam.DeletePolicyVersion(ctx, &iam.DeletePolicyVersionInput{PolicyArn: aws.String(f.arn()), VersionId: v.VersionId})
-			if err := unlessGone(err); err != nil {
+			if err := fault.UnlessGone(err); err != nil {
 				return err
 			}
 		}

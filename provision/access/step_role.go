@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
+	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/step"
 )
 
@@ -54,7 +55,7 @@ func (s *roleStep) Needs() []string {
 	return needs
 }
 
-func (s *roleStep) Check(ctx context.Context) error { return settled(ctx, s) }
+func (s *roleStep) Check(ctx context.Context) error { return step.Settled(ctx, s) }
 
 // The kinds of Policy.
 const (
@@ -119,7 +120,7 @@ func readInstanceProfiles(ctx context.Context, api IAM, role string) ([]string, 
 	pages := iam.NewListInstanceProfilesForRolePaginator(api, &iam.ListInstanceProfilesForRoleInput{RoleName: &role})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
-		if noSuchEntity(err) {
+		if fault.NoSuchEntity(err) {
 			return nil, nil
 		}
 		if err != nil {
@@ -144,7 +145,7 @@ func readRole(ctx context.Context, api IAM, name string) (*liveRole, error) {
 
 func readRoleItself(ctx context.Context, api IAM, name string) (*liveRole, error) {
 	out, err := api.GetRole(ctx, &iam.GetRoleInput{RoleName: &name})
-	if noSuchEntity(err) {
+	if fault.NoSuchEntity(err) {
 		return nil, nil
 	}
 	if err != nil {
@@ -166,7 +167,7 @@ func (live *liveRole) readPolicies(ctx context.Context, api IAM, name string) er
 	attached := iam.NewListAttachedRolePoliciesPaginator(api, &iam.ListAttachedRolePoliciesInput{RoleName: &name})
 	for attached.HasMorePages() {
 		page, err := attached.NextPage(ctx)
-		if noSuchEntity(err) {
+		if fault.NoSuchEntity(err) {
 			break
 		}
 		if err != nil {
@@ -179,7 +180,7 @@ func (live *liveRole) readPolicies(ctx context.Context, api IAM, name string) er
 	inlines := iam.NewListRolePoliciesPaginator(api, &iam.ListRolePoliciesInput{RoleName: &name})
 	for inlines.HasMorePages() {
 		page, err := inlines.NextPage(ctx)
-		if noSuchEntity(err) {
+		if fault.NoSuchEntity(err) {
 			break
 		}
 		if err != nil {
@@ -187,7 +188,7 @@ func (live *liveRole) readPolicies(ctx context.Context, api IAM, name string) er
 		}
 		for _, policy := range page.PolicyNames {
 			out, err := api.GetRolePolicy(ctx, &iam.GetRolePolicyInput{RoleName: &name, PolicyName: &policy})
-			if noSuchEntity(err) {
+			if fault.NoSuchEntity(err) {
 				continue
 			}
 			if err != nil {
@@ -354,22 +355,22 @@ func (f *foundRole) Make(ctx context.Context) error {
 			in.PermissionsBoundary = &boundary
 		}
 		if _, err := f.iam.CreateRole(ctx, in); err != nil {
-			return passing(err)
+			return fault.Passing(err)
 		}
 	} else if tags := missingTags(f.live.tags, f.roleStep.tags); len(tags) > 0 {
 		if _, err := f.iam.TagRole(ctx, &iam.TagRoleInput{RoleName: name, Tags: tags}); err != nil {
-			return passing(err)
+			return fault.Passing(err)
 		}
 	}
 	for _, arn := range f.missingAttachments() {
 		if _, err := f.iam.AttachRolePolicy(ctx, &iam.AttachRolePolicyInput{RoleName: name, PolicyArn: &arn}); err != nil {
-			return passing(err)
+			return fault.Passing(err)
 		}
 	}
 	for _, p := range f.missingInlines() {
 		_, err := f.iam.PutRolePolicy(ctx, &iam.PutRolePolicyInput{RoleName: name, PolicyName: &p.Name, PolicyDocument: aws.String(string(p.Document))})
 		if err != nil {
-			return passing(err)
+			return fault.Passing(err)
 		}
 	}
 	return nil
@@ -402,22 +403,22 @@ func (f *foundRole) Remove(ctx context.Context) error {
 	name := aws.String(f.role.Name)
 	for _, arn := range f.live.attached {
 		_, err := f.iam.DetachRolePolicy(ctx, &iam.DetachRolePolicyInput{RoleName: name, PolicyArn: &arn})
-		if err := unlessGone(err); err != nil {
+		if err := fault.UnlessGone(err); err != nil {
 			return err
 		}
 	}
 	for _, policy := range slices.Sorted(maps.Keys(f.live.inline)) {
 		_, err := f.iam.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: name, PolicyName: &policy})
-		if err := unlessGone(err); err != nil {
+		if err := fault.UnlessGone(err); err != nil {
 			return err
 		}
 	}
 	for _, profile := range f.live.profiles {
 		_, err := f.iam.RemoveRoleFromInstanceProfile(ctx, &iam.RemoveRoleFromInstanceProfileInput{RoleName: name, InstanceProfileName: &profile})
-		if err := unlessGone(err); err != nil {
+		if err := fault.UnlessGone(err); err != nil {
 			return err
 		}
 	}
 	_, err := f.iam.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: name})
-	return unlessGone(err)
+	return fault.UnlessGone(err)
 }

@@ -2,19 +2,15 @@ package roles
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
-	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
-	"github.com/aws/smithy-go"
 
 	"biplane.dev/biplane/provision/iampolicy"
 	"biplane.dev/biplane/provision/ownership"
-	"biplane.dev/biplane/provision/step"
 )
 
 // IAM is what the steps ask of IAM, and nothing more; the operations table has a
@@ -39,58 +35,6 @@ type IAM interface {
 
 	ListAttachedRolePolicies(context.Context, *iam.ListAttachedRolePoliciesInput, ...func(*iam.Options)) (*iam.ListAttachedRolePoliciesOutput, error)
 	DetachRolePolicy(context.Context, *iam.DetachRolePolicyInput, ...func(*iam.Options)) (*iam.DetachRolePolicyOutput, error)
-}
-
-// noSuchEntity reports whether IAM says that the thing isn't there.
-func noSuchEntity(err error) bool {
-	var none *types.NoSuchEntityException
-	return errors.As(err, &none)
-}
-
-// denied reports whether IAM says that the caller may not do it.
-func denied(err error) bool {
-	var refused smithy.APIError
-	return errors.As(err, &refused) && refused.ErrorCode() == "AccessDenied"
-}
-
-// passing marks the errors that end by looking again: somebody was faster, or
-// what was written a moment ago is not everywhere yet.
-func passing(err error) error {
-	var (
-		exists       *types.EntityAlreadyExistsException
-		concurrent   *types.ConcurrentModificationException
-		inUse        *types.DeleteConflictException
-		unmodifiable *types.EntityTemporarilyUnmodifiableException
-	)
-	if errors.As(err, &exists) || errors.As(err, &concurrent) || errors.As(err, &inUse) || errors.As(err, &unmodifiable) || noSuchEntity(err) {
-		return fmt.Errorf("%w: %w", step.ErrConflict, err)
-	}
-	return err
-}
-
-// unlessGone is for removing: what is not there any more is as good as removed.
-func unlessGone(err error) error {
-	if noSuchEntity(err) {
-		return nil
-	}
-	return passing(err)
-}
-
-// settled is a Check: what Make made is there when looking finds nothing more to
-// do.
-func settled(ctx context.Context, s step.Step) error {
-	found, err := s.Look(ctx, step.Present)
-	if err != nil {
-		return err
-	}
-	switch change := found.Plan(); change.Action {
-	case step.Keep:
-		return nil
-	case step.Refuse:
-		return fmt.Errorf("%s is not as it was made: %s", s.Name(), strings.Join(change.Details, "; "))
-	default:
-		return fmt.Errorf("%s: %w", s.Name(), step.ErrNotYet)
-	}
 }
 
 func tagMap(tags []types.Tag) map[string]string {

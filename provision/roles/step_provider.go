@@ -7,6 +7,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 
+	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/ownership"
 	"biplane.dev/biplane/provision/step"
 )
@@ -24,7 +25,7 @@ func providerStepName(issuer string) string { return "OIDC provider " + issuer }
 
 func (s *providerStep) Name() string                    { return providerStepName(s.issuer) }
 func (s *providerStep) Needs() []string                 { return nil }
-func (s *providerStep) Check(ctx context.Context) error { return settled(ctx, s) }
+func (s *providerStep) Check(ctx context.Context) error { return step.Settled(ctx, s) }
 
 type foundProvider struct {
 	*providerStep
@@ -38,7 +39,7 @@ func (s *providerStep) Look(ctx context.Context, goal step.Goal) (step.Found, er
 	found := &foundProvider{providerStep: s, goal: goal}
 	out, err := s.iam.GetOpenIDConnectProvider(ctx, &iam.GetOpenIDConnectProviderInput{OpenIDConnectProviderArn: aws.String(s.set.providerARN(s.issuer))})
 	switch {
-	case noSuchEntity(err):
+	case fault.NoSuchEntity(err):
 		return found, nil
 	case err != nil:
 		return nil, err
@@ -76,10 +77,10 @@ func (f *foundProvider) Make(ctx context.Context) error {
 		ClientIDList: []string{audience},
 		Tags:         tagList(f.set.owner().Tags(component, "oidc-provider")),
 	})
-	return passing(err)
+	return fault.Passing(err)
 }
 
 func (f *foundProvider) Remove(ctx context.Context) error {
 	_, err := f.iam.DeleteOpenIDConnectProvider(ctx, &iam.DeleteOpenIDConnectProviderInput{OpenIDConnectProviderArn: aws.String(f.set.providerARN(f.issuer))})
-	return unlessGone(err)
+	return fault.UnlessGone(err)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
 	"biplane.dev/biplane/internal/usererr"
+	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/ownership"
 	"biplane.dev/biplane/provision/step"
 )
@@ -37,7 +38,7 @@ func (s *roleStep) Needs() []string {
 	return needs
 }
 
-func (s *roleStep) Check(ctx context.Context) error { return settled(ctx, s) }
+func (s *roleStep) Check(ctx context.Context) error { return step.Settled(ctx, s) }
 
 func (s *roleStep) tags() map[string]string { return s.set.owner().Tags(component, s.role.logicalID) }
 
@@ -62,9 +63,9 @@ func (s *roleStep) Look(ctx context.Context, goal step.Goal) (step.Found, error)
 	found := &foundRole{roleStep: s, goal: goal}
 	out, err := s.iam.GetRole(ctx, &iam.GetRoleInput{RoleName: &s.role.Name})
 	switch {
-	case noSuchEntity(err):
+	case fault.NoSuchEntity(err):
 		return found, nil
-	case denied(err):
+	case fault.Denied(err):
 		// Who may only look under one path is told so of a name that nobody has: IAM
 		// does not know under which path it would be. Making it brings it out.
 		found.unseen = true
@@ -91,7 +92,7 @@ func (f *foundRole) readPolicies(ctx context.Context) error {
 	inline := iam.NewListRolePoliciesPaginator(f.iam, &iam.ListRolePoliciesInput{RoleName: &f.role.Name})
 	for inline.HasMorePages() {
 		page, err := inline.NextPage(ctx)
-		if noSuchEntity(err) {
+		if fault.NoSuchEntity(err) {
 			break
 		}
 		if err != nil {
@@ -102,7 +103,7 @@ func (f *foundRole) readPolicies(ctx context.Context) error {
 	attached := iam.NewListAttachedRolePoliciesPaginator(f.iam, &iam.ListAttachedRolePoliciesInput{RoleName: &f.role.Name})
 	for attached.HasMorePages() {
 		page, err := attached.NextPage(ctx)
-		if noSuchEntity(err) {
+		if fault.NoSuchEntity(err) {
 			break
 		}
 		if err != nil {
@@ -116,7 +117,7 @@ func (f *foundRole) readPolicies(ctx context.Context) error {
 		return nil // who removes need not be able to read documents
 	}
 	out, err := f.iam.GetRolePolicy(ctx, &iam.GetRolePolicyInput{RoleName: &f.role.Name, PolicyName: aws.String(PolicyName)})
-	if noSuchEntity(err) {
+	if fault.NoSuchEntity(err) {
 		f.inline = slices.DeleteFunc(f.inline, func(name string) bool { return name == PolicyName })
 		return nil
 	}
@@ -233,10 +234,10 @@ func (f *foundRole) Make(ctx context.Context) error {
 			if f.unseen && errors.As(err, &exists) {
 				return f.takenElsewhere(ctx, err)
 			}
-			return passing(err)
+			return fault.Passing(err)
 		}
 		err := f.putPolicy(ctx)
-		if denied(err) {
+		if fault.Denied(err) {
 			// Rights over a role that IAM does not know everywhere yet come to nothing.
 			return fmt.Errorf("%w: %w", step.ErrConflict, err)
 		}
@@ -244,18 +245,18 @@ func (f *foundRole) Make(ctx context.Context) error {
 	}
 	if tags := f.missingTags(); len(tags) > 0 {
 		if _, err := f.iam.TagRole(ctx, &iam.TagRoleInput{RoleName: name, Tags: tagList(tags)}); err != nil {
-			return passing(err)
+			return fault.Passing(err)
 		}
 	}
 	// The boundary before anything is given, the trust last.
 	if f.boundary != f.role.Boundary {
 		if _, err := f.iam.PutRolePermissionsBoundary(ctx, &iam.PutRolePermissionsBoundaryInput{RoleName: name, PermissionsBoundary: &f.role.Boundary}); err != nil {
-			return passing(err)
+			return fault.Passing(err)
 		}
 	}
 	if f.session != sessionSeconds {
 		if _, err := f.iam.UpdateRole(ctx, &iam.UpdateRoleInput{RoleName: name, Description: &f.role.Purpose, MaxSessionDuration: aws.Int32(sessionSeconds)}); err != nil {
-			return passing(err)
+			return fault.Passing(err)
 		}
 	}
 	if f.policyDiffers || len(f.lacks()) > 0 {
@@ -265,7 +266,7 @@ func (f *foundRole) Make(ctx context.Context) error {
 	}
 	if f.trustDiffers {
 		_, err := f.iam.UpdateAssumeRolePolicy(ctx, &iam.UpdateAssumeRolePolicyInput{RoleName: name, PolicyDocument: aws.String(string(f.role.Trust))})
-		return passing(err)
+		return fault.Passing(err)
 	}
 	return nil
 }
@@ -274,17 +275,17 @@ func (f *foundRole) Make(ctx context.Context) error {
 // another path, which this caller will never see.
 func (f *foundRole) takenElsewhere(ctx context.Context, exists error) error {
 	_, err := f.iam.GetRole(ctx, &iam.GetRoleInput{RoleName: &f.role.Name})
-	if denied(err) {
+	if fault.Denied(err) {
 		return usererr.New(usererr.Refused, "there is a role %s that this caller may not look at, since it is not under %s", f.role.Name, f.role.Path).
 			WithHint("rename or delete it, or give the data plane another name").Because(exists)
 	}
-	return passing(exists)
+	return fault.Passing(exists)
 }
 
 func (f *foundRole) putPolicy(ctx context.Context) error {
 	_, err := f.iam.PutRolePolicy(ctx, &iam.PutRolePolicyInput{
 		RoleName: &f.role.Name, PolicyName: aws.String(PolicyName), PolicyDocument: aws.String(string(f.role.Policy))})
-	return passing(err)
+	return fault.Passing(err)
 }
 
 func (f *foundRole) planRemoval(relation ownership.Relation) step.Change {
@@ -311,18 +312,18 @@ func (f *foundRole) Remove(ctx context.Context) error {
 	name := &f.role.Name
 	for _, arn := range f.attached {
 		_, err := f.iam.DetachRolePolicy(ctx, &iam.DetachRolePolicyInput{RoleName: name, PolicyArn: &arn})
-		if err := unlessGone(err); err != nil {
+		if err := fault.UnlessGone(err); err != nil {
 			return err
 		}
 	}
 	for _, policy := range f.inline {
 		_, err := f.iam.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: name, PolicyName: &policy})
-		if err := unlessGone(err); err != nil {
+		if err := fault.UnlessGone(err); err != nil {
 			return err
 		}
 	}
 	_, err := f.iam.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: name})
-	return unlessGone(err)
+	return fault.UnlessGone(err)
 }
 
 func tagLine(tags map[string]string) []string {

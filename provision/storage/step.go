@@ -33,20 +33,7 @@ func (s *bucketStep) account() *string { return &s.set.config.Account }
 func (s *bucketStep) tags() map[string]string { return s.set.owner().Tags(component, s.logicalID) }
 
 // Check asks that all of it is seen.
-func (s *bucketStep) Check(ctx context.Context) error {
-	found, err := s.Look(ctx, step.Present)
-	if err != nil {
-		return err
-	}
-	switch change := found.Plan(); change.Action {
-	case step.Keep:
-		return nil
-	case step.Refuse:
-		return fmt.Errorf("%s is not as it was made: %s", s.Name(), strings.Join(change.Details, "; "))
-	default:
-		return fmt.Errorf("%s: %s: %w", s.Name(), strings.Join(change.Details, "; "), step.ErrNotYet)
-	}
-}
+func (s *bucketStep) Check(ctx context.Context) error { return step.Settled(ctx, s) }
 
 // foundBucket is the bucket as it is.
 type foundBucket struct {
