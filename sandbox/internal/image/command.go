@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,18 +11,23 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
 	"biplane.dev/biplane/internal/usererr"
 )
 
+// Imported is told of an image that was imported into the sandbox in a folder,
+// under its full name: nodes that have a store of their own take it up.
+type Imported func(ctx context.Context, sandbox, name string, image v1.Image) error
+
 // Run is the program `image`: Command, its errors printed as `biplane` prints
 // its own, which executes it. It returns the exit status.
-func Run(args []string) int {
-	cmd := Command()
+func Run(args []string, imported Imported) int {
+	cmd := Command(imported)
 	cmd.SetArgs(args)
-	err := cmd.Execute()
+	err := cmd.ExecuteContext(context.Background())
 	if err == nil {
 		return 0
 	}
@@ -38,7 +44,7 @@ func Run(args []string) int {
 }
 
 // Command is `biplane-sandbox image`, which `biplane sandbox image` executes.
-func Command() *cobra.Command {
+func Command(imported Imported) *cobra.Command {
 	var dir, output string
 	cmd := &cobra.Command{
 		Use:           "image list|map|import",
@@ -80,7 +86,7 @@ func Command() *cobra.Command {
 			return printEntries(cmd.OutOrStdout(), output, dir, []entry{e})
 		}},
 		&cobra.Command{Use: "import NAME FILE", Short: "unpack an image from an archive", Args: cobra.ExactArgs(2), RunE: func(cmd *cobra.Command, args []string) error {
-			e, err := importArchive(dir, args[0], args[1])
+			e, err := importArchive(cmd.Context(), dir, args[0], args[1], imported)
 			if err != nil {
 				return err
 			}

@@ -3,6 +3,7 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,12 +30,15 @@ import (
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "import" { // to be killed
-		_, err := importArchive(os.Args[2], os.Args[3], os.Args[4])
+		_, err := importArchive(context.Background(), os.Args[2], os.Args[3], os.Args[4], nobody)
 		fmt.Println(err)
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
+
+// nobody has a store of its own.
+func nobody(context.Context, string, string, v1.Image) error { return nil }
 
 func write(t testing.TB, name, content string, mode fs.FileMode) {
 	t.Helper()
@@ -410,7 +414,7 @@ func TestImport(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := importArchive(dir, "example.com/tool:1", test.archive); err != nil {
+			if _, err := importArchive(context.Background(), dir, "example.com/tool:1", test.archive, nobody); err != nil {
 				t.Fatal(err)
 			}
 			got, err := images.Resolve("example.com/tool:1")
@@ -491,7 +495,7 @@ func TestImportRefuses(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
-			_, err := importArchive(dir, "example.com/tool:1", test.archive)
+			_, err := importArchive(context.Background(), dir, "example.com/tool:1", test.archive, nobody)
 			var people *usererr.Error
 			if !errors.As(err, &people) || !strings.Contains(people.Error(), test.want) {
 				t.Errorf("got %v, want %q in it", err, test.want)
@@ -517,7 +521,7 @@ func TestImportRefuses(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
-			e, err := importArchive(dir, "example.com/tool:1", one(test.headers...))
+			e, err := importArchive(context.Background(), dir, "example.com/tool:1", one(test.headers...), nobody)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -530,7 +534,7 @@ func TestImportRefuses(t *testing.T) {
 		})
 	}
 	t.Run("it refuses a pattern", func(t *testing.T) {
-		if _, err := importArchive(t.TempDir(), "example.com/*", damaged); err == nil {
+		if _, err := importArchive(context.Background(), t.TempDir(), "example.com/*", damaged, nobody); err == nil {
 			t.Error("got no error, want one")
 		}
 	})
@@ -567,7 +571,7 @@ func TestKilledImport(t *testing.T) {
 	if _, err := images.Resolve("example.com/image:1"); !errors.As(err, &unknown) {
 		t.Errorf("got %v after a killed import, want no image", err)
 	}
-	if _, err := importArchive(dir, "example.com/image:1", archive); err != nil {
+	if _, err := importArchive(context.Background(), dir, "example.com/image:1", archive, nobody); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := images.Resolve("example.com/image:1"); err != nil {
@@ -580,9 +584,13 @@ func TestKilledImport(t *testing.T) {
 
 func TestCommand(t *testing.T) {
 	dir := t.TempDir()
+	var told []string // of imported images
 	run := func(args ...string) (string, error) {
 		var out bytes.Buffer
-		cmd := Command()
+		cmd := Command(func(_ context.Context, sandbox, name string, _ v1.Image) error {
+			told = append(told, sandbox+" "+name)
+			return nil
+		})
 		cmd.SetArgs(args)
 		cmd.SetOut(&out)
 		err := cmd.Execute()
@@ -612,6 +620,13 @@ func TestCommand(t *testing.T) {
 	}
 	if text, err := run("list", "--dir", dir, "--output", "yaml"); err != nil || !strings.HasPrefix(text, "images:\n- ") {
 		t.Errorf("got %q, %v, want YAML", text, err)
+	}
+	archive := docker(t, map[string]v1.Image{"example.com/tool:1": build(t, v1.Config{})})
+	if _, err := run("import", "--dir", dir, "tool", archive); err != nil {
+		t.Fatal(err)
+	}
+	if want := dir + " docker.io/library/tool:latest"; !slices.Equal(told, []string{want}) {
+		t.Errorf("got nodes told of %q, want of %q", told, want)
 	}
 	for _, args := range [][]string{{"list"}, {"list", "--dir", dir, "--output", "xml"}, {"frob", "--dir", dir}, {"map", "--dir", "/no/such", "a", "host"}, {"import", "--dir", dir, "a", "/no/such"}} {
 		var people *usererr.Error

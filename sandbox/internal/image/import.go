@@ -23,7 +23,6 @@ import (
 
 	"biplane.dev/biplane/internal/sandbox"
 	"biplane.dev/biplane/internal/usererr"
-	"biplane.dev/biplane/sandbox/internal/kubelet"
 )
 
 const (
@@ -39,7 +38,7 @@ func importedFolder(dir, id string) string {
 // importArchive unpacks an image and lets a name stand for it. Either all of it
 // is there afterwards or nothing: an image is put in its place by one rename,
 // and what a killed import left is removed by the next one.
-func importArchive(dir, imageName, archive string) (entry, error) {
+func importArchive(ctx context.Context, dir, imageName, archive string, imported Imported) (entry, error) {
 	ref, err := parseName(imageName)
 	if err != nil {
 		return entry{}, err
@@ -51,7 +50,7 @@ func importArchive(dir, imageName, archive string) (entry, error) {
 	if err != nil {
 		return entry{}, err
 	}
-	e, err := importLocked(dir, ref, archive)
+	e, err := importLocked(ctx, dir, ref, archive, imported)
 	unlock()
 	if err != nil {
 		return entry{}, err
@@ -63,7 +62,7 @@ func importArchive(dir, imageName, archive string) (entry, error) {
 	})
 }
 
-func importLocked(dir string, ref reference, archive string) (entry, error) {
+func importLocked(ctx context.Context, dir string, ref reference, archive string, imported Imported) (entry, error) {
 	images := filepath.Join(dir, folderName)
 	left, err := filepath.Glob(filepath.Join(images, unfinished+"*"))
 	if err != nil {
@@ -97,7 +96,7 @@ func importLocked(dir string, ref reference, archive string) (entry, error) {
 			WithHint("get it with '--platform linux/%s'", runtime.GOARCH)
 	}
 	// A kubelet's node has a store of its own, with the owners of files, too.
-	if err := kubelet.Import(context.Background(), dir, ref.String(), image); err != nil {
+	if err := imported(ctx, dir, ref.String(), image); err != nil {
 		return entry{}, err
 	}
 	e := entry{Imported: id.String()}

@@ -58,7 +58,7 @@ func table() []program {
 		{"kubelet-node", "is a node with the programs below, in namespaces of its own", command(kubelet.Command)},
 		{"kubelet", "runs pods by containerd", command(func() *cobra.Command { return kubeletapp.NewKubeletCommand(context.Background()) })},
 		{"kube-proxy", "leads Services to pods by iptables", command(proxy.NewProxyCommand)},
-		{"image", "lists, maps and imports the images that nodes run", image.Run},
+		{"image", "lists, maps and imports the images that nodes run", func(args []string) int { return image.Run(args, kubelet.Import) }},
 		{"version", "says which version of Kubernetes it is", version},
 	}
 }
