@@ -34,6 +34,9 @@ type Container struct {
 	exit Exit
 }
 
+// Folder is where what the container writes lies, as far as it is on a disk.
+func (c *Container) Folder() string { return c.runtime.folder(c.spec.ID) }
+
 // start forks and sees to it that the end is noticed.
 func (c *Container) start() error {
 	if err := os.Mkdir(c.runtime.folder(c.spec.ID), 0o700); err != nil {

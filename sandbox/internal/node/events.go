@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -50,12 +49,13 @@ func newEvents(client kubernetes.Interface, name string) *events {
 	}
 }
 
-func (e *events) run(ctx context.Context) error {
+// start writes what is recorded from now on; what was recorded before is lost.
+func (e *events) start() (stop func()) {
 	watch := e.broadcaster.StartRecordingToSink(&typedv1.EventSinkImpl{Interface: e.client.CoreV1().Events("")})
-	<-ctx.Done()
-	watch.Stop()
-	e.broadcaster.Shutdown()
-	return nil
+	return func() {
+		watch.Stop()
+		e.broadcaster.Shutdown()
+	}
 }
 
 // pod records an event of a pod.

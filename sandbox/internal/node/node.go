@@ -50,8 +50,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/util/flowcontrol"
-	"k8s.io/kubernetes/pkg/kubelet/configmap"
-	"k8s.io/kubernetes/pkg/kubelet/secret"
 	"k8s.io/kubernetes/pkg/kubelet/token"
 
 	"biplane.dev/biplane/sandbox/internal/container"
@@ -87,8 +85,8 @@ type node struct {
 	containers *container.Runtime
 	images     *image.Images
 	services   *services.Services
-	secrets    secret.Manager
-	configMaps configmap.Manager
+	secrets    secrets
+	configMaps configMaps
 	tokens     *token.Manager
 	volumes    *volumes
 	links      *serviceLinks
@@ -100,6 +98,8 @@ type node struct {
 	allocatable v1.ResourceList
 	probers     probers
 	memoryDir   string // of emptyDir volumes of medium Memory; "" when the machine has none
+
+	admitting sync.Mutex // held before mu
 
 	mu      sync.Mutex
 	workers map[types.UID]*worker
@@ -121,6 +121,7 @@ func Run(ctx context.Context, cfg Config) error {
 
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	defer n.events.start()()
 	var parts sync.WaitGroup
 	run := func(name string, part func(context.Context) error) {
 		parts.Go(func() {
@@ -131,7 +132,6 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	run("serving the node's API", func(ctx context.Context) error { return api.Serve(ctx, listener) })
 	run("answering for Services", n.services.Run)
-	run("writing events", n.events.run)
 	run("reading Services", n.links.run)
 	run("keeping the Node", n.keepNode) // registers, then heartbeats and the lease
 	run("running pods", n.runPods)      // returns when every container is gone
@@ -170,8 +170,8 @@ func newNode(cfg Config) (*node, net.Listener, error) {
 
 	n := &node{
 		cfg: cfg, log: cfg.Log, api: apiserver, client: client,
-		secrets:    secret.NewWatchingSecretManager(client, time.Minute),
-		configMaps: configmap.NewWatchingConfigMapManager(client, time.Minute),
+		secrets:    newSecrets(client),
+		configMaps: newConfigMaps(client),
 		tokens:     token.NewManager(client),
 		links:      newServiceLinks(client),
 		events:     newEvents(client, cfg.Name),

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -344,6 +348,102 @@ func TestPods(t *testing.T) {
 				}
 			}
 		})
+		t.Run("gets containers for debugging", func(t *testing.T) {
+			t.Parallel()
+			create(t, on, "debugged", `{containers: [{name: c, command: [sleep, "765432"]}]}`)
+			pod := await(t, "debugged", "running", running)
+			pod.Spec.EphemeralContainers = []v1.EphemeralContainer{{EphemeralContainerCommon: v1.EphemeralContainerCommon{
+				Name: "look", Image: "host", Command: []string{"sh", "-c", "echo looked; exit 4"},
+			}}}
+			if _, err := shared.client.CoreV1().Pods("default").UpdateEphemeralContainers(t.Context(), "debugged", pod, metav1.UpdateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			pod = await(t, "debugged", "with an ended container for debugging", func(pod *v1.Pod) bool {
+				all := pod.Status.EphemeralContainerStatuses
+				return len(all) == 1 && all[0].State.Terminated != nil
+			})
+			if got := pod.Status.EphemeralContainerStatuses[0]; got.State.Terminated.ExitCode != 4 || got.RestartCount != 0 || pod.Status.Phase != v1.PodRunning {
+				t.Errorf("got %s with %+v, want it ended with 4 beside a pod that runs", pod.Status.Phase, got)
+			}
+			out, err := shared.client.CoreV1().Pods("default").GetLogs("debugged", &v1.PodLogOptions{Container: "look"}).DoRaw(t.Context())
+			if err != nil || string(out) != "looked\n" {
+				t.Errorf("got the log %q (%v), want %q", out, err, "looked\n")
+			}
+		})
+		t.Run("is ready when its readiness gate says so, too", func(t *testing.T) {
+			t.Parallel()
+			create(t, on, "gated", `{readinessGates: [{conditionType: example.com/open}], containers: [{name: c, command: [sleep, "765432"]}]}`)
+			pod := await(t, "gated", "ready but for its gate", func(pod *v1.Pod) bool { return conditionIs(pod, v1.ContainersReady, v1.ConditionTrue) })
+			if !conditionIs(pod, v1.PodReady, v1.ConditionFalse) {
+				t.Errorf("got conditions %+v, want it not ready before its gate", pod.Status.Conditions)
+			}
+			patch := `{"status": {"conditions": [{"type": "example.com/open", "status": "True"}]}}`
+			if _, err := shared.client.CoreV1().Pods("default").Patch(t.Context(), "gated", types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, "status"); err != nil {
+				t.Fatal(err)
+			}
+			await(t, "gated", "ready", func(pod *v1.Pod) bool {
+				return conditionIs(pod, v1.PodReady, v1.ConditionTrue) && conditionIs(pod, "example.com/open", v1.ConditionTrue)
+			})
+		})
+		t.Run("is probed by gRPC", func(t *testing.T) {
+			t.Parallel()
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			served, answers := grpc.NewServer(), health.NewServer()
+			healthpb.RegisterHealthServer(served, answers)
+			answers.SetServingStatus("one", healthpb.HealthCheckResponse_NOT_SERVING)
+			go func() { _ = served.Serve(listener) }()
+			t.Cleanup(served.Stop)
+			create(t, on, "grpc", fmt.Sprintf(`{containers: [{name: c, command: [sleep, "765432"], readinessProbe: {grpc: {port: %d, service: one}, periodSeconds: 1}}]}`,
+				listener.Addr().(*net.TCPAddr).Port))
+			if text := awaitEvent(t, "grpc", "Unhealthy"); !strings.Contains(text, "NOT_SERVING") {
+				t.Errorf("got %q, want what the service answers", text)
+			}
+			answers.SetServingStatus("one", healthpb.HealthCheckResponse_SERVING)
+			await(t, "grpc", "ready", func(pod *v1.Pod) bool { return conditionIs(pod, v1.PodReady, v1.ConditionTrue) })
+		})
+		t.Run("is evicted when it has more on disk than it may", func(t *testing.T) {
+			t.Parallel()
+			for name, test := range map[string]struct{ spec, message string }{
+				"volume": {`{volumes: [{name: v, emptyDir: {sizeLimit: 1Mi}}], containers: [{name: c, command: [sh, -c, "head -c 3000000 /dev/urandom > /v/f; sleep 765432"], volumeMounts: [{name: v, mountPath: /v}]}]}`,
+					`Usage of EmptyDir volume "v" exceeds the limit "1Mi". `},
+				"root": {`{containers: [{name: c, resources: {limits: {ephemeral-storage: 1Mi}}, command: [sh, -c, "head -c 3000000 /dev/urandom > /var/tmp/f; sleep 765432"]}]}`,
+					`Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. `},
+			} {
+				create(t, on, "evicted-"+name, test.spec)
+				pod := await(t, "evicted-"+name, "ended", ended)
+				if pod.Status.Phase != v1.PodFailed || pod.Status.Reason != "Evicted" || pod.Status.Message != test.message {
+					t.Errorf("got %s, %s, %q, want Failed, Evicted, %q", pod.Status.Phase, pod.Status.Reason, pod.Status.Message, test.message)
+				}
+			}
+		})
+		t.Run("is rejected where it was put past the scheduler and does not fit", func(t *testing.T) {
+			t.Parallel()
+			for name, test := range map[string]struct{ spec, reason string }{
+				"fits":  {`{restartPolicy: Never, containers: [{name: c, image: host, command: ["true"]}]}`, ""},
+				"cpu":   {`{restartPolicy: Never, containers: [{name: c, image: host, command: ["true"], resources: {requests: {cpu: "65"}}}]}`, "OutOfcpu"},
+				"label": {`{restartPolicy: Never, nodeSelector: {a: b}, containers: [{name: c, image: host, command: ["true"]}]}`, "NodeAffinity"},
+			} {
+				pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "put-" + name, Namespace: "default"}}
+				if err := yaml.UnmarshalStrict([]byte(test.spec), &pod.Spec); err != nil {
+					t.Fatal(err)
+				}
+				pod.Spec.NodeName = on
+				if _, err := shared.client.CoreV1().Pods("default").Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				pod = await(t, pod.Name, "ended", ended)
+				if test.reason == "" && pod.Status.Phase != v1.PodSucceeded || pod.Status.Reason != test.reason {
+					t.Errorf("%s: got %s, %q, %q, want the reason %q", name, pod.Status.Phase, pod.Status.Reason, pod.Status.Message, test.reason)
+				}
+				if test.reason != "" && (pod.Status.Phase != v1.PodFailed || len(pod.Status.ContainerStatuses) != 0 || !strings.HasPrefix(pod.Status.Message, "Pod was rejected: ")) {
+					t.Errorf("%s: got %+v, want it Failed before anything of it was made", name, pod.Status)
+				}
+				remove(t, pod)
+			}
+		})
 		t.Run("is told what to do about a volume that is not to be had", func(t *testing.T) {
 			t.Parallel()
 			create(t, on, "nfs", `{volumes: [{name: v, nfs: {server: x, path: /}}], containers: [{name: c, command: ["true"], volumeMounts: [{name: v, mountPath: /v}]}]}`)
@@ -352,6 +452,15 @@ func TestPods(t *testing.T) {
 			}
 		})
 	})
+}
+
+func conditionIs(pod *v1.Pod, kind v1.PodConditionType, status v1.ConditionStatus) bool {
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == kind {
+			return condition.Status == status
+		}
+	}
+	return false
 }
 
 // awaitEvent waits for an event of a pod, and returns its message.
@@ -366,6 +475,36 @@ func awaitEvent(t *testing.T, pod, reason string) string {
 		t.Fatalf("got no event %s of pod %s: %v", reason, pod, err)
 	}
 	return event.Object.(*v1.Event).Message
+}
+
+// TestStoppedNode stops one of two nodes as down does and starts it again as up
+// does, beside another that goes on.
+func TestStoppedNode(t *testing.T) {
+	const on, beside = "stopped-node", "other-node"
+	startNode(t, beside)
+	stop := startNode(t, on)
+	create(t, beside, "untouched", `{containers: [{name: c, command: [sleep, "765433"]}]}`)
+	pod := create(t, on, "resumed", `{initContainers: [{name: i, command: [sh, -c, "echo x >> /v/inits"], volumeMounts: [{name: v, mountPath: /v}]}], volumes: [{name: v, emptyDir: {}}],
+		containers: [{name: c, command: [sh, -c, "echo up; sleep 765433"]}]}`)
+	create(t, on, "broken-off", `{restartPolicy: Never, containers: [{name: c, command: [sh, -c, "echo up; sleep 765433"]}]}`)
+	for _, name := range []string{"untouched", "resumed", "broken-off"} {
+		await(t, name, "running", running)
+	}
+	stop()
+	if got := alive(t, "sleep\x00765433"); got != 1 {
+		t.Errorf("got %d processes of pods after one node stopped, want that of the other's pod", got)
+	}
+	startNode(t, on)
+	await(t, "resumed", "restarted and running", func(pod *v1.Pod) bool { return running(pod) && pod.Status.ContainerStatuses[0].RestartCount == 1 })
+	if got, err := os.ReadFile(filepath.Join(shared.folder.Node(on), "pods", string(pod.UID), "volumes", "v", "inits")); string(got) != "x\nx\n" {
+		t.Errorf("got %q (%v) written by init containers, want them run again", got, err)
+	}
+	if broken := await(t, "broken-off", "ended", ended); broken.Status.Phase != v1.PodFailed || finished(t, broken).ExitCode != 137 {
+		t.Errorf("got %+v, want it Failed with 137", broken.Status)
+	}
+	if other := await(t, "untouched", "running", running); other.Status.ContainerStatuses[0].RestartCount != 0 || other.Spec.NodeName != beside {
+		t.Errorf("got %d restarts on %s, want none on %s", other.Status.ContainerStatuses[0].RestartCount, other.Spec.NodeName, beside)
+	}
 }
 
 // TestKilledNode kills a node of its own, and sees what becomes of its pods when

@@ -77,6 +77,9 @@ func (w *worker) begun(ctx context.Context, s *slot, a *attempt, err error) {
 	w.replace(s, a)
 	go func() {
 		<-a.container.Done()
+		if ctx.Err() != nil {
+			return // it ended with the node, and is as after a machine's restart
+		}
 		ended := w.n.terminated(w.uid, s, a)
 		w.do(func() { w.exited(s, a, ended) })
 	}()

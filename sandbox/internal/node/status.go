@@ -165,6 +165,11 @@ func (w *worker) status() v1.PodStatus {
 		ExtendedResourceClaimStatus: pod.Status.ExtendedResourceClaimStatus,
 		Resize:                      pod.Status.Resize,
 	}
+	if w.verdict != nil && w.verdict.rejected {
+		s.Phase, s.Reason, s.Message = w.phase(), w.verdict.reason, w.verdict.message
+		s.Conditions = pod.Status.Conditions
+		return s
+	}
 	for _, slot := range w.slots {
 		one := w.containerStatus(slot)
 		switch slot.kind {

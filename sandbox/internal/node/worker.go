@@ -17,7 +17,8 @@ import (
 
 const (
 	refreshEvery   = 10 * time.Second // how soon a changed configMap is seen in a volume
-	mountRetry     = 500 * time.Millisecond
+	mountRetry     = 50 * time.Millisecond
+	mountQuiet     = time.Second     // what the API server learns by itself soon is not worth an event
 	mountRetryMost = 5 * time.Second // the kubelet's is two minutes; nobody is spared by it here
 )
 
@@ -30,14 +31,18 @@ type worker struct {
 	uid  types.UID
 	wake chan struct{}
 
-	mu      sync.Mutex // guards all below; held by the goroutine while it thinks
-	queue   []func()
-	next    time.Time // when to look again, if nothing happens before
-	pod     *v1.Pod   // as the API server had it last, with the spec as we know it
-	gone    bool      // the API server has it no more
-	slots   []*slot
-	verdict *verdict // why the pod is to end, whatever its containers do
-	again   bool     // it begins anew, after the node that ran it was gone
+	mu        sync.Mutex // guards all below; held by the goroutine while it thinks
+	queue     []func()
+	next      time.Time // when to look again, if nothing happens before
+	pod       *v1.Pod   // as the API server had it last, with the spec as we know it
+	gone      bool      // the API server has it no more
+	slots     []*slot
+	admitted  bool // it may be on this node
+	examined  bool // that is being found out, or was
+	measuring bool // what it has on disk
+	measure   time.Time
+	verdict   *verdict // why the pod is to end, whatever its containers do
+	again     bool     // it begins anew, after the node that ran it was gone
 
 	begin    metav1.Time // when the node first saw it
 	volumes  volumesState
@@ -50,11 +55,16 @@ type worker struct {
 }
 
 // verdict is an end that containers did not choose.
-type verdict struct{ reason, message string }
+type verdict struct {
+	reason, message string
+	rejected        bool // before anything of the pod was made
+	now             bool // its programs are not waited for
+}
 
 type volumesState struct {
 	ready   bool
 	working bool
+	failing time.Time // since when; zero when they are not
 	retry   time.Time
 	wait    time.Duration
 }
@@ -62,6 +72,7 @@ type volumesState struct {
 func newWorker(n *node, pod *v1.Pod) *worker {
 	w := &worker{n: n, uid: pod.UID, wake: make(chan struct{}, 1), pod: pod}
 	w.writer.written = pod.Status
+	w.admitted = !bypassed(pod)
 	for i := range pod.Spec.InitContainers {
 		kind := initContainer
 		if podutil.IsRestartableInitContainer(&pod.Spec.InitContainers[i]) {
@@ -183,7 +194,7 @@ func (w *worker) judge(now time.Time) {
 		w.at(end)
 		return
 	}
-	w.verdict = &verdict{"DeadlineExceeded", "Pod was active on the node longer than the specified deadline"}
+	w.verdict = &verdict{reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline"}
 	w.n.events.pod(w.pod, v1.EventTypeNormal, w.verdict.reason, w.verdict.message)
 }
 
@@ -224,6 +235,9 @@ func (w *worker) stop(ctx context.Context, now time.Time) {
 
 // grace is how long programs have to end by themselves.
 func (w *worker) grace() time.Duration {
+	if w.verdict != nil && w.verdict.now {
+		return time.Second
+	}
 	seconds := int64(v1.DefaultTerminationGracePeriodSeconds)
 	if w.pod.Spec.TerminationGracePeriodSeconds != nil {
 		seconds = *w.pod.Spec.TerminationGracePeriodSeconds
@@ -236,9 +250,10 @@ func (w *worker) grace() time.Duration {
 
 // advance starts what is next in a pod that is to run.
 func (w *worker) advance(ctx context.Context, now time.Time) {
-	if !w.volumesReady(ctx, now) {
+	if !w.admission(ctx) || !w.volumesReady(ctx, now) {
 		return
 	}
+	w.watchStorage(now)
 	for _, s := range w.slots {
 		if s.running() {
 			w.stepKill(s, now, true) // one that failed a probe
@@ -296,13 +311,19 @@ func (w *worker) volumesDone(err error) {
 	v.working = false
 	w.refresh = time.Now().Add(refreshEvery)
 	if err == nil {
-		v.ready, v.wait = true, 0
+		v.ready, v.wait, v.failing = true, 0, time.Time{}
 		return
+	}
+	if v.failing.IsZero() {
+		v.failing = time.Now()
 	}
 	// A volume that could not be brought up to date stays as it was: a secret
 	// that is deleted keeps its files.
 	v.wait = min(max(2*v.wait, mountRetry), mountRetryMost)
 	v.retry = time.Now().Add(v.wait)
+	if !v.ready && time.Since(v.failing) < mountQuiet {
+		return
+	}
 	for _, failed := range unjoin(err) {
 		w.n.events.pod(w.pod, v1.EventTypeWarning, kubeletevents.FailedMountVolume, "%v", failed)
 	}
