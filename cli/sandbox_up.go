@@ -101,7 +101,7 @@ func (f *upFlags) options(cmd *cobra.Command) (sandbox.Options, error) {
 		options.Nodes = f.nodes
 		// Options.Check takes zero for what the last up had.
 		if f.nodes < 1 || f.nodes > sandbox.MaxNodes {
-			return options, usererr.New(usererr.Invalid, "--nodes cannot be %d", f.nodes).WithHint("give 1 to %d", sandbox.MaxNodes)
+			return options, usererr.New(usererr.Invalid, "--nodes cannot be %d", f.nodes).WithHint("give 1 to %d, and with --node kwok up to %d", sandbox.MaxProcessNodes, sandbox.MaxNodes)
 		}
 	}
 	if given("only") {

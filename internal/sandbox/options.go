@@ -34,7 +34,7 @@ type Options struct {
 // there are fewer; of kubelet nodes a machine has one.
 const (
 	MaxNodes        = 1000
-	maxProcessNodes = 32
+	MaxProcessNodes = 32
 )
 
 // Over returns o with what it does not ask for taken from last.
@@ -76,9 +76,9 @@ func (o Options) Check() error {
 	if o.Nodes < 0 || o.Nodes > MaxNodes {
 		return usererr.New(usererr.Invalid, "a sandbox cannot have %d nodes", o.Nodes).WithHint("give --nodes 1 to %d", MaxNodes)
 	}
-	if o.Node == ProcessNode && o.Nodes > maxProcessNodes {
+	if o.Node == ProcessNode && o.Nodes > MaxProcessNodes {
 		return usererr.New(usererr.Invalid, "a sandbox cannot have %d process nodes", o.Nodes).
-			WithHint("give --nodes 1 to %d, or take --node kwok", maxProcessNodes)
+			WithHint("give --nodes 1 to %d, or take --node kwok", MaxProcessNodes)
 	}
 	if o.Node == KubeletNode && o.Nodes > 1 {
 		return usererr.New(usererr.Invalid, "a machine can have one kubelet node, not %d", o.Nodes).WithHint("leave --nodes out")
