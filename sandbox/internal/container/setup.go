@@ -60,6 +60,7 @@ func (r *Runtime) setup(spec *Spec, streams *childStreams) (*script, error) {
 		s.coverSys()
 	}
 	for _, f := range spec.files() {
+		s.mkdirAll(path.Dir(f.name)) // an image may be a program and nothing else
 		s.create(f.name, f.content)
 	}
 	s.place(mounts)
