@@ -30,7 +30,13 @@ type address struct {
 type listeners struct {
 	log    *slog.Logger
 	open   map[address]*listener
-	failed map[address]string // what was last said of those that cannot be
+	failed map[address]failure // those that cannot be
+}
+
+// failure is an address that could not be listened on.
+type failure struct {
+	said string
+	at   time.Time
 }
 
 // listener answers on one address of one Service.
@@ -60,7 +66,7 @@ type to struct {
 func (l *listeners) update(v view, events record.EventRecorder) (again time.Duration) {
 	again = retry
 	wanted := map[address]bool{}
-	failed := map[address]string{}
+	failed := map[address]failure{}
 	for _, s := range v.services {
 		for _, p := range s.ports {
 			if len(p.backends) == 0 {
@@ -86,19 +92,27 @@ func (l *listeners) update(v view, events record.EventRecorder) (again time.Dura
 					open.forward(p.backends, s.affinity)
 					continue
 				}
+				// To find out why costs a look at every connection of the machine, and
+				// each change of a pod comes by here.
+				before, known := l.failed[a]
+				if known && time.Since(before.at) < glance {
+					failed[a] = before
+					again = min(again, glance)
+					continue
+				}
 				opened, err := listen(a, p.backends, s.affinity, l.log)
 				if err == nil {
 					l.open[a] = opened
 					l.log.Info("answering for a Service", "service", s.object.Namespace+"/"+s.object.Name, "protocol", a.protocol, "address", a.at)
 					continue
 				}
-				failed[a] = sentence(a, err)
-				if l.failed[a] == failed[a] {
+				failed[a] = failure{sentence(a, err), time.Now()}
+				if before.said == failed[a].said {
 					continue // it was said
 				}
 				l.log.Warn("cannot answer for a Service", "service", s.object.Namespace+"/"+s.object.Name, "error", err)
 				if !s.apiServer { // which pods are told the real address of
-					events.Event(s.object, v1.EventTypeWarning, "FailedToListen", failed[a])
+					events.Event(s.object, v1.EventTypeWarning, "FailedToListen", failed[a].said)
 				}
 			}
 		}
