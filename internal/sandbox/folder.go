@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io/fs"
 	"os"
@@ -96,6 +98,15 @@ func (f Folder) AWSCredentials() string      { return f.at("aws", "credentials")
 func (f Folder) AWSTokens() string           { return f.at("aws", "tokens") }        // a service account's token for each profile
 func (f Folder) CABundle() string            { return f.at("aws", "ca-bundle.crt") } // the system's roots and the sandbox's
 
+// NodeMemory is where a process node, whose folder this is, keeps what must not
+// lie on a disk: on the memory file system that the machine has for everybody, in
+// a folder of that node alone. A node removes it when it ends and when it starts;
+// one that was killed leaves it.
+func NodeMemory(nodeDir string) string {
+	of := sha256.Sum256([]byte(nodeDir))
+	return filepath.Join("/dev/shm", "biplane-"+hex.EncodeToString(of[:8]))
+}
+
 // Purge deletes the sandbox. Its supervisor must be down; a folder that no
 // sandbox was in is refused.
 func (f Folder) Purge() error {
@@ -110,6 +121,16 @@ func (f Folder) Purge() error {
 	if Dial(f).running() {
 		return usererr.New(usererr.Refused, "sandbox %s is up, so it is not deleted", f.Name()).
 			WithHint("run 'biplane sandbox down' first")
+	}
+	nodes, err := filepath.Glob(f.Node("*"))
+	if err != nil {
+		return usererr.New(usererr.Unavailable, "cannot look for nodes in %s: %v", f, reason(err)).Because(err)
+	}
+	for _, node := range nodes {
+		memory := NodeMemory(node)
+		if err := RemoveAll(memory); err != nil {
+			return usererr.New(usererr.Unavailable, "cannot delete all of %s: %v", memory, reason(err)).Because(err)
+		}
 	}
 	if err := RemoveAll(string(f)); err != nil {
 		return usererr.New(usererr.Unavailable, "cannot delete all of %s: %v", f, reason(err)).Because(err)

@@ -269,6 +269,28 @@ func TestPurge(t *testing.T) {
 			t.Errorf("got a folder, %v, want none", err)
 		}
 	})
+	t.Run("deletes what a killed node left in memory", func(t *testing.T) {
+		f := folder(t, t.TempDir())
+		unlock, err := sandbox.Lock(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unlock()
+		memory := sandbox.NodeMemory(f.Node("worker-1"))
+		t.Cleanup(func() { os.RemoveAll(memory) })
+		if err := os.MkdirAll(filepath.Join(memory, "pod"), 0o700); err != nil {
+			t.Skipf("NOT RUN: this machine has no memory file system for everybody: %v", err)
+		}
+		if err := os.MkdirAll(f.Node("worker-1"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Purge(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Lstat(memory); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("got %v looking for %s, want it deleted", err, memory)
+		}
+	})
 	t.Run("leaves a folder that is no sandbox's alone", func(t *testing.T) {
 		f := folder(t, t.TempDir())
 		if err := f.Purge(); err == nil {

@@ -268,8 +268,11 @@ func TestPods(t *testing.T) {
 			t.Parallel()
 			pod := create(t, on, "daemons", `{containers: [{name: c, command: [sh, -c, "for i in 1 2 3; do setsid sleep 98761$i & done; echo up; trap 'exit 0' TERM; while :; do sleep 1; done"]}]}`)
 			awaitLog(t, "daemons", "up")
-			if got := alive(t, "sleep\x0098761"); got != 3 {
-				t.Fatalf("got %d daemons, want 3", got)
+			// They are forked when it says so, and a moment later they are sleep.
+			for deadline := time.Now().Add(time.Minute); alive(t, "sleep\x0098761") != 3; time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("got %d daemons, want 3", alive(t, "sleep\x0098761"))
+				}
 			}
 			remove(t, pod)
 			if got := alive(t, "sleep\x0098761"); got != 0 {
@@ -340,7 +343,14 @@ func TestPods(t *testing.T) {
 		})
 		t.Run("cannot mount the sandbox's own folder, nor any that is not allowed", func(t *testing.T) {
 			t.Parallel()
-			for name, path := range map[string]string{"keys": shared.folder.PKI(), "around": filepath.Dir(string(shared.folder)), "etc": "/etc"} {
+			other, err := sandbox.FolderOf(t.TempDir(), "other")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(os.MkdirAll(other.PKI(), 0o700), os.WriteFile(other.RecordFile(), nil, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			for name, path := range map[string]string{"other": other.PKI(), "keys": shared.folder.PKI(), "around": filepath.Dir(string(shared.folder)), "etc": "/etc"} {
 				create(t, on, "host-"+name, fmt.Sprintf(`{volumes: [{name: v, hostPath: {path: %q}}], containers: [{name: c, command: ["true"], volumeMounts: [{name: v, mountPath: /v}]}]}`, path))
 				text := awaitEvent(t, "host-"+name, "FailedMount")
 				if !strings.Contains(text, path) || !strings.Contains(text, "name a folder") {

@@ -3,8 +3,6 @@ package node
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -20,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 
+	"biplane.dev/biplane/internal/sandbox"
 	"biplane.dev/biplane/sandbox/internal/container"
 	"biplane.dev/biplane/sandbox/internal/image"
 )
@@ -49,14 +48,13 @@ func (n *node) openRuntime() (err error) {
 // system that the machine has for everybody, in a folder of this node alone.
 // Without one, which is said in docs/sandbox-node.md, they lie on disk.
 func memoryDir(nodeDir string) string {
-	const everybodys = "/dev/shm"
-	probe, err := os.MkdirTemp(everybodys, "biplane-*")
+	memory := sandbox.NodeMemory(nodeDir)
+	probe, err := os.MkdirTemp(filepath.Dir(memory), "biplane-*")
 	if err != nil {
 		return ""
 	}
 	os.Remove(probe)
-	of := sha256.Sum256([]byte(nodeDir))
-	return filepath.Join(everybodys, "biplane-"+hex.EncodeToString(of[:8]))
+	return memory
 }
 
 // runPods runs the pods that are bound to this node until ctx ends, and then

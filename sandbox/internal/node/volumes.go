@@ -21,6 +21,8 @@ import (
 	"k8s.io/kubernetes/pkg/volume/secret"
 	"k8s.io/kubernetes/pkg/volume/util/hostutil"
 	"k8s.io/mount-utils"
+
+	"biplane.dev/biplane/internal/sandbox"
 )
 
 // volumes makes the volumes of pods as folders: what is in a configMap, secret,
@@ -161,6 +163,9 @@ func (v *volumes) allowed(path string) (readOnly bool, err error) {
 	if hidden, err := resolveExisting(v.n.cfg.SandboxDir); err != nil || within(real, hidden) || within(hidden, real) {
 		return false, fmt.Errorf("hostPath %q would show the sandbox's own files: name a folder beside %s", path, v.n.cfg.SandboxDir)
 	}
+	if other := sandboxAround(real); other != "" {
+		return false, fmt.Errorf("hostPath %q would show the files of the sandbox in %s: name a folder beside it", path, other)
+	}
 	for _, entry := range v.n.cfg.HostPaths {
 		folder, readOnly := strings.CutSuffix(entry, ":ro")
 		if folder, err := resolveExisting(folder); err == nil && within(real, folder) {
@@ -168,6 +173,21 @@ func (v *volumes) allowed(path string) (readOnly bool, err error) {
 		}
 	}
 	return false, fmt.Errorf("hostPath %q is not allowed on a process node: name a folder below %s", path, strings.Join(v.n.cfg.HostPaths, " or "))
+}
+
+// sandboxAround is the folder of the sandbox, of whatever name, that a path lies
+// in.
+func sandboxAround(path string) string {
+	for ; path != filepath.Dir(path); path = filepath.Dir(path) {
+		f := sandbox.Folder(path)
+		if _, err := os.Lstat(f.RecordFile()); err != nil {
+			continue
+		}
+		if info, err := os.Lstat(f.PKI()); err == nil && info.IsDir() {
+			return path
+		}
+	}
+	return ""
 }
 
 // within says whether path is folder or below it.
