@@ -8,11 +8,13 @@ package kubernetes
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -41,9 +43,14 @@ type Config struct {
 	Services string
 }
 
-// LoopbackServices are in 127/8, where every address can be answered for without
-// root. A kubelet node has a range of its own.
-const LoopbackServices = "127.96.0.0/16"
+// LoopbackServices is a range of Services' addresses in 127/8, where every
+// address can be answered for without root. It is one of 64, by the cluster's id:
+// two sandboxes of a machine would answer at the same addresses otherwise. A kubelet
+// node has a range of its own.
+func LoopbackServices(cluster string) string {
+	sum := sha256.Sum256([]byte(cluster))
+	return fmt.Sprintf("127.%d.0.0/16", 64+sum[0]%64)
+}
 
 // Version is Kubernetes' own.
 func Version() string { return version.Get().GitVersion }
@@ -186,7 +193,7 @@ func (c Config) apiServer(f files, ready func(context.Context) error) component.
 
 func (c Config) controllerManager(f files, ready func(context.Context) error) component.Spec {
 	controllers := "--controllers=*"
-	if c.Services == LoopbackServices {
+	if strings.HasPrefix(c.Services, "127.") {
 		// Pods have addresses of the loopback, which the API server refuses in
 		// Endpoints: these two could only fail, with an event for each try. The
 		// node follows Services and pods itself.

@@ -83,7 +83,7 @@ func startCluster() (*cluster, error) {
 	}
 	c.config = controlplane.Config{
 		Folder: c.folder, PKI: keys, Ports: ports, Issuer: "https://oidc.eks.eu-central-1.amazonaws.com/id/ABCDEF",
-		Services: controlplane.LoopbackServices,
+		Services: controlplane.LoopbackServices("node"),
 	}
 	specs, _, err := controlplane.Components(c.config)
 	if err != nil {

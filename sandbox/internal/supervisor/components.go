@@ -91,7 +91,7 @@ func (s *Supervisor) addRoots(*plan) error { return s.pki.Bundle(s.Folder.CABund
 func (s *Supervisor) addKubernetes(p *plan) error {
 	p.kubernetes = kubernetes.Config{
 		Folder: s.Folder, PKI: s.pki, Ports: s.record.Ports, Issuer: s.record.Issuer(),
-		AuditLog: *s.record.Options.AuditLog, Services: kubernetes.LoopbackServices,
+		AuditLog: *s.record.Options.AuditLog, Services: kubernetes.LoopbackServices(s.record.Cluster),
 	}
 	if s.record.Options.Node == sandbox.KubeletNode && p.has[sandbox.Nodes] {
 		p.kubernetes.Services = p.network.Services().String()
