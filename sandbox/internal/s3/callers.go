@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -154,6 +155,10 @@ func (c *callers) ask(of credential, in scope) ([]byte, *caller, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	// versitygw's strings lie in the request's buffer, which the next request is
+	// read into. What is kept has to be a copy, or it becomes another's.
+	of = credential{strings.Clone(of.accessKeyID), strings.Clone(of.token)}
+	in = scope{strings.Clone(in.date), strings.Clone(in.region)}
 	c.lock.Lock()
 	defer c.lock.Unlock()
 	one := c.known[of]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/versity/versitygw/auth"
@@ -45,6 +46,9 @@ func (f *front) EvaluatePolicy(access, token string, actions []auth.Action, reso
 			answers[i] = append(answers[i], inVersity(decision))
 		}
 	}
+	if err := request.partNumber(); err != nil {
+		return out, err
+	}
 	request.decided = true
 	out.PrincipalArn = request.caller.holder.ARN
 	out.Decisions = likeIts(out.Decisions, answers)
@@ -78,6 +82,19 @@ func inVersity(d iampolicy.Decision) int {
 		return versityDeny
 	}
 	return versityNoMatch
+}
+
+// partNumber refuses a part that no upload has before its source is looked for,
+// as S3 does; versitygw does so for its own administrator alone.
+func (one *facts) partNumber() error {
+	if one.source == "" || !one.has("uploadId") {
+		return nil
+	}
+	text := string(one.query.Peek("partNumber"))
+	if number, err := strconv.Atoi(text); err != nil || number < 1 || number > maxParts {
+		return s3err.GetInvalidArgumentErr(s3err.InvalidArgPartNumber, text)
+	}
+	return nil
 }
 
 // question is one action on one resource, in AWS's terms where versitygw's are

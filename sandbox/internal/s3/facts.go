@@ -2,6 +2,7 @@ package s3
 
 import (
 	"encoding/xml"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"github.com/versity/versitygw/s3api/middlewares"
 	"github.com/versity/versitygw/s3api/utils"
+	"github.com/versity/versitygw/s3err"
 
 	"biplane.dev/biplane/provision/iampolicy"
 )
@@ -48,15 +50,20 @@ func (one *facts) overridesHeaders() bool {
 	return false
 }
 
-// maxBodyForKeys is how much of a body is read for condition keys: those bodies
-// are short documents, and what is longer is refused by versitygw.
-const maxBodyForKeys = 128 << 10
+// maxDocument is how long a body may be that is a document and not an object's
+// content.
+const maxDocument = 128 << 10
 
-func (f *front) factsOf(ctx fiber.Ctx) *facts {
+// factsOf reads a request. It refuses those that would not show everything that
+// a policy may ask for.
+func (f *front) factsOf(ctx fiber.Ctx) (*facts, s3err.S3Error) {
 	request := ctx.Request()
 	one := &facts{keys: make(iampolicy.Context, 16), query: request.URI().QueryArgs(), policies: map[string]string{}}
 	one.bucket, one.key = f.path(ctx)
 	method := ctx.Method()
+	if err := checkBody(ctx, one); err != nil {
+		return nil, err
+	}
 	one.policy = method == fiber.MethodGet && (one.has("policy") || one.has("policyStatus"))
 
 	switch {
@@ -112,7 +119,9 @@ func (f *front) factsOf(ctx fiber.Ctx) *facts {
 			one.keys.Set("s3:"+lower, string(value))
 		}
 	}
-	one.tags(request.Header.Peek("X-Amz-Tagging"))
+	if err := one.tags(request.Header.Peek("X-Amz-Tagging")); err != nil {
+		return nil, err
+	}
 	if source := strings.TrimPrefix(ctx.Get("X-Amz-Copy-Source"), "/"); source != "" {
 		one.source, one.version, _ = strings.Cut(source, "?versionId=")
 		if decoded, err := url.QueryUnescape(one.source); err == nil {
@@ -122,7 +131,7 @@ func (f *front) factsOf(ctx fiber.Ctx) *facts {
 	if method == fiber.MethodPut && one.bucket != "" {
 		one.fromBody(ctx)
 	}
-	return one
+	return one, nil
 }
 
 // path is the bucket and the key, by path or by host name.
@@ -142,15 +151,17 @@ func (f *front) path(ctx fiber.Ctx) (bucket, key string) {
 }
 
 // tags are those that an object is to have, as in the x-amz-tagging header.
-func (one *facts) tags(encoded []byte) {
+func (one *facts) tags(encoded []byte) s3err.S3Error {
 	if len(encoded) == 0 {
-		return
+		return nil
 	}
 	tags, err := url.ParseQuery(string(encoded))
 	if err != nil {
-		return // versitygw refuses it
+		return s3err.APIError{Code: "InvalidArgument", HTTPStatusCode: http.StatusBadRequest,
+			Description: "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates."}
 	}
 	one.setTags(tags)
+	return nil
 }
 
 func (one *facts) setTags(tags map[string][]string) {
@@ -166,8 +177,7 @@ func (one *facts) setTags(tags map[string][]string) {
 
 // fromBody reads what two operations have in their bodies.
 func (one *facts) fromBody(ctx fiber.Ctx) {
-	length := ctx.Request().Header.ContentLength()
-	if length <= 0 || length > maxBodyForKeys {
+	if ctx.Request().Header.ContentLength() <= 0 {
 		return
 	}
 	switch {

@@ -59,6 +59,8 @@ type factsKey struct{}
 
 // handle is the first to see a request.
 func (f *front) handle(ctx fiber.Ctx) error {
+	readWholeBody(ctx)
+	defer readRest(ctx)
 	switch {
 	case utils.IsPresignedURLAuth(ctx) && ctx.Get("Authorization") != "":
 		// versitygw would look at the query alone, another reader at the header.
@@ -69,7 +71,10 @@ func (f *front) handle(ctx fiber.Ctx) error {
 		return refuse(ctx, s3err.GetAPIError(s3err.ErrMethodNotAllowed))
 	}
 
-	one := f.factsOf(ctx)
+	one, err := f.factsOf(ctx)
+	if err != nil {
+		return refuse(ctx, err)
+	}
 	if one.anonymous && one.key != "" && one.overridesHeaders() {
 		return refuse(ctx, s3err.GetAPIError(s3err.ErrAnonymousResponseHeaders))
 	}
@@ -108,7 +113,7 @@ func (f *front) request(condition map[string][]string) (*facts, error) {
 	return nil, fmt.Errorf("versitygw asked about a request that did not come by the front")
 }
 
-func refuse(ctx fiber.Ctx, err s3err.APIError) error {
+func refuse(ctx fiber.Ctx, err s3err.S3Error) error {
 	request, host := utils.EnsureRequestIDs(ctx)
 	ctx.Response().Header.SetContentType(fiber.MIMEApplicationXML)
 	return ctx.Status(err.StatusCode()).Send(err.XMLBody(request, host))

@@ -32,7 +32,6 @@ func otherwise() map[string]string {
 		"IAM_CreateBucket_non_existing_user":            administration,
 		"PublicBucket_public_acl":                       acls,
 		"PublicBucket_policy_deny_overrides_public_acl": acls,
-		"UploadPartCopy_invalid_part_number":            "versitygw looks for a copy's source first, except for its own administrator",
 	}
 }
 
@@ -73,6 +72,11 @@ func TestFullFlow(t *testing.T) {
 		}
 		slices.Sort(names)
 		t.Logf("%d %s:\n    %s", len(names), one.title, strings.Join(names, "\n    "))
+	}
+	for name, why := range front.reason {
+		if _, both := bare.reason[name]; both {
+			t.Logf("fails at both: %s: %s", name, why)
+		}
 	}
 	excused := 0
 	for name, why := range otherwise() {

@@ -175,7 +175,7 @@ func TestSignatures(t *testing.T) {
 		want string
 	}{
 		{"takes a session", session, ""},
-		{"refuses a wrong secret", with(held.AccessKeyID, "x"+held.SecretAccessKey[1:], held.SessionToken), "SignatureDoesNotMatch"},
+		{"refuses a wrong secret", with(held.AccessKeyID, "!"+held.SecretAccessKey[1:], held.SessionToken), "SignatureDoesNotMatch"},
 		{"refuses a tampered session token", with(held.AccessKeyID, held.SecretAccessKey, held.SessionToken[:20]+"AAAA"+held.SessionToken[24:]), "InvalidToken"},
 		{"refuses another session's token", with(held.AccessKeyID, held.SecretAccessKey, others.SessionToken), "InvalidToken"},
 		{"refuses a session's key without its token", with(held.AccessKeyID, held.SecretAccessKey, ""), "InvalidAccessKeyId"},

@@ -8,6 +8,7 @@
 //
 //	front.go      sees it first and notes what only the request shows: presigned or
 //	              not and since when, TLS, source, headers (facts.go)
+//	body.go       reads what is left of its body, so that the answer gets through
 //	versitygw     finds the operation, and asks callers.go for the key that the
 //	              signature has to be made with
 //	callers.go    has it from the identity program, with the policies of whose key
@@ -66,6 +67,7 @@ const (
 	maxConnections = 4096
 	maxRequests    = 1024
 	maxCopy        = 5 << 30 // of CopyObject, as with AWS
+	maxParts       = 10000   // of an upload, likewise
 )
 
 // Config is what the program is told. See the package's comment.
@@ -122,7 +124,7 @@ func Run(ctx context.Context, cfg Config) error {
 	err = embedgw.RunVersityGW(ctx, &guarded{Backend: store, front: front}, &embedgw.Config{
 		RootUserAccess: front.root.Access, RootUserSecret: front.root.Secret, Region: cfg.Region,
 		Ports: []string{cfg.Address}, CertFile: cfg.CertFile, KeyFile: cfg.KeyFile, VirtualDomain: cfg.VirtualDomain,
-		MaxConnections: maxConnections, MaxRequests: maxRequests, MultipartMaxParts: 10000,
+		MaxConnections: maxConnections, MaxRequests: maxRequests, MultipartMaxParts: maxParts,
 		KeepAlive: true, Quiet: true, HealthPath: HealthPath,
 		IAMService: front, S3Options: options,
 	})
