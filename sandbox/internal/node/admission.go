@@ -11,13 +11,20 @@ import (
 	schedulerframework "k8s.io/kubernetes/pkg/scheduler/framework"
 )
 
-// bypassed says whether a pod came here without the scheduler: by nodeName. The
-// scheduler's binding leaves a condition, and so does what this node wrote of a
-// pod before; only pods without it are looked at, since the look costs a
-// comparison with every other pod.
+// bypassed says whether nobody has looked yet whether a pod may be here. The
+// scheduler has where its binding left a condition, and so has this node where it
+// wrote of the pod before; only other pods, those with nodeName, are looked at,
+// since the look costs a comparison with every other pod. What a pod says of its
+// operating system is read by no scheduler.
 func bypassed(pod *v1.Pod) bool {
+	if pod.Status.Phase != v1.PodPending {
+		return false
+	}
+	if pod.Spec.OS != nil && pod.Spec.OS.Name != v1.Linux {
+		return true
+	}
 	_, scheduled := podutil.GetPodCondition(&pod.Status, v1.PodScheduled)
-	return scheduled == nil && pod.Status.Phase == v1.PodPending
+	return scheduled == nil
 }
 
 // admit decides about a pod that came past the scheduler as a kubelet does: does

@@ -61,7 +61,7 @@ func (cfg *Config) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&cfg.Python.Flag, "python", "", "Python environment of images that want one")
 	flags.StringVar(&cfg.Python.Active, "virtual-env", "", "Python environment that was active when the sandbox was started")
 	flags.BoolVar(&cfg.Services, "services", false, "answer on the addresses of Services; of several nodes one does")
-	flags.StringSliceVar(&cfg.HostPaths, "host-path", []string{"/tmp", "/usr:ro"}, "folder that hostPath volumes may name; DIR:ro: and only read")
+	flags.StringSliceVar(&cfg.HostPaths, "host-path", []string{"/tmp", "/usr:ro", "/etc/hosts:ro"}, "folder or file that hostPath volumes may name; PATH:ro: and only read")
 }
 
 // complete checks the flags and fills in what follows from others.

@@ -454,6 +454,13 @@ func TestPods(t *testing.T) {
 				remove(t, pod)
 			}
 		})
+		t.Run("is rejected where it is for another operating system", func(t *testing.T) {
+			t.Parallel()
+			create(t, on, "windows", `{os: {name: windows}, restartPolicy: Never, containers: [{name: c, image: host, command: ["true"]}]}`)
+			if pod := await(t, "windows", "ended", ended); pod.Status.Phase != v1.PodFailed || pod.Status.Reason != "PodOSNotSupported" {
+				t.Errorf("got %s, %q, %q, want Failed, PodOSNotSupported", pod.Status.Phase, pod.Status.Reason, pod.Status.Message)
+			}
+		})
 		t.Run("is told what to do about a volume that is not to be had", func(t *testing.T) {
 			t.Parallel()
 			create(t, on, "nfs", `{volumes: [{name: v, nfs: {server: x, path: /}}], containers: [{name: c, command: ["true"], volumeMounts: [{name: v, mountPath: /v}]}]}`)
