@@ -32,6 +32,7 @@ version=$(awk '$1 == "k8s.io/kubernetes" { print $2; exit }' go.mod)
 stamp="-s -w -X k8s.io/component-base/version.gitVersion=$version -X k8s.io/client-go/pkg/version.gitVersion=$version"
 nice go test -tags conformance -ldflags "$stamp" -c -o "$out/conformance.test" ./conformance
 nice go build -ldflags '-s -w' -o "$out/agnhost" k8s.io/kubernetes/test/images/agnhost
+nice go build -ldflags '-s -w' -o "$out/nnp" k8s.io/kubernetes/test/images/nonewprivs
 nice go build -ldflags '-s -w' -o "$out/ginkgo" github.com/onsi/ginkgo/v2/ginkgo
 nice go build -tags conformance -o "$out/images" ./conformance/images
 nice go build -o "$out/report" ./conformance/report
@@ -40,13 +41,14 @@ nice go build -o "$out/report" ./conformance/report
 dir=$(mktemp -d "$out/sandbox.XXXX")
 sandbox=(--name conformance --dir "$dir")
 finish() {
-	"$bin/biplane" sandbox down "${sandbox[@]}" --purge || true
+	# Quietly: the last line is to be the count.
+	"$bin/biplane" sandbox down "${sandbox[@]}" --purge >"$out/down.log" 2>&1 || cat "$out/down.log" >&2
 	rm -rf "$dir"
 }
 trap finish EXIT
 "$bin/biplane" sandbox up "${sandbox[@]}" --only kubernetes,node
-"$out/images" "$out/agnhost" "$busybox" "$dir" | while read -r name archive; do
-	"$bin/biplane" sandbox image import "${sandbox[@]}" "$name" "$archive"
+"$out/images" "$out/agnhost" "$out/nnp" "$busybox" "$dir" | while read -r name archive; do
+	"$bin/biplane" sandbox image import "${sandbox[@]}" "$name" "$archive" >/dev/null
 done
 
 # specs REPORT PROCESSES MORE…: runs specs, many at a time since they wait more

@@ -4,7 +4,7 @@
 // archives, made of their own sources and of this machine's busybox, and prints
 // their names and files:
 //
-//	images AGNHOST BUSYBOX DIR
+//	images AGNHOST NNP BUSYBOX DIR
 //
 // Images that cannot be made so (nginx, httpd) are left out; what needs them is
 // among the known failures.
@@ -31,11 +31,11 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 4 {
-		fmt.Fprintln(os.Stderr, "usage: images AGNHOST BUSYBOX DIR")
+	if len(os.Args) != 5 {
+		fmt.Fprintln(os.Stderr, "usage: images AGNHOST NNP BUSYBOX DIR")
 		os.Exit(2)
 	}
-	if err := write(os.Args[1], os.Args[2], os.Args[3]); err != nil {
+	if err := write(os.Args[1], os.Args[2], os.Args[3], os.Args[4]); err != nil {
 		fmt.Fprintln(os.Stderr, "images:", err)
 		os.Exit(1)
 	}
@@ -48,7 +48,7 @@ type file struct {
 	content    []byte
 }
 
-func write(agnhost, busybox, dir string) error {
+func write(agnhost, nnp, busybox, dir string) error {
 	base, err := busyboxFiles(busybox)
 	if err != nil {
 		return err
@@ -65,6 +65,10 @@ func write(agnhost, busybox, dir string) error {
 		file{name: "uploads/", mode: 0o755},
 		file{name: "home/user-defined-in-image/", mode: 0o755},
 	)
+	if program, err = os.ReadFile(nnp); err != nil {
+		return err
+	}
+	withNNP := append(base[:len(base):len(base)], file{name: "usr/local/bin/nnp", mode: 0o6755, content: program})
 	images := []struct {
 		image  imageutils.ImageID
 		files  []file
@@ -73,6 +77,7 @@ func write(agnhost, busybox, dir string) error {
 		{imageutils.BusyBox, base, v1.Config{Cmd: []string{"sh"}}},
 		{imageutils.NonRoot, base, v1.Config{Cmd: []string{"sh"}, User: "1234"}},
 		{imageutils.Agnhost, withAgnhost, v1.Config{Entrypoint: []string{"/agnhost"}, Cmd: []string{"pause"}}},
+		{imageutils.Nonewprivs, withNNP, v1.Config{Cmd: []string{"nnp"}}},
 		{imageutils.Pause, withAgnhost, v1.Config{Entrypoint: []string{"/agnhost", "pause"}}},
 	}
 	for _, i := range images {
