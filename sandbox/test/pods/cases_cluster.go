@@ -2,6 +2,7 @@ package pods
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -34,7 +35,7 @@ func sessions() []Case {
 		{Name: "gives a terminal to a command that wants one", Pod: sleeper, Do: func(r *run) {
 			r.until("p", "running", running)
 			size := &oneSize{&remotecommand.TerminalSize{Width: 100, Height: 40}}
-			options := &corev1.PodExecOptions{Container: "c", Command: []string{"/bin/probe", "sleep 300ms; tty; err error; exit 2"}, Stdout: true, TTY: true}
+			options := &corev1.PodExecOptions{Container: "c", Command: []string{"/bin/probe", "wait-tty; tty; err error; exit 2"}, Stdout: true, TTY: true}
 			r.noteAnswer("terminal", r.stream("p", "exec", options, nil, true, size))
 		}},
 		{Name: "cannot execute what it has not", Pod: sleeper, Do: func(r *run) {
@@ -75,7 +76,7 @@ func sessions() []Case {
 		{Name: "answers through the API server's proxy", Do: func(r *run) {
 			r.pod("q", `{containers: [{name: c, args: ["serve 18022"], readinessProbe: {tcpSocket: {port: 18022}, periodSeconds: 1}}]}`)
 			r.until("q", "ready", ready)
-			body, err := r.node.client.CoreV1().Pods(r.namespace).ProxyGet("http", "q", "18022", "/", nil).DoRaw(r.ctx)
+			body, err := r.node.client.CoreV1().Pods(r.namespace).ProxyGet("http", "q", strconv.Itoa(r.port(18022)), "/", nil).DoRaw(r.ctx)
 			r.note("answer", "%s", body)
 			r.note("refused", "%v", err != nil)
 		}},

@@ -115,7 +115,7 @@ func hooks() []Case {
 		{Name: "runs its postStart command beside its program", Pod: shared + `
 			containers:
 			- name: c
-			  args: ["wait-file /v/hook; cat /v/hook"]
+			  args: ["wait-text /v/hook started; cat /v/hook"]
 			  volumeMounts: [{name: v, mountPath: /v}]
 			  lifecycle: {postStart: {exec: {command: [/bin/probe, "write /v/hook started"]}}}`},
 		{Name: "is not running before its postStart command has ended", Do: func(r *run) {

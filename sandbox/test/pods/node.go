@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -31,7 +34,36 @@ type Node struct {
 	objects dynamic.Interface
 	run     string // in the names of its namespaces, so that two runs do not meet
 
+	ports ports
+
 	name, kubelet, runtime string
+}
+
+// ports are those of the machine that stand in a run for those that the cases
+// name, since pods of a process node share the machine's.
+type ports struct {
+	mu     sync.Mutex
+	chosen map[int]int
+}
+
+// free is the port that stands for one: itself, or where somebody listens there
+// already, the next by two hundreds where nobody does.
+func (p *ports) free(named int) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if port, ok := p.chosen[named]; ok {
+		return port
+	}
+	port := named
+	for ; port < named+14_000; port += 200 { // below the ports of outgoing connections
+		listener, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+		if err == nil {
+			listener.Close()
+			break
+		}
+	}
+	p.chosen[named] = port
+	return port
 }
 
 // Open returns the node of the cluster that a kubeconfig names.
@@ -41,7 +73,7 @@ func Open(ctx context.Context, kubeconfig string) (*Node, error) {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 	}
 	config.QPS = -1 // cases share the client, and wait for what they watch
-	n := &Node{config: config, run: strings.ToLower(rand.Text()[:5])}
+	n := &Node{config: config, run: strings.ToLower(rand.Text()[:5]), ports: ports{chosen: map[int]int{}}}
 	if n.client, err = kubernetes.NewForConfig(config); err != nil {
 		return nil, fmt.Errorf("making a client: %w", err)
 	}
@@ -154,8 +186,12 @@ var kinds = map[string]schema.GroupVersionResource{
 	"DaemonSet":      {Group: "apps", Version: "v1", Resource: "daemonsets"},
 }
 
-// apply makes the objects of YAML documents.
+// apply makes the objects of YAML documents, with ports that are free.
 func (r *run) apply(documents string) {
+	documents = portOfCase.ReplaceAllStringFunc(documents, func(named string) string {
+		n, _ := strconv.Atoi(named) // it is digits
+		return strconv.Itoa(r.port(n))
+	})
 	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewBufferString(documents), 4096)
 	for {
 		var object unstructured.Unstructured

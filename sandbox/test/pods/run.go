@@ -71,6 +71,18 @@ func (r *run) hide(value, word string) {
 	}
 }
 
+// portOfCase is how the cases name ports, each another.
+var portOfCase = regexp.MustCompile(`\b18[01][0-9]{2}\b`)
+
+// port is what a port of a case is in this run. In the table it is the case's.
+func (r *run) port(named int) int {
+	port := r.node.ports.free(named)
+	if port != named {
+		r.hide(strconv.Itoa(port), strconv.Itoa(named))
+	}
+	return port
+}
+
 // note is an observation. Lines become one.
 func (r *run) note(key, format string, args ...any) {
 	value := strings.NewReplacer(r.hidden...).Replace(fmt.Sprintf(format, args...))
@@ -494,7 +506,7 @@ func (r *run) forward(pod string, port int, path string) string {
 	r.must(err, "making a transport")
 	dialer := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, request.URL())
 	stop, isReady := make(chan struct{}), make(chan struct{})
-	forwarder, err := portforward.New(dialer, []string{fmt.Sprintf("0:%d", port)}, stop, isReady, io.Discard, io.Discard)
+	forwarder, err := portforward.New(dialer, []string{fmt.Sprintf("0:%d", r.port(port))}, stop, isReady, io.Discard, io.Discard)
 	r.must(err, "making a forwarder")
 	ended := make(chan error, 1)
 	go func() { ended <- forwarder.ForwardPorts() }()

@@ -11,7 +11,8 @@ import (
 )
 
 var (
-	record  = flag.Bool("record", false, "write what the kubelet's node does into testdata")
+	both    = flag.Bool("kubelet", false, "run the kubelet's node too, and compare it with what was recorded")
+	record  = flag.Bool("record", false, "run the kubelet's node too, and write what it does into testdata")
 	program = flag.String("program", "../../../bin/biplane-sandbox", "executable to bring sandboxes up with")
 )
 

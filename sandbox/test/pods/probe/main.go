@@ -62,6 +62,7 @@ func commands() map[string]command {
 		"procs":      {0, processes}, // the names of all that can be seen
 		"namespaces": {0, namespaces},
 		"tty":        {0, terminal},
+		"wait-tty":   {0, waitTerminal}, // until somebody has said how large it is
 		"limits":     {1, cgroupLimit},
 		"token":      {1, token}, // the claims of a service account's token
 

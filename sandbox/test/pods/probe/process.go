@@ -309,6 +309,16 @@ func terminal([]string) error {
 	return nil
 }
 
+func waitTerminal([]string) error {
+	for {
+		size, err := unix.IoctlGetWinsize(1, unix.TIOCGWINSZ)
+		if err != nil || size.Col > 0 {
+			return err
+		}
+		time.Sleep(poll)
+	}
+}
+
 // cgroupLimit prints a limit of v2 or v1, whichever this machine has.
 func cgroupLimit(files []string) error {
 	for _, file := range files {
