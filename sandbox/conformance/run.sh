@@ -47,7 +47,8 @@ finish() {
 }
 trap finish EXIT
 "$bin/biplane" sandbox up "${sandbox[@]}" --only kubernetes,node
-"$out/images" "$out/agnhost" "$out/nnp" "$busybox" "$dir" | while read -r name archive; do
+sources=$(go list -f '{{.Dir}}' k8s.io/kubernetes/test/images/agnhost)
+"$out/images" "$out/agnhost" "$sources" "$out/nnp" "$busybox" "$dir" | while read -r name archive; do
 	"$bin/biplane" sandbox image import "${sandbox[@]}" "$name" "$archive" >/dev/null
 done
 

@@ -2,9 +2,9 @@
 
 // Command images writes the images that the end-to-end tests ask for as docker
 // archives, made of their own sources and of this machine's busybox, and prints
-// their names and files:
+// their names and files. SOURCES are agnhost's, of which its image has two files:
 //
-//	images AGNHOST NNP BUSYBOX DIR
+//	images AGNHOST SOURCES NNP BUSYBOX DIR
 //
 // Images that cannot be made so (nginx, httpd) are left out; what needs them is
 // among the known failures.
@@ -31,11 +31,11 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 5 {
-		fmt.Fprintln(os.Stderr, "usage: images AGNHOST NNP BUSYBOX DIR")
+	if len(os.Args) != 6 {
+		fmt.Fprintln(os.Stderr, "usage: images AGNHOST SOURCES NNP BUSYBOX DIR")
 		os.Exit(2)
 	}
-	if err := write(os.Args[1], os.Args[2], os.Args[3], os.Args[4]); err != nil {
+	if err := write(os.Args[1], os.Args[2], os.Args[3], os.Args[4], os.Args[5]); err != nil {
 		fmt.Fprintln(os.Stderr, "images:", err)
 		os.Exit(1)
 	}
@@ -48,7 +48,7 @@ type file struct {
 	content    []byte
 }
 
-func write(agnhost, nnp, busybox, dir string) error {
+func write(agnhost, sources, nnp, busybox, dir string) error {
 	base, err := busyboxFiles(busybox)
 	if err != nil {
 		return err
@@ -57,14 +57,21 @@ func write(agnhost, nnp, busybox, dir string) error {
 	if err != nil {
 		return err
 	}
-	// As its Dockerfile says: a second name for a test of entrypoints, and a user
-	// with a group for one of groups.
+	// As its Dockerfile says: a second name for a test of entrypoints, a user with a
+	// group for one of groups, and a certificate for one of hooks.
 	withAgnhost := append(base[:len(base):len(base)],
 		file{name: "agnhost", mode: 0o755, content: program},
 		file{name: "agnhost-2", link: "agnhost"},
 		file{name: "uploads/", mode: 0o755},
 		file{name: "home/user-defined-in-image/", mode: 0o755},
 	)
+	for _, name := range []string{"localhost.crt", "localhost.key"} {
+		content, err := os.ReadFile(filepath.Join(sources, "porter", name))
+		if err != nil {
+			return err
+		}
+		withAgnhost = append(withAgnhost, file{name: name, mode: 0o644, content: content})
+	}
 	if program, err = os.ReadFile(nnp); err != nil {
 		return err
 	}
