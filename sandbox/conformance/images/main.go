@@ -58,11 +58,13 @@ func write(agnhost, sources, nnp, busybox, dir string) error {
 		return err
 	}
 	// As its Dockerfile says: a second name for a test of entrypoints, a user with a
-	// group for one of groups, and a certificate for one of hooks.
+	// group for one of groups, and for hooks a certificate and curl, of which they use
+	// no more than busybox's wget does.
 	withAgnhost := append(base[:len(base):len(base)],
 		file{name: "agnhost", mode: 0o755, content: program},
 		file{name: "agnhost-2", link: "agnhost"},
 		file{name: "uploads/", mode: 0o755},
+		file{name: "bin/curl", mode: 0o755, content: []byte("#!/bin/sh\nexec wget -q -O - \"$@\"\n")},
 		file{name: "home/user-defined-in-image/", mode: 0o755},
 	)
 	for _, name := range []string{"localhost.crt", "localhost.key"} {
