@@ -63,10 +63,11 @@ test: build setup ## run every test, with the corpus of every fuzz target
 
 # The race detector would compile Kubernetes once more, and slow it tenfold: of
 # the sandbox it watches the packages that link none of it.
-test-all: test ## also: the race detector, fuzzing for FUZZTIME each, benchmarks, two builds compared
+test-all: test ## also: the race detector, pods on a real kubelet, fuzzing for FUZZTIME each, benchmarks, two builds compared
 	CGO_ENABLED=1 go test -race -timeout 30m ./...
 	cd sandbox && CGO_ENABLED=1 go test -race -timeout 30m $$(go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | \
 		awk '$$1 ~ /\.test$$/ && !/ k8s\.io\/kubernetes\// { sub(/\.test$$/, "", $$1); print $$1 }')
+	cd sandbox && go test -vet=off -timeout 30m -v -run '^TestPods$$' ./test/pods -args -kubelet
 	test/fuzz.sh $(FUZZTIME)
 	go test -run '^$$' -bench . -benchmem ./...
 	@for module in $(nested); do echo "in $$module:"; (cd "$$module" && go test -run '^$$' -bench . -benchmem ./...); done
