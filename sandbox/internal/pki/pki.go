@@ -35,13 +35,15 @@ import (
 	"biplane.dev/biplane/internal/usererr"
 )
 
-// How long certificates live, and how long before its end one is replaced. An
-// up replaces them, and the supervisor looks each day.
+// How long certificates live, and how long before its end one is replaced. Only
+// an up replaces them. A sandbox that is up has to live with those it has, also
+// when the clock is set while it is: hence a year and more to either side.
 const (
-	caLife   = 10 * 365 * 24 * time.Hour
-	leafLife = 2 * 365 * 24 * time.Hour
-	margin   = 90 * 24 * time.Hour
-	backdate = 24 * time.Hour // for clocks that are set back a little
+	year     = 365 * 24 * time.Hour
+	caLife   = 10 * year
+	leafLife = 4 * year
+	margin   = year
+	backdate = year
 )
 
 // PKI is an open folder of certificates and keys.

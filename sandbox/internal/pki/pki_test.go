@@ -78,7 +78,7 @@ func TestPair(t *testing.T) {
 	t.Run("is renewed near its end, and the CA before its own", func(t *testing.T) {
 		dir := t.TempDir()
 		_, first := server(t, open(t, dir, now))
-		for _, years := range []int{2, 10, 25} {
+		for _, years := range []int{4, 10, 25} {
 			at := now.AddDate(years, 0, -30)
 			p := open(t, dir, at)
 			_, next := server(t, p)
@@ -88,10 +88,21 @@ func TestPair(t *testing.T) {
 			verify(t, p, next, at.Add(80*24*time.Hour))
 		}
 	})
+	t.Run("lasts while the clock is set a year back or on, and the sandbox stays up", func(t *testing.T) {
+		dir := t.TempDir()
+		server(t, open(t, dir, now))
+		for _, years := range []int{0, 2, 8} {
+			at := now.AddDate(years, 0, 0)
+			p := open(t, dir, at)
+			_, next := server(t, p)
+			verify(t, p, next, at.AddDate(0, 0, -360))
+			verify(t, p, next, at.AddDate(0, 0, 360))
+		}
+	})
 	t.Run("is renewed when the clock was set back to before it", func(t *testing.T) {
 		dir := t.TempDir()
 		server(t, open(t, dir, now))
-		back := now.AddDate(-1, 0, 0)
+		back := now.AddDate(-3, 0, 0)
 		p := open(t, dir, back)
 		_, next := server(t, p)
 		verify(t, p, next, back)
