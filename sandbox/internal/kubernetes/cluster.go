@@ -12,33 +12,76 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// grant gives rights that a cluster of Kubernetes has not by itself: everybody
-// may read the documents that verify service-account tokens, as on EKS; and a
-// process node, which answers for Services as kube-proxy does elsewhere, may see
-// what they lead to.
+// Users of the API server that are no part of Kubernetes.
+const (
+	IdentityUser = "biplane:identity"
+	KwokUser     = "biplane:kwok"
+)
+
+// right is a role and who has it. A role without rules is one of Kubernetes' own.
+type right struct {
+	role  string
+	rules []rbac.PolicyRule
+	to    rbac.Subject
+}
+
+// rights are those that a cluster of Kubernetes has not by itself.
+func rights() []right {
+	see := []string{"get", "list", "watch"}
+	rule := func(group string, verbs []string, resources ...string) rbac.PolicyRule {
+		return rbac.PolicyRule{APIGroups: []string{group}, Resources: resources, Verbs: verbs}
+	}
+	user := func(name string) rbac.Subject {
+		return rbac.Subject{APIGroup: rbac.GroupName, Kind: rbac.UserKind, Name: name}
+	}
+	group := func(name string) rbac.Subject {
+		return rbac.Subject{APIGroup: rbac.GroupName, Kind: rbac.GroupKind, Name: name}
+	}
+	return []right{
+		// Everybody may read the documents that verify service-account tokens, as on EKS.
+		{"system:service-account-issuer-discovery", nil, group("system:unauthenticated")},
+		// A process node answers for Services, as kube-proxy does elsewhere.
+		{"biplane:node-services", []rbac.PolicyRule{
+			rule("", see, "services", "endpoints", "pods", "nodes"),
+			rule("discovery.k8s.io", see, "endpointslices"),
+		}, group("system:nodes")},
+		// The identity service gives pods the role of their account, and namespaces
+		// the roots by which they trust S3.
+		{IdentityUser, []rbac.PolicyRule{
+			rule("", see, "serviceaccounts"),
+			rule("", append([]string{"create", "update"}, see...), "configmaps"),
+			rule("admissionregistration.k8s.io", append([]string{"create", "update"}, see...), "mutatingwebhookconfigurations"),
+		}, user(IdentityUser)},
+		// Kwok plays nodes and all that happens on them.
+		{KwokUser, []rbac.PolicyRule{
+			rule("", append([]string{"create", "update", "patch", "delete"}, see...), "nodes", "pods", "events"),
+			rule("", []string{"update", "patch"}, "nodes/status", "pods/status"),
+			rule("coordination.k8s.io", append([]string{"create", "update", "patch"}, see...), "leases"),
+		}, user(KwokUser)},
+	}
+}
+
+// grant gives the rights, also to a cluster that an earlier version made.
 func grant(ctx context.Context, admin kubernetes.Interface) error {
 	roles, bindings := admin.RbacV1().ClusterRoles(), admin.RbacV1().ClusterRoleBindings()
-	role := &rbac.ClusterRole{
-		ObjectMeta: metav1.ObjectMeta{Name: "biplane:node-services"},
-		Rules: []rbac.PolicyRule{
-			{APIGroups: []string{""}, Resources: []string{"services", "endpoints", "pods", "nodes"}, Verbs: []string{"get", "list", "watch"}},
-			{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: []string{"get", "list", "watch"}},
-		},
-	}
-	if _, err := roles.Create(ctx, role, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("making the role %s: %w", role.Name, err)
-	}
-	for name, group := range map[string]string{
-		"system:service-account-issuer-discovery": "system:unauthenticated",
-		role.Name: "system:nodes",
-	} {
+	for _, r := range rights() {
+		if r.rules != nil {
+			role := &rbac.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: r.role}, Rules: r.rules}
+			_, err := roles.Create(ctx, role, metav1.CreateOptions{})
+			if apierrors.IsAlreadyExists(err) {
+				_, err = roles.Update(ctx, role, metav1.UpdateOptions{})
+			}
+			if err != nil {
+				return fmt.Errorf("making the role %s: %w", r.role, err)
+			}
+		}
 		binding := &rbac.ClusterRoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: name + ":" + group},
-			RoleRef:    rbac.RoleRef{APIGroup: rbac.GroupName, Kind: "ClusterRole", Name: name},
-			Subjects:   []rbac.Subject{{APIGroup: rbac.GroupName, Kind: rbac.GroupKind, Name: group}},
+			ObjectMeta: metav1.ObjectMeta{Name: r.role + ":" + r.to.Name},
+			RoleRef:    rbac.RoleRef{APIGroup: rbac.GroupName, Kind: "ClusterRole", Name: r.role},
+			Subjects:   []rbac.Subject{r.to},
 		}
 		if _, err := bindings.Create(ctx, binding, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
-			return fmt.Errorf("giving the role %s to %s: %w", name, group, err)
+			return fmt.Errorf("giving the role %s to %s: %w", r.role, r.to.Name, err)
 		}
 	}
 	return nil

@@ -143,7 +143,7 @@ func (s *Supervisor) addIdentity(p *plan) error {
 		Env: component.Memory(64, 100), Grace: time.Second,
 	}
 	if p.has[sandbox.APIServer] {
-		config, err := s.kubeconfig(p, sandbox.Identity, pki.Subject{User: "biplane:identity", Groups: []string{"system:masters"}})
+		config, err := s.kubeconfig(p, sandbox.Identity, pki.Subject{User: kubernetes.IdentityUser})
 		if err != nil {
 			return err
 		}
@@ -237,7 +237,7 @@ func (s *Supervisor) addProcessNode(p *plan, name string, services bool) error {
 // addKwok adds one program that is all fake nodes.
 func (s *Supervisor) addKwok(p *plan, names []string) error {
 	id := componentOf(kwokNode)
-	config, err := s.kubeconfig(p, id, pki.Subject{User: "biplane:kwok", Groups: []string{"system:masters"}})
+	config, err := s.kubeconfig(p, id, pki.Subject{User: kubernetes.KwokUser})
 	if err != nil {
 		return err
 	}
