@@ -32,7 +32,9 @@ type Client struct {
 // Dial returns a client. It connects when it is used.
 func Dial(f Folder) *Client {
 	c := &Client{folder: f}
-	c.http.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	// A connection for each call: one that is kept could be closed from the other
+	// end just when it is used again.
+	c.http.Transport = &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return DialSocket(ctx, f.Run(), ControlSocket)
 	}}
 	return c
@@ -218,7 +220,8 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil, ctx.Err()
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTDIR):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTDIR),
+		errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE): // it went while it was asked
 		return nil, fmt.Errorf("%w: %w", ErrNotUp, err)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, usererr.New(usererr.Denied, "sandbox %s in %s is another user's", c.folder.Name(), c.folder).

@@ -146,14 +146,12 @@ func (s *Supervisor) join(asked sandbox.Options) error {
 		return usererr.New(usererr.Refused, "sandbox %s is up with %s", s.Folder.Name(), strings.Join(differs, ", and ")).
 			WithHint("run 'biplane sandbox down', then the same command again")
 	}
-	if s.ctx.Err() != nil {
-		return usererr.New(usererr.Unavailable, "sandbox %s is going down", s.Folder.Name()).WithHint("run the same command again in a moment")
-	}
-	if s.events.begin() { // else the up that is under way is what to wait for
-		s.log.Info("joined by another up")
-		s.background.Go(func() { s.bringUp(s.ctx) }) // tells its end by events
-	}
-	return nil
+	return s.begin(func() {
+		if s.events.begin() { // else the up that is under way is what to wait for
+			s.log.Info("joined by another up")
+			s.background.Go(func() { s.bringUp(s.ctx) }) // tells its end by events
+		}
+	})
 }
 
 func (s *Supervisor) stopOne(name string) error {
@@ -174,7 +172,9 @@ func (s *Supervisor) startAgain(ctx context.Context, name string) error {
 		return err
 	}
 	s.log.Info("told to start", "component", name)
-	c.Start()
+	if err := s.begin(c.Start); err != nil {
+		return err
+	}
 	return s.await(ctx, c)
 }
 
@@ -182,6 +182,9 @@ func (s *Supervisor) await(ctx context.Context, c *component.Component) error {
 	ctx, done := context.WithTimeout(ctx, time.Minute)
 	defer done()
 	if err := c.Await(ctx); err != nil {
+		if down := s.begin(func() {}); down != nil {
+			return down // which is why it is not ready
+		}
 		return usererr.New(usererr.Unavailable, "%v", err).WithHint("see %s", s.Folder.Log(c.Spec.Name)).Because(err)
 	}
 	return nil

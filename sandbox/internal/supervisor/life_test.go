@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -292,6 +293,33 @@ func TestLife(t *testing.T) {
 		}
 		if err := w.client.Down(w.ctx()); !errors.Is(err, sandbox.ErrNotUp) {
 			t.Errorf("got %v from a second down, want ErrNotUp", err)
+		}
+	})
+	t.Run("starts nothing while it goes down", func(t *testing.T) {
+		w.up()
+		ended := make(chan struct{})
+		var all sync.WaitGroup
+		for _, name := range []string{sandbox.Etcd, sandbox.Scheduler, sandbox.ObjectStore} {
+			all.Go(func() {
+				for {
+					err := w.client.StartComponent(w.ctx(), name)
+					var said *usererr.Error
+					if err != nil && !errors.Is(err, sandbox.ErrNotUp) && (!errors.As(err, &said) || !strings.Contains(said.Error(), "going down")) {
+						t.Errorf("got %v from starting %s, want it to say that the sandbox is going down, or is not up", err, name)
+					}
+					select {
+					case <-ended:
+						return
+					default:
+					}
+				}
+			})
+		}
+		w.down()
+		close(ended)
+		all.Wait()
+		if left := w.processes(); len(left) > 0 {
+			t.Errorf("got processes left: %q", left)
 		}
 	})
 	t.Run("finishes what a killed up left half done", func(t *testing.T) {

@@ -58,6 +58,7 @@ type Supervisor struct {
 	ready   bool // the first up has ended well
 	buckets sandbox.Buckets
 	keeping bool // tokens are kept from expiring
+	closed  bool // nothing is started any more
 
 	ctx        context.Context // ends when it is to go down
 	down       context.CancelFunc
@@ -79,12 +80,28 @@ func Run(ctx context.Context, o Options) error {
 		s.watch(s.ctx)
 	}
 	s.down()
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
 	s.background.Wait()
 	s.takeDown()
 	if errors.Is(err, context.Canceled) {
 		return nil // it was told to go down while it came up
 	}
 	return err
+}
+
+// begin does what starts something, unless the sandbox is going down: what is
+// started then would never be stopped.
+func (s *Supervisor) begin(start func()) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.ctx.Err() != nil {
+		return usererr.New(usererr.Unavailable, "sandbox %s is going down", s.Folder.Name()).
+			WithHint("run 'biplane sandbox up' in a moment")
+	}
+	start()
+	return nil
 }
 
 // watch is what there is to do for a sandbox that is up, until ctx ends.

@@ -51,13 +51,14 @@ type Host struct {
 
 // Times of a component. They are not options: nobody needs others.
 const (
-	askStarting = 20 * time.Millisecond // between two questions while it is not ready
-	askReady    = 2 * time.Second       // and once it is
-	askLimit    = 3 * time.Second       // for one answer
-	unwell      = 5                     // answers missing in a row, of one that was ready, before it counts as failing
-	firstPause  = 50 * time.Millisecond // before it is started again
-	lastPause   = 10 * time.Second      // the pause doubles up to here
-	wellAfter   = 20 * time.Second      // of having run, before the pause is the first one again
+	askStarting = 20 * time.Millisecond  // between two questions while it is not ready
+	askReady    = 2 * time.Second        // and once it is
+	askLimit    = 3 * time.Second        // for one answer
+	unwell      = 5                      // answers missing in a row, of one that was ready, before it counts as failing
+	firstPause  = 50 * time.Millisecond  // before it is started again
+	lastPause   = 10 * time.Second       // the pause doubles up to here
+	lastWord    = 500 * time.Millisecond // for the log of one that has ended
+	wellAfter   = 20 * time.Second       // of having run, before the pause is the first one again
 )
 
 // Component is a program that is kept running until it is stopped.
@@ -111,6 +112,9 @@ func (c *Component) Stop(as sandbox.ComponentState) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.gone != gone {
+		return // stopped twice at once, and started again between
+	}
 	c.cancel = nil
 	c.set(as, nil)
 }
@@ -270,6 +274,10 @@ func (c *Component) once(ctx context.Context) error {
 
 	select {
 	case <-process.done:
+		select {
+		case <-process.logged:
+		case <-time.After(lastWord): // what it left behind may hold its log open
+		}
 		if said := c.log.lastWords(); said != "" {
 			return fmt.Errorf("%w, and said: %s", process.ended, shorten(said, 400))
 		}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -86,6 +87,24 @@ func TestComponent(t *testing.T) {
 		}
 		c.Start()
 		await(t, c)
+	})
+	t.Run("may be stopped by many at once, and started meanwhile", func(t *testing.T) {
+		c, _, _ := shell(t, "touch ready; exec sleep 1000", nil)
+		for range 30 {
+			var all sync.WaitGroup
+			for range 4 {
+				all.Go(func() { c.Stop(sandbox.ComponentHeld) })
+				all.Go(c.Start)
+			}
+			all.Wait()
+		}
+		c.Start()
+		await(t, c)
+		pid := c.PID()
+		c.Stop(sandbox.ComponentStopped)
+		if status := c.Status(); status.PID != 0 || status.State != sandbox.ComponentStopped || alive(pid) {
+			t.Errorf("got %+v, want it stopped, and no process", status)
+		}
 	})
 	t.Run("comes back when it is killed", func(t *testing.T) {
 		c, _, _ := shell(t, "touch ready; exec sleep 1000", nil)

@@ -119,8 +119,9 @@ func children() []int {
 // process is one that runs.
 type process struct {
 	*os.Process
-	done  chan struct{} // closed when it is gone
-	ended error         // how, after done
+	done   chan struct{} // closed when it is gone
+	ended  error         // how, after done
+	logged chan struct{} // closed when all that it said is in the log
 }
 
 func (c *Component) start() (*process, error) {
@@ -146,8 +147,9 @@ func (c *Component) start() (*process, error) {
 		reader.Close()
 		return nil, fmt.Errorf("running %s %s: %w", c.host.Program, c.Spec.Args[0], err)
 	}
-	p := &process{Process: command.Process, done: make(chan struct{})}
+	p := &process{Process: command.Process, done: make(chan struct{}), logged: make(chan struct{})}
 	go func() {
+		defer close(p.logged)
 		defer reader.Close()
 		io.Copy(c.log, reader) // until everybody who has the other end is gone
 	}()
