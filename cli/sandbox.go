@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -48,8 +50,38 @@ folder of its own and listens on 127.0.0.1 alone.`,
 		a.sandboxImage(),  // what pods may run
 		a.sandboxDown(),   // stop all of it
 	)
+	a.hintHere(cmd)
 	return cmd
 }
+
+// hintHere makes the commands in hints of a command and those below it such that
+// are about the sandbox that was meant: what gave the hint does not know by which
+// flags it was chosen, and typed as it stands, it would be about another one.
+func (a *app) hintHere(cmd *cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		a.hintHere(sub)
+	}
+	run := cmd.RunE
+	if run == nil {
+		return
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		err := run(cmd, args)
+		var said *usererr.Error
+		if errors.As(err, &said) {
+			said.Hint = hintedCommand.ReplaceAllStringFunc(said.Hint, func(quoted string) string {
+				words := hintedCommand.FindStringSubmatch(quoted)[1]
+				if strings.Contains(words, "--name ") || strings.Contains(words, "--dir ") || strings.Contains(words, "--help") {
+					return quoted
+				}
+				return "'" + a.command(words) + "'"
+			})
+		}
+		return err
+	}
+}
+
+var hintedCommand = regexp.MustCompile(`'biplane sandbox ([^']*)'`)
 
 // sandboxFlags say which sandbox is meant.
 type sandboxFlags struct {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +15,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"biplane.dev/biplane/internal/sandbox"
+	"biplane.dev/biplane/internal/usererr"
 )
 
 func TestPrintLog(t *testing.T) {
@@ -219,6 +224,32 @@ func TestUpProgress(t *testing.T) {
 					t.Errorf("got %q, want %q", got, c.want)
 				}
 			})
+		})
+	}
+}
+
+func TestHints(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, hint, want string }{
+		{"name the sandbox that was meant", "run 'biplane sandbox down', then start anew with 'biplane sandbox up --fresh'",
+			"run 'biplane sandbox down --name other --dir /tmp/s', then start anew with 'biplane sandbox up --fresh --name other --dir /tmp/s'"},
+		{"are left alone where they name one", "start it with 'biplane sandbox up --name other --dir /tmp/s'", "start it with 'biplane sandbox up --name other --dir /tmp/s'"},
+		{"are left alone where they lead to help", "see 'biplane sandbox image --help'", "see 'biplane sandbox image --help'"},
+		{"are left alone where they name no command", "run 'chmod 600 key'", "run 'chmod 600 key'"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			a := &app{where: sandboxFlags{name: "other", dir: "/tmp/s", dirGiven: func() bool { return true }}}
+			parent, sub := &cobra.Command{}, &cobra.Command{Use: "sub"}
+			sub.RunE = func(*cobra.Command, []string) error {
+				return fmt.Errorf("asking: %w", usererr.New(usererr.Refused, "no").WithHint("%s", c.hint))
+			}
+			parent.AddCommand(sub)
+			a.hintHere(parent)
+			var said *usererr.Error
+			if err := sub.RunE(sub, nil); !errors.As(err, &said) || said.Hint != c.want {
+				t.Errorf("got %+v, want the hint %q", said, c.want)
+			}
 		})
 	}
 }

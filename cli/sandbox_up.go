@@ -196,7 +196,7 @@ func (a *app) up(ctx context.Context, options sandbox.Options, f upFlags) error 
 	}
 	p.stop()
 	a.log.Debug("up", "took", time.Since(began), "joined", running == nil)
-	if err := a.print(status, a.upText(status, running != nil, time.Since(began))); err != nil {
+	if err := a.print(status, a.upText(status, running != nil, f.foreground, time.Since(began))); err != nil {
 		return err
 	}
 	if f.foreground {
@@ -221,7 +221,7 @@ func (a *app) stay(ctx context.Context, running *sandbox.Running) error {
 }
 
 // upText is the result for people: where everything is, and what to type next.
-func (a *app) upText(status sandbox.Status, started bool, took time.Duration) func(io.Writer) {
+func (a *app) upText(status sandbox.Status, started, foreground bool, took time.Duration) func(io.Writer) {
 	return func(w io.Writer) {
 		if started {
 			fmt.Fprintf(w, "Sandbox %s is %s, after %.1f s.\n\n", status.Name, status.State, took.Seconds())
@@ -229,6 +229,10 @@ func (a *app) upText(status sandbox.Status, started bool, took time.Duration) fu
 			fmt.Fprintf(w, "Sandbox %s was up, and is %s.\n\n", status.Name, status.State)
 		}
 		addresses(w, status)
+		if foreground {
+			fmt.Fprintf(w, "\nCtrl-C takes it down. Next, in another terminal: eval \"$(%s)\"\n", a.command("env"))
+			return
+		}
 		fmt.Fprintf(w, "\nNext: eval \"$(%s)\"\n", a.command("env"))
 	}
 }
@@ -262,5 +266,7 @@ func (u *upProgress) tell(e sandbox.Event) {
 	}
 	if len(u.pending) > 0 {
 		u.p.now("starting " + and(u.pending))
+	} else {
+		u.p.now("making what it has from the start")
 	}
 }
