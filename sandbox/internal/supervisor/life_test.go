@@ -295,6 +295,25 @@ func TestLife(t *testing.T) {
 			t.Errorf("got %v from a second down, want ErrNotUp", err)
 		}
 	})
+	t.Run("says what was stopped while it came up", func(t *testing.T) {
+		told := make(chan error, 1)
+		running, err := w.Up(w.ctx(), func(e sandbox.Event) {
+			if e.Name == sandbox.APIServer && e.State == sandbox.EventState(sandbox.ComponentStarting) {
+				told <- w.client.StopComponent(w.ctx(), sandbox.APIServer)
+			}
+		})
+		if running != nil {
+			go running.Wait() // so that an ended supervisor is no zombie
+		}
+		if stopped := <-told; stopped != nil {
+			t.Fatalf("stopping a component: %v", stopped)
+		}
+		var said *usererr.Error
+		if !errors.As(err, &said) || !strings.Contains(said.Error(), sandbox.APIServer+" was stopped") || said.Hint == "" {
+			t.Errorf("got %v, want it to say that %s was stopped", err, sandbox.APIServer)
+		}
+		w.until("it has gone down", func() bool { return w.status().State == sandbox.Stopped })
+	})
 	t.Run("starts nothing while it goes down", func(t *testing.T) {
 		w.up()
 		ended := make(chan struct{})

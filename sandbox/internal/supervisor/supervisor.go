@@ -345,6 +345,9 @@ func (s *Supervisor) startOne(ctx context.Context, c *component.Component) error
 			}
 			s.events.add(event)
 			return nil
+		case isHeld(c):
+			return usererr.New(usererr.Unavailable, "%s was stopped while the sandbox was being started", c.Spec.Name).
+				WithHint("run 'biplane sandbox up' again").Because(err)
 		case ctx.Err() == nil && c.Restarts() < mostDeaths:
 			continue
 		}
@@ -353,6 +356,11 @@ func (s *Supervisor) startOne(ctx context.Context, c *component.Component) error
 		}
 		return doesNotStart(c, s.Folder, err)
 	}
+}
+
+func isHeld(c *component.Component) bool {
+	state, _, _ := c.State()
+	return state == sandbox.ComponentHeld
 }
 
 func doesNotStart(c *component.Component, f sandbox.Folder, err error) error {
