@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/versity/versitygw/auth"
 	"github.com/versity/versitygw/backend"
 	"github.com/versity/versitygw/s3api/utils"
@@ -55,8 +56,9 @@ func anonymousActions() []auth.Action {
 }
 
 // anonymousPolicy says in a bucket policy what our engine allows everybody to do
-// with the bucket and the object of this request, and denies all else: a deny is
-// final, so that no ACL opens what no policy does.
+// with the bucket and the object of this request, and denies all else. Only in a
+// bucket whose owner has turned ACLs on is there nothing said of what no policy
+// speaks of: versitygw then asks the bucket's ACL.
 func (f *front) anonymousPolicy(request *facts, bucket string) ([]byte, error) {
 	type statement struct {
 		Effect    string
@@ -70,27 +72,42 @@ func (f *front) anonymousPolicy(request *facts, bucket string) ([]byte, error) {
 	}
 	allow := statement{"Allow", "*", nil, own}
 	deny := statement{"Deny", "*", nil, own}
+	acls, err := f.hasACLs(bucket)
+	if err != nil {
+		return nil, err
+	}
 	for _, action := range anonymousActions() {
 		decision, err := f.decide(request, f.question(request, string(action), own[0]))
 		if err != nil {
 			return nil, err
 		}
-		if decision == iampolicy.Allowed {
+		switch {
+		case decision == iampolicy.Allowed:
 			allow.Action = append(allow.Action, action)
-		} else {
+		case !acls || decision == iampolicy.ExplicitDeny:
 			deny.Action = append(deny.Action, action)
 		}
 	}
-	if allow.Action == nil {
+	if allow.Action == nil && !acls {
 		deny.Action = []auth.Action{auth.AllActions}
 	}
-	var out []statement
+	out := []statement{} // an empty list where neither says anything
 	for _, one := range []statement{deny, allow} {
 		if one.Action != nil { // versitygw reads no statement without one
 			out = append(out, one)
 		}
 	}
 	return json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": out})
+}
+
+// hasACLs reports whether the bucket's owner has turned ACLs on: a new bucket
+// has them off, and its ACL then grants nothing, whatever it was before.
+func (f *front) hasACLs(bucket string) (bool, error) {
+	ownership, err := f.store.GetBucketOwnershipControls(context.Background(), bucket)
+	if isCode(err, "OwnershipControlsNotFoundError") || isCode(err, "NoSuchBucket") {
+		return false, nil
+	}
+	return ownership != types.ObjectOwnershipBucketOwnerEnforced, err
 }
 
 // Whoever may not list a bucket is not told which keys it lacks.

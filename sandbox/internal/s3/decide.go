@@ -132,6 +132,7 @@ func (f *front) prepared(request *facts, q iampolicy.Request) (*iampolicy.Evalua
 		e, err := f.public.evaluator(policy)
 		q.Principal = iampolicy.Principal{Type: iampolicy.Anonymous}
 		q.Context = withTime(q.Context, f.clock())
+		q.Context.Set("aws:PrincipalType", "Anonymous")
 		return e, q, err
 	}
 	e, err := request.caller.evaluator(policy)

@@ -76,6 +76,49 @@ func TestBucketPolicy(t *testing.T) {
 		})
 	}
 
+	t.Run("asks the ACL about everybody only while ACLs are on", func(t *testing.T) {
+		open := "acls-of-everybody"
+		own := func(how types.ObjectOwnership) {
+			t.Helper()
+			_, err := admin.PutBucketOwnershipControls(t.Context(), &awss3.PutBucketOwnershipControlsInput{Bucket: &open,
+				OwnershipControls: &types.OwnershipControls{Rules: []types.OwnershipControlsRule{{ObjectOwnership: how}}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		everybody := func(want string) {
+			t.Helper()
+			if got, _ := w.send(t, http.MethodGet, w.s3+"/"+open+"?list-type=2", ""); got != want {
+				t.Errorf("got %q for everybody, want %q", got, want)
+			}
+		}
+		acl := func() error {
+			_, err := admin.PutBucketAcl(t.Context(), &awss3.PutBucketAclInput{Bucket: &open, ACL: types.BucketCannedACLPublicRead})
+			return err
+		}
+		if _, err := admin.CreateBucket(t.Context(), &awss3.CreateBucketInput{Bucket: &open,
+			CreateBucketConfiguration: &types.CreateBucketConfiguration{LocationConstraint: region}}); err != nil {
+			t.Fatal(err)
+		}
+		wantCode(t, acl(), "AccessControlListNotSupported")
+		everybody("AccessDenied")
+		own(types.ObjectOwnershipObjectWriter)
+		everybody("AccessDenied")
+		if err := acl(); err != nil {
+			t.Fatal(err)
+		}
+		everybody("")
+		_, err := w.s3As(session).ListObjectsV2(t.Context(), &awss3.ListObjectsV2Input{Bucket: &open})
+		wantCode(t, err, "AccessDenied") // a role is asked for by policies alone
+		w.bucketPolicy(t, open, `{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Principal":"*","Action":"s3:ListBucket","Resource":"arn:aws:s3:::`+open+`","Condition":{"StringEquals":{"aws:PrincipalType":"Anonymous"}}}]}`)
+		everybody("AccessDenied")
+		if _, err := admin.DeleteBucketPolicy(t.Context(), &awss3.DeleteBucketPolicyInput{Bucket: &open}); err != nil {
+			t.Fatal(err)
+		}
+		everybody("")
+		own(types.ObjectOwnershipBucketOwnerEnforced)
+		everybody("AccessDenied")
+	})
 	t.Run("gives the policy back as it was put", func(t *testing.T) {
 		text := to("Allow", role, when("NumericLessThan", "s3:signatureAge", "600000"))
 		w.bucketPolicy(t, bucket, text)
