@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -147,7 +148,9 @@ func pythonEnvironment(dir string) (string, error) {
 		return "", refuse("it is a file")
 	}
 	python := filepath.Join(absolute, "bin", "python")
-	if info, err := os.Stat(python); err != nil || info.IsDir() || info.Mode()&0o111 == 0 {
+	if info, err := os.Stat(python); errors.Is(err, fs.ErrPermission) {
+		return "", refuse("this user may not use its bin/python, or what that leads to").Because(err)
+	} else if err != nil || info.IsDir() || info.Mode()&0o111 == 0 {
 		return "", refuse("it has no program bin/python")
 	}
 	return absolute, nil
