@@ -15,15 +15,15 @@ import (
 	kubeletevents "k8s.io/kubernetes/pkg/kubelet/events"
 )
 
-// What every container tells when all goes well is held back for a moment. Of a
-// pod that is over by then and succeeded, so many are written a second, after a
+// What every container tells when all goes well is held back for a moment. Of
+// pods that are over by then and succeeded, so many tell it a second, after a
 // burst: 500 such pods at once would cost the API server 1500 writes, more than
-// the pods themselves. Of every other pod, and whatever says that something is
-// wrong, all are written.
+// the pods themselves. A kubelet is bounded likewise, to 50 events a second. Every
+// other pod, and whatever says that something is wrong, tells all.
 const (
 	heldBack    = time.Second
-	quietBurst  = 90
-	quietSecond = 10
+	quietBurst  = 100
+	quietSecond = 20
 )
 
 // events writes what happens to pods where a person looks for it. Equal ones are
@@ -90,16 +90,17 @@ func (e *events) record(of *v1.ObjectReference, kind, reason, format string, arg
 	write()
 }
 
-// settle writes what was held back of a pod; of one that succeeded perhaps not
-// all.
+// settle writes what was held back of a pod; of one that succeeded all or
+// nothing.
 func (e *events) settle(uid types.UID, succeeded bool) {
 	e.mu.Lock()
 	held := e.held[uid]
 	delete(e.held, uid)
 	e.mu.Unlock()
+	if succeeded && !e.quiet.TryAccept() {
+		return
+	}
 	for _, write := range held {
-		if !succeeded || e.quiet.TryAccept() {
-			write()
-		}
+		write()
 	}
 }

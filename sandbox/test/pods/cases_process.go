@@ -120,10 +120,13 @@ func identities() []Case {
 			r.note("probes", "%d", strings.Count(a.out, "probe"))
 		}},
 		{Name: "has namespaces of its own", Do: func(r *run) {
-			r.pod("q", `{containers: [{name: c, args: ["namespaces"]}, {name: d, args: ["namespaces"]}]}`)
-			r.pod("other", `{containers: [{name: c, args: ["namespaces"]}]}`)
-			r.until("q", "ended", ended)
-			r.until("other", "ended", ended)
+			// They all run when they are read: the kernel gives an id again once its
+			// namespace is gone.
+			r.pod("q", `{terminationGracePeriodSeconds: 0, containers: [{name: c, args: ["namespaces; echo read; sleep 1h"]}, {name: d, args: ["namespaces; echo read; sleep 1h"]}]}`)
+			r.pod("other", `{terminationGracePeriodSeconds: 0, containers: [{name: c, args: ["namespaces; echo read; sleep 1h"]}]}`)
+			r.logged("q", "c", "read")
+			r.logged("q", "d", "read")
+			r.logged("other", "c", "read")
 			ids := func(pod, name string) map[string]string {
 				text, err := r.log(pod, corev1.PodLogOptions{Container: name})
 				r.must(err, "reading the log")
