@@ -47,7 +47,8 @@ func volumes() []Case {
 			volumes: [{name: v, configMap: {name: cm}}]
 			containers: [{name: c, args: ["write /v/key x; write /v/new x"], volumeMounts: [{name: v, mountPath: /v}]}]`},
 		{Name: "sees a config map change", Objects: someConfig, Do: func(r *run) {
-			r.pod("q", `{volumes: [{name: v, configMap: {name: cm}}], containers: [{name: c, args: ["cat /v/key; wait-text /v/key changed; ls /v; cat /v/key"], volumeMounts: [{name: v, mountPath: /v}]}]}`)
+			// The names follow the contents: new ones first, then the old ones go.
+			r.pod("q", `{volumes: [{name: v, configMap: {name: cm}}], containers: [{name: c, args: ["cat /v/key; wait-text /v/key changed; wait-file /v/new; wait-gone /v/other.txt; ls /v; cat /v/key"], volumeMounts: [{name: v, mountPath: /v}]}]}`)
 			r.logged("q", "c", "value")
 			r.patch("ConfigMap", "cm", `{"data":{"key":"changed","new":"key","other.txt":null}}`)
 			r.finish("q")

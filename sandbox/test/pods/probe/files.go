@@ -128,6 +128,15 @@ func waitFile(args []string) error {
 	}
 }
 
+func waitGone(args []string) error {
+	for {
+		if _, err := os.Lstat(args[0]); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		time.Sleep(poll)
+	}
+}
+
 func waitText(args []string) error {
 	for {
 		text, err := os.ReadFile(args[0])

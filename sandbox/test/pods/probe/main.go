@@ -49,6 +49,7 @@ func commands() map[string]command {
 		"rm":        {1, remove},
 		"has":       {1, has},
 		"wait-file": {1, waitFile},
+		"wait-gone": {1, waitGone},
 		"wait-text": {2, waitText}, // FILE TEXT: until it is all that is in it
 
 		// The process.
