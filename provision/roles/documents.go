@@ -28,7 +28,7 @@ func (c *Config) trust(accounts []ServiceAccount) *iampolicy.Document {
 		}
 		operator := "StringEquals"
 		if slices.ContainsFunc(subjects, func(s string) bool { return strings.Contains(s, "*") }) {
-			operator = "StringLike" // only a workspace prefix has one
+			operator = "StringLike" // only a domain has one
 		}
 		document.Statements = append(document.Statements, iampolicy.Statement{
 			Effect:    iampolicy.Allow,

@@ -3,6 +3,7 @@ package roles
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,24 +85,26 @@ func (c *Config) complete() error {
 	return c.checkNames()
 }
 
-// checkWorkspaces refuses namespaces that tasks cannot have, and prefixes that
+// checkWorkspaces refuses namespaces that tasks cannot have, and domains that
 // would let a system's namespace in: every namespace has a default account.
 func (c *Config) checkWorkspaces() error {
 	invalid := func(hint, format string, args ...any) error {
 		return usererr.New(usererr.Invalid, format, args...).WithHint("%s", hint)
 	}
-	if c.WorkspacePrefix != "" {
-		if !labelForm.MatchString(strings.TrimSuffix(c.WorkspacePrefix, "-")) {
-			return invalid("give lower-case letters, digits and hyphens", "a workspace prefix cannot be %q", c.WorkspacePrefix)
+	for i, domain := range c.Domains {
+		if !labelForm.MatchString(domain) {
+			return invalid("give lower-case letters, digits and hyphens", "a domain cannot be named %q", domain)
+		}
+		if slices.Contains(c.Domains[:i], domain) {
+			return invalid("name it once", "domain %s is named twice", domain)
 		}
 		for _, own := range []string{"kube-system", "kube-public", "kube-node-lease", "default", c.Vendor.Namespace} {
-			if strings.HasPrefix(own, c.WorkspacePrefix) {
-				return invalid("give a prefix that only workspaces have", "the workspace prefix %q would let pods of namespace %s be tasks", c.WorkspacePrefix, own)
+			if strings.HasSuffix(own, "-"+domain) {
+				return invalid("give domains that only workspaces end with", "the domain %q would let pods of namespace %s be tasks", domain, own)
 			}
 		}
-		return nil
 	}
-	if len(c.Workspaces) == 0 {
+	if len(c.Workspaces)+len(c.Domains) == 0 {
 		return invalid("name at least one, such as flytesnacks-development", "there is no workspace namespace in which tasks run")
 	}
 	seen := map[string]bool{}

@@ -64,10 +64,11 @@ type Config struct {
 	Metadata         string // bucket
 	FastRegistration string // bucket
 
-	// Workspaces are the namespaces in which tasks run. Where they are too many to be
-	// listed, WorkspacePrefix stands for all whose names start with it.
-	Workspaces      []string
-	WorkspacePrefix string
+	// Workspaces are the namespaces in which tasks run. Domains stand for all that
+	// there will ever be, which are named PROJECT-DOMAIN: a list would overflow a trust
+	// document at the thirtieth.
+	Workspaces []string
+	Domains    []string
 
 	// Path, Prefix and Boundary are as the operations table wants them for whoever
 	// makes the roles. "" is the vendor's path, the vendor's prefix, and no boundary.
@@ -257,10 +258,11 @@ func (c *Config) subjects(a ServiceAccount) []string {
 	switch {
 	case a.kind != tasks:
 		return []string{subject(c.Vendor.Namespace)}
-	case c.WorkspacePrefix != "":
-		return []string{subject(c.WorkspacePrefix + "*")}
 	}
 	var all []string
+	for _, domain := range c.Domains {
+		all = append(all, subject("*-"+domain))
+	}
 	for _, namespace := range c.Workspaces {
 		all = append(all, subject(namespace))
 	}

@@ -254,7 +254,7 @@ func TestGenerate(t *testing.T) {
 
 	t.Run("it keeps documents as small as they can be", func(t *testing.T) {
 		t.Parallel()
-		for _, set := range []*roles.Set{generate(t), generate(t, shared), generate(t, func(c *roles.Config) { c.Workspaces, c.WorkspacePrefix = nil, "flyte-" })} {
+		for _, set := range []*roles.Set{generate(t), generate(t, shared), generate(t, func(c *roles.Config) { c.Workspaces, c.Domains = nil, []string{"development", "staging", "production"} })} {
 			for _, r := range set.Roles {
 				t.Logf("%-18s %-50s trust %4d of %d, policy %4d of %d", set.Mode, r.Name, r.TrustSize(), iampolicy.TrustLimit, r.PolicySize(), iampolicy.InlineLimit)
 				if r.TrustSize() > 900 || r.PolicySize() > 700 {
@@ -296,8 +296,8 @@ func TestTrust(t *testing.T) {
 	apart := generate(t, func(c *roles.Config) { c.ControlPlaneIssuer = controlPlane })
 	admin, _ := apart.RoleOf("flyteadmin")
 	both := generate(t, shared, func(c *roles.Config) { c.ControlPlaneIssuer = controlPlane }).Roles[0]
-	prefixed := generate(t, func(c *roles.Config) { c.Workspaces, c.WorkspacePrefix = nil, "flyte-" })
-	many, _ := prefixed.RoleOf("clusterresource-template")
+	domains := generate(t, func(c *roles.Config) { c.Workspaces, c.Domains = nil, []string{"development", "staging", "production"} })
+	many, _ := domains.RoleOf("clusterresource-template")
 	for _, c := range []struct {
 		name               string
 		role               roles.Role
@@ -317,9 +317,10 @@ func TestTrust(t *testing.T) {
 		{"it takes flyteadmin from the control plane's cluster", admin, controlPlane, "sts.amazonaws.com", "system:serviceaccount:union:flyteadmin", true},
 		{"it refuses flyteadmin from the data plane's cluster then", admin, issuer, "sts.amazonaws.com", "system:serviceaccount:union:flyteadmin", false},
 		{"it trusts each issuer of a shared role for its own", both, controlPlane, "sts.amazonaws.com", right, false},
-		{"it lets a namespace of the prefix in", many, issuer, "sts.amazonaws.com", "system:serviceaccount:flyte-x:default", true},
-		{"it refuses a namespace without the prefix", many, issuer, "sts.amazonaws.com", "system:serviceaccount:kube-system:default", false},
-		{"it refuses another audience with a prefix too", many, issuer, "sts.amazonaws.co", "system:serviceaccount:flyte-x:default", false},
+		{"it lets any project's namespace of a domain in", many, issuer, "sts.amazonaws.com", "system:serviceaccount:new-project-staging:default", true},
+		{"it refuses a namespace of no domain", many, issuer, "sts.amazonaws.com", "system:serviceaccount:kube-system:default", false},
+		{"it refuses another account in one", many, issuer, "sts.amazonaws.com", "system:serviceaccount:flytesnacks-development:executor", false},
+		{"it refuses another audience with domains too", many, issuer, "sts.amazonaws.co", "system:serviceaccount:flytesnacks-development:default", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -405,9 +406,9 @@ func TestRefusals(t *testing.T) {
 		{"it refuses no namespace", func(c *roles.Config) { c.Workspaces = nil }, "no workspace namespace"},
 		{"it refuses a namespace with a wildcard", func(c *roles.Config) { c.Workspaces = []string{"*"} }, `"*"`},
 		{"it refuses a namespace that is named twice", func(c *roles.Config) { c.Workspaces = []string{"a", "a"} }, "named twice"},
-		{"it refuses a prefix that a system's namespace has", func(c *roles.Config) { c.WorkspacePrefix = "kube-" }, "kube-system"},
-		{"it refuses a prefix that the services' namespace has", func(c *roles.Config) { c.WorkspacePrefix = "un" }, "namespace union"},
-		{"it refuses a prefix with a wildcard", func(c *roles.Config) { c.WorkspacePrefix = "*" }, `"*"`},
+		{"it refuses a domain that a system's namespace ends with", func(c *roles.Config) { c.Domains = []string{"system"} }, "kube-system"},
+		{"it refuses a domain that is named twice", func(c *roles.Config) { c.Domains = []string{"a", "a"} }, "named twice"},
+		{"it refuses a domain with a wildcard", func(c *roles.Config) { c.Domains = []string{"*"} }, `"*"`},
 		{"it refuses a mode that is none", func(c *roles.Config) { c.Mode = "both" }, `"both"`},
 		{"it refuses signatures that last for ever", func(c *roles.Config) { c.SignatureAge = 8 * 24 * time.Hour }, "192h"},
 	} {

@@ -132,7 +132,8 @@ func (c Config) sets() (*storage.Set, *roles.Set, error) {
 	}
 	set, err := roles.Generate(roles.Config{
 		Vendor: profile(), DataPlane: dataPlane, Partition: partition, Account: c.Account, Issuer: c.Issuer,
-		Metadata: buckets.Metadata, FastRegistration: buckets.FastRegistration, Workspaces: []string{workspace}, Adopt: true,
+		Metadata: buckets.Metadata, FastRegistration: buckets.FastRegistration,
+		Domains: []string{"development", "staging", "production"}, Adopt: true,
 	})
 	return buckets, set, err
 }
