@@ -16,9 +16,10 @@ import (
 func (a *app) sandboxEnv() *cobra.Command {
 	return &cobra.Command{
 		Use:   "env",
-		Short: "Print the variables by which kubectl, aws and every AWS SDK use the sandbox",
-		Long: `Print the variables by which kubectl, aws and every AWS SDK use the sandbox, as
-lines that a shell evaluates. They hold paths and addresses, and no secret.
+		Short: "Print the variables by which flyte, kubectl, aws and every AWS SDK use the sandbox",
+		Long: `Print the variables by which flyte, kubectl, aws and every AWS SDK use the
+sandbox, as lines that a shell evaluates. They hold paths and addresses, and no
+secret.
 
 The AWS configuration has the profile admin, who may do everything, and one for
 each service account, which assumes that account's role as a pod does:
@@ -26,6 +27,7 @@ executor, proxy-system, operator-system, flytepropeller-system, flyteadmin, and
 clusterresource-template for the pods of tasks. Keys in the environment
 (AWS_ACCESS_KEY_ID) are not looked at when --profile names one.`,
 		Example: `  eval "$(biplane sandbox env)"
+  flyte run hello.py main
   kubectl get nodes
   aws --profile admin s3 ls
   AWS_PROFILE=proxy-system python3 -c 'import boto3; print(boto3.client("sts").get_caller_identity()["Arn"])'`,
@@ -57,7 +59,13 @@ func environment(folder sandbox.Folder, status sandbox.Status) variables {
 	if status.Kubernetes != nil {
 		set("KUBECONFIG", status.Kubernetes.Kubeconfig)
 	}
+	if status.ControlPlane != nil {
+		set("FLYTECTL_CONFIG", status.ControlPlane.Config)
+	}
 	if status.S3 == nil && status.STS == nil && status.IAM == nil {
+		if status.ControlPlane != nil {
+			set("SSL_CERT_FILE", folder.CABundle())
+		}
 		return env
 	}
 	set("AWS_CONFIG_FILE", folder.AWSConfig())

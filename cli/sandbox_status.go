@@ -99,4 +99,10 @@ func addresses(w io.Writer, status sandbox.Status) {
 	if n := status.Node; n != nil {
 		fmt.Fprintf(w, "NODES\t%s\t%s\n", strings.Join(n.Names, ", "), n.Kind)
 	}
+	if c := status.ControlPlane; c != nil {
+		fmt.Fprintf(w, "CONTROL PLANE\t%s\t%s\n", c.Endpoint, c.Database)
+	}
+	if d := status.DataPlane; d != nil {
+		fmt.Fprintf(w, "DATA PLANE\t%s\t%s, in namespace %s\n", d.ProxyEndpoint, d.Cluster, d.Namespace)
+	}
 }

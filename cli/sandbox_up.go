@@ -39,20 +39,24 @@ func (a *app) sandboxUp() *cobra.Command {
 		Use:   "up",
 		Short: "Start the sandbox, or join one that runs",
 		Long: `Start the sandbox and wait until all of it is ready: Kubernetes, S3, IAM and STS,
-and a node. The first time it makes the two buckets of a data plane, the roles
-of its service accounts, and the namespaces union and flytesnacks-development
-with those accounts. Later it finds again what was there: ports, objects, keys.
+a node, a control plane, and a data plane that has joined it. The first time it
+makes the two buckets of a data plane, the roles of its service accounts, and the
+namespaces union and flytesnacks-development with those accounts. Later it finds
+again what was there: ports, objects, keys, runs.
 
 A node is
   process   a container is a process of this machine in namespaces of its own: no root
   kubelet   the real kubelet with containerd and runc, which must be there: root
   kwok      nothing runs; the states of pods go by, for thousands of them
 
+Only on process nodes is there a data plane, and a control plane for it.
+
 A sandbox that is up already is joined: a component that was stopped is started,
 and other options than it has are refused. What is not given stays as it was at
 the last up. After a kill or Ctrl-C, the same command goes on.`,
 		Example: `  biplane sandbox up
   eval "$(biplane sandbox env)"
+  flyte run hello.py main
 
   # Pods with Flyte's images run the Python of this environment
   biplane sandbox up --python .venv
@@ -75,14 +79,14 @@ the last up. After a kill or Ctrl-C, the same command goes on.`,
 	flags.Var(&f.node, "node", "what runs pods")
 	flags.IntVar(&f.nodes, "nodes", 1, "how many nodes, `N`")
 	flags.StringVar(&f.python, "python", "", "Python environment `DIR` of Flyte's images (default: the active one, else that of flyte on PATH)")
-	flags.StringSliceVar(&f.only, "only", nil, "start these `PARTS`, comma-separated, and what they need: kubernetes, s3, identity, node (default: all)")
+	flags.StringSliceVar(&f.only, "only", nil, "start these `PARTS`, comma-separated, and what they need: kubernetes, s3, identity, node, controlplane, dataplane (default: all)")
 	flags.BoolVar(&f.auditLog, "audit-log", false, "the API server logs every request, see 'biplane sandbox logs audit'")
 	flags.BoolVar(&f.fixedPorts, "fixed-ports", false, "refuse to start when a port of the last up is taken, instead of choosing another")
 	flags.BoolVar(&f.foreground, "foreground", false, "stay until Ctrl-C, and then take the sandbox down")
 	flags.BoolVar(&f.fresh, "fresh", false, "delete what the sandbox holds first")
 	complete(cmd, "node", func() []string { return f.node.allowed })
 	complete(cmd, "only", func() []string {
-		return []string{sandbox.KubeGroup, sandbox.ObjectStore, sandbox.Identity, sandbox.Nodes}
+		return []string{sandbox.KubeGroup, sandbox.ObjectStore, sandbox.Identity, sandbox.Nodes, sandbox.FlyteAdmin, sandbox.FlyteDataPlane}
 	})
 	return cmd
 }

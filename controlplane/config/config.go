@@ -19,7 +19,8 @@ type Config struct {
 	Gateway       Gateway  `yaml:"gateway"`
 	Relay         Relay    `yaml:"relay"`
 	Issuer        Issuer   `yaml:"issuer"`
-	// Folder is where the keys are that the server makes for itself (0700).
+	// Folder is where the keys are that the server makes for itself (0700). It
+	// must be given; paths are relative to this file's folder.
 	Folder string `yaml:"folder"`
 	// Projects are made at the first start, with the domains of all projects.
 	// Default: [flytesnacks].
@@ -42,6 +43,9 @@ type API struct {
 	// relay of their own TLS sessions, or "relayed", where they cannot verify its
 	// certificate: then this server passes their calls on, in memory. Default: direct.
 	DataPlane string `yaml:"dataPlane"`
+	// Origins are the web pages (SCHEME://HOST[:PORT]) that may call, such as a
+	// console's. Default: none.
+	Origins []string `yaml:"origins"`
 }
 
 // Database is where names and states are kept.
@@ -90,6 +94,9 @@ type Issuer struct {
 	URL string `yaml:"url"`
 	// KeyFile is an RSA key (PEM). Default: FOLDER/issuer.key, made at first start.
 	KeyFile string `yaml:"keyFile"`
+	// TokenFile is a web identity token that somebody else keeps current, as EKS
+	// does for its pods; instead of URL and KeyFile.
+	TokenFile string `yaml:"tokenFile"`
 	// Subject of its tokens. Default: system:serviceaccount:union:flyteadmin.
 	Subject string `yaml:"subject"`
 }

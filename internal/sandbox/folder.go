@@ -91,12 +91,16 @@ func (f Folder) S3() string                  { return f.at("s3") }              
 func (f Folder) Identity() string            { return f.at("identity") }             // roles, policies, sessions
 func (f Folder) Node(name string) string     { return f.at("node", name) }           // pods of a node
 func (f Folder) ImageFile() string           { return f.at("images.yaml") }          // which image is which root directory
+func (f Folder) ControlPlane() string        { return f.at("controlplane") }         // its configuration, keys and database
+func (f Folder) DataPlane() string           { return f.at("dataplane") }            // the image of its processes
+func (f Folder) DataPlaneCA() string         { return f.at("dataplane", "ca.crt") }  // what its proxy is trusted by
+func (f Folder) FlyteConfig() string         { return f.at("flyte.yaml") }           // what Flyte's clients read
 func (f Folder) Images() string              { return f.at("images") }               // what was imported
 func (f Folder) AWS() string                 { return f.at("aws") }                  // what the AWS tools and SDKs read:
 func (f Folder) AWSConfig() string           { return f.at("aws", "config") }        // profiles
 func (f Folder) AWSCredentials() string      { return f.at("aws", "credentials") }   // the administrator's key
 func (f Folder) AWSTokens() string           { return f.at("aws", "tokens") }        // a service account's token for each profile
-func (f Folder) CABundle() string            { return f.at("aws", "ca-bundle.crt") } // the system's roots and the sandbox's
+func (f Folder) CABundle() string            { return f.at("aws", "ca-bundle.crt") } // the system's roots and those of the sandbox
 
 // NodeMemory is where a process node, whose folder this is, keeps what must not
 // lie on a disk: on the memory file system that the machine has for everybody, in

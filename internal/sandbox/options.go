@@ -104,6 +104,8 @@ const (
 	ObjectStore       = "s3"
 	Identity          = "identity"
 	Nodes             = "node"
+	FlyteAdmin        = "controlplane"
+	FlyteDataPlane    = "dataplane" // no process of its own: pods, joined to the control plane
 )
 
 // Words of --only that stand for more than one component.
@@ -122,7 +124,9 @@ var needs = map[string][]string{
 	ObjectStore:       {Identity},
 	Nodes:             {APIServer, ControllerManager, Scheduler},
 	KubeGroup:         {Etcd, APIServer, ControllerManager, Scheduler},
-	All:               {KubeGroup, Identity, ObjectStore, Nodes},
+	FlyteAdmin:        nil,
+	FlyteDataPlane:    {FlyteAdmin, ObjectStore, Nodes},
+	All:               {KubeGroup, Identity, ObjectStore, Nodes, FlyteAdmin, FlyteDataPlane},
 }
 
 // Components returns the components that only names, with those they need, in
@@ -139,12 +143,12 @@ func Components(only []string) ([]string, error) {
 	for _, name := range only {
 		if _, known := needs[name]; !known {
 			return nil, usererr.New(usererr.Invalid, "there is no component called %q to start only", name).
-				WithHint("give --only a list of %s", strings.Join([]string{KubeGroup, ObjectStore, Identity, Nodes, Etcd, APIServer, ControllerManager, Scheduler, All}, ", "))
+				WithHint("give --only a list of %s", strings.Join([]string{KubeGroup, ObjectStore, Identity, Nodes, FlyteAdmin, FlyteDataPlane, Etcd, APIServer, ControllerManager, Scheduler, All}, ", "))
 		}
 		want(name)
 	}
 	var components []string
-	for _, name := range []string{Etcd, APIServer, ControllerManager, Scheduler, Identity, ObjectStore, Nodes} {
+	for _, name := range []string{Etcd, APIServer, ControllerManager, Scheduler, Identity, ObjectStore, Nodes, FlyteAdmin, FlyteDataPlane} {
 		if wanted[name] {
 			components = append(components, name)
 		}

@@ -32,7 +32,11 @@ type Status struct {
 	IAM        *Endpoint   `json:"iam,omitempty"`
 	Buckets    *Buckets    `json:"buckets,omitempty"`
 	Node       *Node       `json:"node,omitempty"`
-	Components []Component `json:"components"`
+	// The two planes. Of the control plane there is always the address; a data
+	// plane is told of once it has joined.
+	ControlPlane *ControlPlane `json:"controlplane,omitempty"`
+	DataPlane    *DataPlane    `json:"dataplane,omitempty"`
+	Components   []Component   `json:"components"`
 }
 
 // Kubernetes is the API server.
@@ -66,6 +70,22 @@ type Node struct {
 	Names []string `json:"names"`
 }
 
+// ControlPlane is where Flyte's clients call.
+type ControlPlane struct {
+	Endpoint string `json:"endpoint"` // https://localhost:PORT
+	Dir      string `json:"dir"`      // its keys and its database
+	Database string `json:"database"` // sqlite:FILE
+	Log      string `json:"log"`      // file
+	Config   string `json:"config"`   // file of Flyte's clients, FLYTECTL_CONFIG
+}
+
+// DataPlane is what has joined the control plane.
+type DataPlane struct {
+	Cluster       string `json:"cluster"`       // as the control plane calls it
+	Namespace     string `json:"namespace"`     // of its own processes
+	ProxyEndpoint string `json:"proxyEndpoint"` // https://localhost:PORT, where clients reach its data and logs
+}
+
 // NodeKind says how pods are run.
 type NodeKind string
 
@@ -90,7 +110,7 @@ type ComponentState string
 
 // Component is one process of a sandbox.
 type Component struct {
-	Name        string         `json:"name"` // etcd, kube-apiserver, kube-controller-manager, kube-scheduler, s3, identity, node-NAME
+	Name        string         `json:"name"` // etcd, kube-apiserver, kube-controller-manager, kube-scheduler, s3, identity, node-NAME, controlplane
 	PID         int            `json:"pid"`  // 0 when it does not run
 	State       ComponentState `json:"state"`
 	Restarts    int            `json:"restarts"`
