@@ -690,6 +690,7 @@ func (*GetPositionRequest) Descriptor() ([]byte, []int) {
 type GetPositionResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Position      uint64                 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`
+	Epoch         string                 `protobuf:"bytes,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // as the last ReportStates said; empty before the first
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -731,10 +732,22 @@ func (x *GetPositionResponse) GetPosition() uint64 {
 	return 0
 }
 
+func (x *GetPositionResponse) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
 type ReportStatesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	States        []*ActionState         `protobuf:"bytes,1,rep,name=states,proto3" json:"states,omitempty"`      // in the order of their positions
-	Position      uint64                 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"` // behind the last of them
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	States   []*ActionState         `protobuf:"bytes,1,rep,name=states,proto3" json:"states,omitempty"`      // in the order of their positions
+	Position uint64                 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"` // behind the last of them
+	// Epoch is what positions are counted in. They are revisions of the cluster's
+	// etcd, which begin anew in a cluster that was made again and go back in one
+	// that was restored: the data plane then begins another epoch. Opaque, of at
+	// most 64 characters.
+	Epoch         string `protobuf:"bytes,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -781,6 +794,13 @@ func (x *ReportStatesRequest) GetPosition() uint64 {
 		return x.Position
 	}
 	return 0
+}
+
+func (x *ReportStatesRequest) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
 }
 
 type ReportStatesResponse struct {
@@ -1319,12 +1339,14 @@ const file_biplane_tunnel_v1_tunnel_proto_rawDesc = "" +
 	"\aproject\x18\x01 \x01(\tR\aproject\x12\x16\n" +
 	"\x06domain\x18\x02 \x01(\tR\x06domain\x12\x1c\n" +
 	"\tsuspended\x18\x03 \x01(\bR\tsuspended\"\x14\n" +
-	"\x12GetPositionRequest\"1\n" +
+	"\x12GetPositionRequest\"G\n" +
 	"\x13GetPositionResponse\x12\x1a\n" +
-	"\bposition\x18\x01 \x01(\x04R\bposition\"i\n" +
+	"\bposition\x18\x01 \x01(\x04R\bposition\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\tR\x05epoch\"\x7f\n" +
 	"\x13ReportStatesRequest\x126\n" +
 	"\x06states\x18\x01 \x03(\v2\x1e.biplane.tunnel.v1.ActionStateR\x06states\x12\x1a\n" +
-	"\bposition\x18\x02 \x01(\x04R\bposition\"`\n" +
+	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\tR\x05epoch\"`\n" +
 	"\x14ReportStatesResponse\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\x12,\n" +
 	"\x12missing_task_specs\x18\x02 \x03(\tR\x10missingTaskSpecs\"\xaa\b\n" +

@@ -177,11 +177,12 @@ type LinkServiceClient interface {
 	// WatchConfig gives the configuration now, and again whenever it changes. The
 	// heartbeat acknowledges its revision.
 	WatchConfig(context.Context, *v1.WatchConfigRequest) (*connect.ServerStreamForClient[v1.Config], error)
-	// GetPosition tells up to where states have been recorded.
+	// GetPosition tells up to where states have been recorded, and in which epoch.
 	GetPosition(context.Context, *v1.GetPositionRequest) (*v1.GetPositionResponse, error)
 	// ReportStates records states and the position behind them in one transaction.
 	// States at or before the position are ignored, so that a batch sent twice is
-	// recorded once.
+	// recorded once. With another epoch than is recorded, the recorded position
+	// counts as 0 and is replaced by the batch's.
 	ReportStates(context.Context, *v1.ReportStatesRequest) (*v1.ReportStatesResponse, error)
 	// RecordTaskSpecs gives the definitions that a ReportStates missed.
 	RecordTaskSpecs(context.Context, *v1.RecordTaskSpecsRequest) (*v1.RecordTaskSpecsResponse, error)
@@ -307,11 +308,12 @@ type LinkServiceHandler interface {
 	// WatchConfig gives the configuration now, and again whenever it changes. The
 	// heartbeat acknowledges its revision.
 	WatchConfig(context.Context, *v1.WatchConfigRequest, *connect.ServerStream[v1.Config]) error
-	// GetPosition tells up to where states have been recorded.
+	// GetPosition tells up to where states have been recorded, and in which epoch.
 	GetPosition(context.Context, *v1.GetPositionRequest) (*v1.GetPositionResponse, error)
 	// ReportStates records states and the position behind them in one transaction.
 	// States at or before the position are ignored, so that a batch sent twice is
-	// recorded once.
+	// recorded once. With another epoch than is recorded, the recorded position
+	// counts as 0 and is replaced by the batch's.
 	ReportStates(context.Context, *v1.ReportStatesRequest) (*v1.ReportStatesResponse, error)
 	// RecordTaskSpecs gives the definitions that a ReportStates missed.
 	RecordTaskSpecs(context.Context, *v1.RecordTaskSpecsRequest) (*v1.RecordTaskSpecsResponse, error)
