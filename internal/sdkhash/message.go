@@ -1,0 +1,138 @@
+package sdkhash
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// appendMessage writes a message as the SDK's protobuf does when it is asked to
+// be deterministic: fields by their numbers, maps by their keys. Go's own
+// deterministic form differs, since it puts any member of a oneof where the
+// first one of them would be.
+func appendMessage(b []byte, m protoreflect.Message) []byte {
+	type field struct {
+		number protowire.Number
+		bytes  []byte
+	}
+	var fields []field
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		fields = append(fields, field{fd.Number(), appendField(nil, fd, v)})
+		return true
+	})
+	// Fields that are newer than our copy of the interface are old to the SDK
+	// that sent them.
+	for rest := m.GetUnknown(); len(rest) > 0; {
+		number, _, n := protowire.ConsumeField(rest)
+		if n < 0 {
+			break
+		}
+		fields = append(fields, field{number, rest[:n]})
+		rest = rest[n:]
+	}
+	slices.SortStableFunc(fields, func(a, b field) int { return cmp.Compare(a.number, b.number) })
+	for _, f := range fields {
+		b = append(b, f.bytes...)
+	}
+	return b
+}
+
+func appendField(b []byte, fd protoreflect.FieldDescriptor, v protoreflect.Value) []byte {
+	switch {
+	case fd.IsMap():
+		type entry struct {
+			key   protoreflect.MapKey
+			value protoreflect.Value
+		}
+		var entries []entry
+		v.Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
+			entries = append(entries, entry{k, v})
+			return true
+		})
+		slices.SortFunc(entries, func(a, b entry) int { return compareKeys(fd.MapKey().Kind(), a.key, b.key) })
+		for _, e := range entries {
+			body := appendSingle(nil, fd.MapKey(), e.key.Value())
+			body = appendSingle(body, fd.MapValue(), e.value)
+			b = protowire.AppendTag(b, fd.Number(), protowire.BytesType)
+			b = protowire.AppendBytes(b, body)
+		}
+	case fd.IsList() && fd.IsPacked():
+		var body []byte
+		for i := range v.List().Len() {
+			body = appendValue(body, fd, v.List().Get(i))
+		}
+		b = protowire.AppendTag(b, fd.Number(), protowire.BytesType)
+		b = protowire.AppendBytes(b, body)
+	case fd.IsList():
+		for i := range v.List().Len() {
+			b = appendSingle(b, fd, v.List().Get(i))
+		}
+	default:
+		b = appendSingle(b, fd, v)
+	}
+	return b
+}
+
+func appendSingle(b []byte, fd protoreflect.FieldDescriptor, v protoreflect.Value) []byte {
+	return appendValue(protowire.AppendTag(b, fd.Number(), wireType(fd.Kind())), fd, v)
+}
+
+func appendValue(b []byte, fd protoreflect.FieldDescriptor, v protoreflect.Value) []byte {
+	switch fd.Kind() {
+	case protoreflect.BoolKind:
+		return protowire.AppendVarint(b, protowire.EncodeBool(v.Bool()))
+	case protoreflect.EnumKind:
+		return protowire.AppendVarint(b, uint64(v.Enum()))
+	case protoreflect.Int32Kind, protoreflect.Int64Kind:
+		return protowire.AppendVarint(b, uint64(v.Int()))
+	case protoreflect.Sint32Kind, protoreflect.Sint64Kind:
+		return protowire.AppendVarint(b, protowire.EncodeZigZag(v.Int()))
+	case protoreflect.Uint32Kind, protoreflect.Uint64Kind:
+		return protowire.AppendVarint(b, v.Uint())
+	case protoreflect.Sfixed32Kind:
+		return protowire.AppendFixed32(b, uint32(v.Int()))
+	case protoreflect.Fixed32Kind:
+		return protowire.AppendFixed32(b, uint32(v.Uint()))
+	case protoreflect.FloatKind:
+		return protowire.AppendFixed32(b, math.Float32bits(float32(v.Float())))
+	case protoreflect.Sfixed64Kind:
+		return protowire.AppendFixed64(b, uint64(v.Int()))
+	case protoreflect.Fixed64Kind:
+		return protowire.AppendFixed64(b, v.Uint())
+	case protoreflect.DoubleKind:
+		return protowire.AppendFixed64(b, math.Float64bits(v.Float()))
+	case protoreflect.StringKind:
+		return protowire.AppendString(b, v.String())
+	case protoreflect.BytesKind:
+		return protowire.AppendBytes(b, v.Bytes())
+	default: // Flyte's interface has no groups
+		return protowire.AppendBytes(b, appendMessage(nil, v.Message()))
+	}
+}
+
+func wireType(kind protoreflect.Kind) protowire.Type {
+	switch kind {
+	case protoreflect.Sfixed32Kind, protoreflect.Fixed32Kind, protoreflect.FloatKind:
+		return protowire.Fixed32Type
+	case protoreflect.Sfixed64Kind, protoreflect.Fixed64Kind, protoreflect.DoubleKind:
+		return protowire.Fixed64Type
+	case protoreflect.StringKind, protoreflect.BytesKind, protoreflect.MessageKind:
+		return protowire.BytesType
+	}
+	return protowire.VarintType
+}
+
+func compareKeys(kind protoreflect.Kind, a, b protoreflect.MapKey) int {
+	switch kind {
+	case protoreflect.StringKind:
+		return cmp.Compare(a.String(), b.String())
+	case protoreflect.BoolKind:
+		return cmp.Compare(protowire.EncodeBool(a.Bool()), protowire.EncodeBool(b.Bool()))
+	case protoreflect.Uint32Kind, protoreflect.Uint64Kind, protoreflect.Fixed32Kind, protoreflect.Fixed64Kind:
+		return cmp.Compare(a.Uint(), b.Uint())
+	}
+	return cmp.Compare(a.Int(), b.Int())
+}
