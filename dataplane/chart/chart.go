@@ -1,0 +1,309 @@
+// Package chart installs the Helm chart of a data plane, by Helm's own packages:
+// what it leaves in the cluster is a release like any other, which `helm ls` and
+// `helm rollback` see. It is not for what runs in the cluster then.
+//
+// Everything can be interrupted, and done again. What a killed run left half-made,
+// a pending release too, the next one takes up.
+//
+// Start with Install.
+package chart
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"helm.sh/helm/v3/pkg/action"
+	helmchart "helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/storage/driver"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1 "k8s.io/client-go/applyconfigurations/core/v1"
+
+	"biplane.dev/biplane/internal/usererr"
+)
+
+// Names that others know, too.
+const (
+	// ReleaseName is the release's, of which a namespace has one.
+	ReleaseName = "biplane-dataplane"
+	// DefaultNamespace is where data planes are, for the trust of their roles.
+	DefaultNamespace = "union"
+	// JoinSecret has the join token, in JoinKey, until the data plane has joined.
+	JoinSecret = "biplane-join"
+	JoinKey    = "token"
+	// TunnelSecret is made by the operator once the data plane has joined.
+	TunnelSecret = "biplane-tunnel"
+
+	fieldManager = "biplane"
+	maxHistory   = 10 // revisions that Helm keeps
+)
+
+// Target says which data plane is meant.
+type Target struct {
+	Kubeconfig string // file; empty: as kubectl finds it
+	Namespace  string // empty: DefaultNamespace
+	// Progress is told, in a line for people, what has been done and what is
+	// waited for. It may be nil.
+	Progress func(line string)
+	Log      *slog.Logger // of Helm, at level debug; may be nil
+}
+
+// Options are what to install.
+type Options struct {
+	Target
+
+	// Cluster is the name that the token is for. It overrides nothing: values that
+	// name another are refused.
+	Cluster string
+	// Token is what `biplane cluster add` printed. It is not needed once the data
+	// plane has joined.
+	Token []byte
+	// Values are the chart's. Nil in an upgrade: those of the release.
+	Values map[string]any
+	// Timeout of the wait until everything is ready; zero: 5 minutes.
+	Timeout time.Duration
+	// DryRun renders, has the cluster check it, and changes nothing.
+	DryRun bool
+}
+
+// Install makes the data plane be as the options say, and waits until its
+// processes are ready and it has joined its control plane. It does what is
+// missing: with a release that is there already it is an upgrade.
+//
+// Errors for people are *usererr.Error.
+func Install(ctx context.Context, o Options) (Status, error) {
+	return run(ctx, o, true)
+}
+
+// Upgrade is Install for a release that must be there.
+func Upgrade(ctx context.Context, o Options) (Status, error) {
+	return run(ctx, o, false)
+}
+
+func run(ctx context.Context, o Options, mayInstall bool) (Status, error) {
+	c, err := connect(o.Target)
+	if err != nil {
+		return Status{}, err
+	}
+	chart, err := load()
+	if err != nil {
+		return Status{}, err
+	}
+	last, err := c.lastRelease()
+	if err != nil {
+		return Status{}, err
+	}
+	if last == nil && !mayInstall {
+		return Status{}, c.notInstalled()
+	}
+	values := o.Values
+	if values == nil && last != nil {
+		values = last.Config
+	}
+	values, err = withCluster(values, o.Cluster)
+	if err != nil {
+		return Status{}, err
+	}
+	if err := check(chart, values); err != nil {
+		return Status{}, err
+	}
+	joined, err := c.joined(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	token := bytes.TrimSpace(o.Token)
+	if !joined && len(token) == 0 && !o.DryRun {
+		if there, err := c.hasToken(ctx); err != nil {
+			return Status{}, err
+		} else if !there {
+			return Status{}, usererr.New(usererr.Invalid, "the data plane in namespace %s has not joined yet, and there is no join token", c.namespace).
+				WithHint("'biplane cluster add %s --token-file F' makes one; give it with --token-file F", clusterOf(values))
+		}
+	}
+	if o.DryRun {
+		rendered, err := c.render(ctx, chart, values)
+		if err != nil {
+			return Status{}, err
+		}
+		return c.statusOf(ctx, rendered)
+	}
+
+	if err := c.makeNamespace(ctx); err != nil {
+		return Status{}, err
+	}
+	unlock, err := c.lock(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	defer unlock()
+	// Whoever had the lock before may have changed it.
+	if last, err = c.lastRelease(); err != nil {
+		return Status{}, err
+	}
+	if err := c.applyDefinitions(ctx); err != nil {
+		return Status{}, err
+	}
+	if joined {
+		if len(token) > 0 {
+			c.progress("the data plane has joined already: the join token is not used")
+		}
+	} else if len(token) > 0 {
+		if err := c.writeToken(ctx, token); err != nil {
+			return Status{}, err
+		}
+	}
+	if err := c.apply(ctx, chart, values, last); err != nil {
+		return Status{}, err
+	}
+	return c.wait(ctx, cmp.Or(o.Timeout, 5*time.Minute))
+}
+
+// makeNamespace makes what is missing, since the token must be there before the
+// operator is.
+func (c *cluster) makeNamespace(ctx context.Context) error {
+	_, err := c.kube.CoreV1().Namespaces().Get(ctx, c.namespace, metav1.GetOptions{})
+	if !apierrors.IsNotFound(err) {
+		return c.cannot("look for namespace "+c.namespace, err)
+	}
+	_, err = c.kube.CoreV1().Namespaces().Apply(ctx, corev1.Namespace(c.namespace), metav1.ApplyOptions{FieldManager: fieldManager})
+	return c.cannot("make namespace "+c.namespace, err)
+}
+
+// writeToken hands the token to the operator, by a Secret that is no part of the
+// release: Helm would keep it in the release's record.
+func (c *cluster) writeToken(ctx context.Context, token []byte) error {
+	secret := corev1.Secret(JoinSecret, c.namespace).
+		WithLabels(map[string]string{"app.kubernetes.io/part-of": "biplane"}).
+		WithData(map[string][]byte{JoinKey: token})
+	_, err := c.kube.CoreV1().Secrets(c.namespace).Apply(ctx, secret, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+	return c.cannot("write the join token to Secret "+JoinSecret, err)
+}
+
+func (c *cluster) hasToken(ctx context.Context) (bool, error) {
+	secret, err := c.kube.CoreV1().Secrets(c.namespace).Get(ctx, JoinSecret, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, c.cannot("look for Secret "+JoinSecret, err)
+	}
+	return len(secret.Data[JoinKey]) > 0, nil
+}
+
+// joined reports whether the operator has its certificate.
+func (c *cluster) joined(ctx context.Context) (bool, error) {
+	secret, err := c.kube.CoreV1().Secrets(c.namespace).Get(ctx, TunnelSecret, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, c.cannot("look for Secret "+TunnelSecret, err)
+	}
+	return len(secret.Data["tls.crt"]) > 0, nil
+}
+
+// lastRelease is the newest revision, whatever became of it, or nil.
+func (c *cluster) lastRelease() (*release.Release, error) {
+	last, err := c.helm.Releases.Last(ReleaseName)
+	if errors.Is(err, driver.ErrReleaseNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, c.cannot("read Helm's record of release "+ReleaseName, err)
+	}
+	return last, nil
+}
+
+func (c *cluster) notInstalled() error {
+	return usererr.New(usererr.NotFound, "namespace %s has no release %s", c.namespace, ReleaseName).
+		WithHint("'biplane dataplane chart install --help' tells how to make one; --namespace names another place")
+}
+
+// apply brings the release up to the chart and the values.
+func (c *cluster) apply(ctx context.Context, chart *helmchart.Chart, values map[string]any, last *release.Release) error {
+	last, err := c.recoverRelease(ctx, last)
+	if err != nil {
+		return err
+	}
+	if last == nil {
+		install := action.NewInstall(c.helm)
+		install.ReleaseName, install.Namespace = ReleaseName, c.namespace
+		install.SkipCRDs = true // applied, newer ones too
+		if _, err := install.RunWithContext(ctx, chart, values); err != nil {
+			return c.refused(ctx, err)
+		}
+		c.progress("installed the chart")
+		return nil
+	}
+	if last.Info.Status == release.StatusDeployed {
+		same, err := c.unchanged(ctx, chart, values, last)
+		if err != nil {
+			return err
+		}
+		if same {
+			c.progress("the chart is installed already, with these values")
+			return nil
+		}
+	}
+	upgrade := action.NewUpgrade(c.helm)
+	upgrade.Namespace, upgrade.MaxHistory, upgrade.ResetValues = c.namespace, maxHistory, true
+	if _, err := upgrade.RunWithContext(ctx, ReleaseName, chart, values); err != nil {
+		return c.refused(ctx, err)
+	}
+	c.progress("upgraded the chart")
+	return nil
+}
+
+// recoverRelease makes of a release that a killed run left pending one that Helm
+// upgrades from. It returns nil where there is none to upgrade. Who may be at
+// work on it still, we know by the lock; of Helm's own command line, by the clock.
+func (c *cluster) recoverRelease(ctx context.Context, last *release.Release) (*release.Release, error) {
+	switch {
+	case last == nil:
+		return nil, nil
+	case last.Info.Status == release.StatusUninstalling, last.Info.Status == release.StatusUninstalled:
+		c.progress("finishing an uninstall that was broken off")
+		uninstall := action.NewUninstall(c.helm)
+		uninstall.IgnoreNotFound = true
+		if _, err := uninstall.Run(ReleaseName); err != nil {
+			return nil, c.refused(ctx, err)
+		}
+		return nil, nil
+	case last.Info.Status.IsPending():
+		c.progress(fmt.Sprintf("taking up revision %d, which was broken off", last.Version))
+		last.SetStatus(release.StatusFailed, "broken off")
+		if err := c.helm.Releases.Update(last); err != nil {
+			return nil, c.cannot("write Helm's record of release "+ReleaseName, err)
+		}
+	}
+	return last, nil
+}
+
+// unchanged reports whether an upgrade would give what is deployed. Objects that
+// somebody has changed since are not looked at: that is Helm's own way.
+func (c *cluster) unchanged(ctx context.Context, chart *helmchart.Chart, values map[string]any, last *release.Release) (bool, error) {
+	next, err := c.render(ctx, chart, values)
+	if err != nil {
+		return false, err
+	}
+	return next.Manifest == last.Manifest && last.Chart.Metadata.Version == chart.Metadata.Version, nil
+}
+
+// render has Helm and the cluster say what the release would be. A dry run of an
+// install does so whatever state the release is in.
+func (c *cluster) render(ctx context.Context, chart *helmchart.Chart, values map[string]any) (*release.Release, error) {
+	install := action.NewInstall(c.helm)
+	install.ReleaseName, install.Namespace = ReleaseName, c.namespace
+	install.SkipCRDs, install.DryRunOption = true, "server"
+	rendered, err := install.RunWithContext(ctx, chart, values)
+	if err != nil {
+		return nil, c.refused(ctx, err)
+	}
+	return rendered, nil
+}

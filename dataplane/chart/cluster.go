@@ -1,0 +1,111 @@
+package chart
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+
+	"helm.sh/helm/v3/pkg/action"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"biplane.dev/biplane/internal/usererr"
+)
+
+// cluster is one Kubernetes and the namespace of the data plane in it.
+type cluster struct {
+	namespace string
+	server    string // for messages
+	kube      kubernetes.Interface
+	dynamic   dynamic.Interface
+	helm      *action.Configuration
+	tell      func(string)
+}
+
+func connect(t Target) (*cluster, error) {
+	c := &cluster{namespace: cmp.Or(t.Namespace, DefaultNamespace), tell: t.Progress}
+	log := t.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	flags := genericclioptions.NewConfigFlags(true).
+		WithWrapConfigFn(func(config *rest.Config) *rest.Config {
+			config.QPS, config.Burst = 50, 100 // the chart is some forty objects
+			return config
+		})
+	flags.Namespace = &c.namespace
+	if t.Kubeconfig != "" {
+		flags.KubeConfig = &t.Kubeconfig
+	}
+	config, err := flags.ToRESTConfig()
+	if err != nil {
+		return nil, usererr.New(usererr.Invalid, "no Kubernetes to install into: %v", err).
+			WithHint("name its kubeconfig with --kubeconfig FILE, or in the variable KUBECONFIG").Because(err)
+	}
+	c.server = config.Host
+	if c.kube, err = kubernetes.NewForConfig(config); err != nil {
+		return nil, fmt.Errorf("making a client of %s: %w", c.server, err)
+	}
+	if c.dynamic, err = dynamic.NewForConfig(config); err != nil {
+		return nil, fmt.Errorf("making a client of %s: %w", c.server, err)
+	}
+	c.helm = new(action.Configuration)
+	debug := func(format string, args ...any) { log.Debug("helm", "says", fmt.Sprintf(format, args...)) }
+	if err := c.helm.Init(flags, c.namespace, "secret", debug); err != nil {
+		return nil, fmt.Errorf("setting up Helm: %w", err)
+	}
+	return c, nil
+}
+
+func (c *cluster) progress(line string) {
+	if c.tell != nil {
+		c.tell(line)
+	}
+}
+
+// cannot makes a sentence of Kubernetes' no; nil for nil.
+func (c *cluster) cannot(what string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.Canceled):
+		return err
+	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+		return usererr.New(usererr.Denied, "the cluster does not let you %s: %v", what, err).
+			WithHint("an administrator of the cluster can install; see 'kubectl auth whoami'").Because(err)
+	case isStatus(err):
+		return usererr.New(usererr.Refused, "the cluster refused to %s: %v", what, err).Because(err)
+	}
+	return usererr.New(usererr.Unavailable, "cannot %s: the cluster at %s does not answer: %v", what, c.server, err).
+		WithHint("see whether 'kubectl version' reaches it").Because(err)
+}
+
+func isStatus(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status)
+}
+
+// notOurs is how Helm says, in its words alone, that an object is not of the release.
+var notOurs = regexp.MustCompile(`(\w+) "([^"]+)" in namespace "([^"]*)" exists and cannot be imported into the current release`)
+
+// refused makes a sentence of Helm's no. Helm wraps errors so that their types are
+// gone in places, hence the look at its text.
+func (c *cluster) refused(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	if found := notOurs.FindStringSubmatch(err.Error()); found != nil {
+		sentence := usererr.New(usererr.Refused, "%s %s is there already, and is not of the release %s in namespace %s", found[1], found[2], ReleaseName, c.namespace).Because(err)
+		if found[1] == "ServiceAccount" {
+			return sentence.WithHint("with the value serviceAccounts.create: false the accounts that are there are used")
+		}
+		return sentence.WithHint("it may be of a data plane in another namespace, of which a cluster has one: see 'helm ls --all-namespaces'")
+	}
+	return c.cannot("install the chart", err)
+}
