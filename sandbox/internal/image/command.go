@@ -96,6 +96,13 @@ func Command(imported Imported) *cobra.Command {
 	return cmd
 }
 
+// Map lets a name or pattern stand for a folder in the sandbox of a folder, for
+// who has an image of its own there.
+func Map(dir, name, to string) error {
+	_, err := mapName(dir, name, to)
+	return err
+}
+
 // mapName lets a name or pattern stand for a folder, or for this machine.
 func mapName(dir, name, to string) (entry, error) {
 	full, err := parsePattern(name)

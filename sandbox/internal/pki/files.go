@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"k8s.io/client-go/tools/clientcmd"
@@ -51,14 +52,22 @@ var rootFiles = []string{
 }
 
 // Bundle writes the system's roots and the sandbox's CA into one file, for
-// programs that take one file in place of the system's.
-func (p *PKI) Bundle(path string) error {
-	bundle := []byte("# The sandbox's own CA, then the system's.\n")
+// programs that take one file in place of the system's. more are files of further
+// CAs; one that is not there is left out.
+func (p *PKI) Bundle(path string, more ...string) error {
+	bundle := []byte("# The sandbox's own CAs, then the system's.\n")
 	ours, err := os.ReadFile(p.CA())
 	if err != nil {
 		return unusable("read", p.CA(), err)
 	}
 	bundle = append(bundle, ours...)
+	for _, file := range more {
+		roots, err := os.ReadFile(file)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return unusable("read", file, err)
+		}
+		bundle = append(bundle, certificates(roots)...)
+	}
 	for _, place := range rootFiles {
 		roots, err := os.ReadFile(place)
 		if err != nil {

@@ -16,10 +16,10 @@ var prepareNeeds = []string{sandbox.APIServer, sandbox.Identity, sandbox.ObjectS
 // prepare makes what there is in the components of a sandbox from the first up
 // on: buckets, roles, namespaces, service accounts, profiles. At a later up it
 // finds them.
-func (s *Supervisor) prepare(ctx context.Context) error {
+func (s *Supervisor) prepare(ctx context.Context) (bootstrap.Result, error) {
 	cfg := s.bootstrapConfig()
 	if cfg.IAM == "" && cfg.Kubeconfig == "" {
-		return nil
+		return bootstrap.Result{}, nil
 	}
 	began := time.Now()
 	made := 0
@@ -30,13 +30,13 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	})
 	if err != nil {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return result, context.Cause(ctx)
 		}
 		var said *usererr.Error
 		if errors.As(err, &said) {
-			return err
+			return result, err
 		}
-		return usererr.New(usererr.Unavailable, "cannot prepare the sandbox: %v", err).
+		return result, usererr.New(usererr.Unavailable, "cannot prepare the sandbox: %v", err).
 			WithHint("see %s, and run the same command again", s.Folder.Log("supervisor")).Because(err)
 	}
 	s.log.Info("everything is there", "made", made, "took", time.Since(began).Round(time.Millisecond))
@@ -52,7 +52,7 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 			}
 		})
 	}
-	return nil
+	return result, nil
 }
 
 func (s *Supervisor) bootstrapConfig() bootstrap.Config {
@@ -74,16 +74,38 @@ func (s *Supervisor) bootstrapConfig() bootstrap.Config {
 }
 
 // prepareWhenReady prepares once all that it calls is ready.
-func (s *Supervisor) prepareWhenReady(ctx context.Context, ready map[string]chan struct{}) error {
-	for _, need := range prepareNeeds {
-		if ready[need] == nil {
-			continue // the sandbox is without
+func (s *Supervisor) prepareWhenReady(ctx context.Context, ready map[string]chan struct{}) (bootstrap.Result, error) {
+	if err := awaitAll(ctx, ready, prepareNeeds); err != nil {
+		return bootstrap.Result{}, err
+	}
+	return s.prepare(ctx)
+}
+
+// joinWhenReady joins the data plane once the control plane is there, and a node
+// for its pods.
+func (s *Supervisor) joinWhenReady(ctx context.Context, ready map[string]chan struct{}, made bootstrap.Result) error {
+	needs := []string{sandbox.FlyteAdmin, sandbox.ControllerManager, sandbox.Scheduler}
+	for _, node := range nodeNames(s.record.Options) {
+		needs = append(needs, componentOf(node))
+	}
+	if err := awaitAll(ctx, ready, needs); err != nil {
+		return err
+	}
+	return s.joinDataPlane(ctx, made)
+}
+
+// awaitAll waits until components are ready; those that the sandbox is without are
+// not waited for.
+func awaitAll(ctx context.Context, ready map[string]chan struct{}, names []string) error {
+	for _, name := range names {
+		if ready[name] == nil {
+			continue
 		}
 		select {
-		case <-ready[need]:
+		case <-ready[name]:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
-	return s.prepare(ctx)
+	return nil
 }

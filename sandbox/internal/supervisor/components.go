@@ -44,6 +44,9 @@ func (s *Supervisor) makePlan() (plan, error) {
 	for _, name := range names {
 		p.has[name] = true
 	}
+	if err := s.checkDataPlane(&p); err != nil {
+		return plan{}, err
+	}
 	steps := []struct {
 		wanted bool
 		add    func(*plan) error
@@ -54,6 +57,8 @@ func (s *Supervisor) makePlan() (plan, error) {
 		{p.has[sandbox.Identity], s.addIdentity},
 		{p.has[sandbox.ObjectStore], s.addS3},
 		{p.has[sandbox.Nodes], s.addNodes},
+		{p.has[sandbox.FlyteAdmin], s.addFlyteAdmin},
+		{p.has[sandbox.FlyteDataPlane], s.addDataPlane},
 	}
 	for _, step := range steps {
 		if !step.wanted {
@@ -86,7 +91,9 @@ func (s *Supervisor) checkNode(p *plan) error {
 }
 
 // addRoots writes what programs outside of the sandbox trust it by.
-func (s *Supervisor) addRoots(*plan) error { return s.pki.Bundle(s.Folder.CABundle()) }
+func (s *Supervisor) addRoots(*plan) error {
+	return s.pki.Bundle(s.Folder.CABundle(), s.Folder.DataPlaneCA())
+}
 
 func (s *Supervisor) addKubernetes(p *plan) error {
 	p.kubernetes = kubernetes.Config{

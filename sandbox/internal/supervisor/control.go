@@ -99,6 +99,7 @@ func (s *Supervisor) status() sandbox.Status {
 	s.mu.Lock()
 	status := s.plan.status
 	state, buckets := sandbox.Starting, s.buckets
+	status.DataPlane = s.dataPlane
 	if s.ready {
 		state = sandbox.Ready
 	}

@@ -63,7 +63,11 @@ func prepareRecord(o Options, events *events, log *slog.Logger) (sandbox.Record,
 // portNames are the ports of a sandbox with all its parts. Ports of parts that
 // are left out stay theirs.
 func portNames(o sandbox.Options) []string {
-	names := []string{sandbox.APIServer, sandbox.ControllerManager, sandbox.Scheduler, sandbox.ObjectStore, portSTS, portIAM, portWebhook}
+	names := []string{sandbox.APIServer, sandbox.ControllerManager, sandbox.Scheduler, sandbox.ObjectStore, portSTS, portIAM, portWebhook,
+		sandbox.FlyteAdmin, portGateway, portRelay}
+	for _, process := range dataPlaneProcesses {
+		names = append(names, portOf(process))
+	}
 	switch o.Node {
 	case sandbox.KwokNode:
 		names = append(names, componentOf(kwokNode))

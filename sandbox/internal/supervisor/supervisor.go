@@ -54,11 +54,12 @@ type Supervisor struct {
 	components []*component.Component // in the order of their start
 	plan       plan                   // what they are made of, and what of it the status says
 
-	mu      sync.Mutex
-	ready   bool // the first up has ended well
-	buckets sandbox.Buckets
-	keeping bool // tokens are kept from expiring
-	closed  bool // nothing is started any more
+	mu        sync.Mutex
+	ready     bool // the first up has ended well
+	buckets   sandbox.Buckets
+	dataPlane *sandbox.DataPlane // once it has joined
+	keeping   bool               // tokens are kept from expiring
+	closed    bool               // nothing is started any more
 
 	ctx        context.Context // ends when it is to go down
 	down       context.CancelFunc
@@ -229,7 +230,7 @@ func makeFolder(f sandbox.Folder) error {
 }
 
 func makeFolders(f sandbox.Folder) error {
-	for _, path := range []string{f.Run(), f.PKI(), f.Logs(), f.Etcd(), f.S3(), f.Identity(), f.AWS(), f.AWSTokens(), f.Images()} {
+	for _, path := range []string{f.Run(), f.PKI(), f.Logs(), f.Etcd(), f.S3(), f.Identity(), f.AWS(), f.AWSTokens(), f.Images(), f.ControlPlane(), f.DataPlane()} {
 		if err := os.MkdirAll(path, 0o700); err != nil {
 			return usererr.New(usererr.Unavailable, "cannot make the folder %s: %v", path, cause(err)).Because(err)
 		}
@@ -310,7 +311,11 @@ func (s *Supervisor) startAll(ctx context.Context) error {
 		})
 	}
 	all.Go(func() {
-		if err := s.prepareWhenReady(ctx, ready); err != nil {
+		made, err := s.prepareWhenReady(ctx, ready)
+		if err == nil && s.plan.has[sandbox.FlyteDataPlane] {
+			err = s.joinWhenReady(ctx, ready, made)
+		}
+		if err != nil {
 			cancel(err)
 		}
 	})

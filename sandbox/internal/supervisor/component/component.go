@@ -22,6 +22,7 @@ import (
 // Spec is what a component is made of.
 type Spec struct {
 	Name    string
+	Program string   // the executable, where it is another than Host.Program
 	Args    []string // the program's name, then its flags: no secrets, since everybody can see them
 	Env     []string // NAME=value, besides Host.Env
 	Needs   []string // components that must be ready before it is first started

@@ -1,6 +1,7 @@
 package component
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -130,7 +131,8 @@ func (c *Component) start() (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the pipe of the log: %w", err)
 	}
-	command := exec.Command(c.host.Program, c.Spec.Args...)
+	program := cmp.Or(c.Spec.Program, c.host.Program)
+	command := exec.Command(program, c.Spec.Args...)
 	command.Dir = c.host.Dir
 	command.Env = append(append([]string{}, c.host.Env...), c.Spec.Env...)
 	command.Stdout, command.Stderr = writer, writer
@@ -145,7 +147,7 @@ func (c *Component) start() (*process, error) {
 	writer.Close()
 	if err != nil {
 		reader.Close()
-		return nil, fmt.Errorf("running %s %s: %w", c.host.Program, c.Spec.Args[0], err)
+		return nil, fmt.Errorf("running %s %s: %w", program, c.Spec.Args[0], err)
 	}
 	p := &process{Process: command.Process, done: make(chan struct{}), logged: make(chan struct{})}
 	go func() {

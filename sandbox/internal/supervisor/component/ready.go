@@ -11,18 +11,27 @@ import (
 	"time"
 )
 
-// Answers is a Spec.Ready that is ready when the URL answers with 200, over TLS
-// that the CA in a file is trusted for.
+// Answers is a Spec.Ready that asks a URL, whose certificate is of the CA in a
+// file.
 func Answers(ca, url string) (func(context.Context) error, error) {
+	client, err := Client(ca)
+	if err != nil {
+		return nil, err
+	}
+	return Get(client, url), nil
+}
+
+// Client calls components whose certificates are of the CA in a file.
+func Client(ca string) (*http.Client, error) {
 	content, err := os.ReadFile(ca)
 	if err != nil {
 		return nil, fmt.Errorf("reading the CA: %w", err)
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(content)
-	return Get(&http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, IdleConnTimeout: time.Minute,
-	}}, url), nil
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true,
+	}}, nil
 }
 
 // Get is a Spec.Ready that is ready when the URL answers with 200.
