@@ -1,6 +1,9 @@
 package e2e_test
 
 import (
+	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -47,7 +50,7 @@ func TestSDK(t *testing.T) {
 
 // commandLine are cases of the command flyte.
 var commandLine = map[string]func(*testing.T, *person){
-	"flyte run hello.py main": func(t *testing.T, p *person) {
+	"flyte run shows the log it follows": func(t *testing.T, p *person) {
 		began := time.Now()
 		out := p.ok(t, "flyte", "run", "--follow", "hello.py", "main", "--name", "Biplane")
 		t.Logf("hello with --follow: %.1f s", time.Since(began).Seconds())
@@ -55,4 +58,112 @@ var commandLine = map[string]func(*testing.T, *person){
 			t.Errorf("got %s, want the line that the task printed", out)
 		}
 	},
+	"flyte run runs tasks that call tasks": func(t *testing.T, p *person) {
+		p.succeeds(t, p.flyteRun(t, "nested.py", "chain", "--x", "3", "--y", "4"), "25")
+	},
+	"flyte run fans out to a hundred by asyncio": func(t *testing.T, p *person) {
+		began := time.Now()
+		p.succeeds(t, p.flyteRun(t, "nested.py", "fanout"), "328350")
+		t.Logf("a hundred children: %.1f s", time.Since(began).Seconds())
+	},
+	"flyte run fans out to a hundred by map": func(t *testing.T, p *person) {
+		p.succeeds(t, p.flyteRun(t, "nested.py", "mapped"), "328350")
+	},
+	"flyte run shows a thousand lines in order": func(t *testing.T, p *person) {
+		out := p.ok(t, "flyte", "run", "--follow", "waiting.py", "chatty")
+		last := -1
+		for line := range strings.SplitSeq(out, "\n") {
+			_, number, found := strings.Cut(line, "line ")
+			if n, err := strconv.Atoi(number[:min(5, len(number))]); found && err == nil {
+				if n != last+1 {
+					t.Fatalf("got line %d behind line %d, want each once and in order", n, last)
+				}
+				last = n
+			}
+		}
+		if last != 999 {
+			t.Errorf("got %d lines, want 1000", last+1)
+		}
+	},
+	"flyte get logs reads those of a run that has ended": func(t *testing.T, p *person) {
+		run := p.flyteRun(t, "hello.py", "main", "--name", "later")
+		p.succeeds(t, run, "hello, later")
+		p.await(t, "the pod to be gone", func() bool {
+			return p.ok(t, "kubectl", "-n", "flytesnacks-development", "get", "pods", "-l", "flyte.org/run="+run, "-o", "name") == ""
+		})
+		if out := p.ok(t, "flyte", "get", "logs", run); !strings.Contains(out, "greeting later") {
+			t.Errorf("got %s, want the line that the task printed", out)
+		}
+	},
+	"flyte run refuses a name that there is": func(t *testing.T, p *person) {
+		name := fmt.Sprintf("twice-%d", time.Now().Unix())
+		p.ok(t, "flyte", "run", "--name", name, "hello.py", "main")
+		r := p.run(t, "flyte", "run", "--name", name, "hello.py", "main")
+		if r.exit == 0 || !strings.Contains(r.stdout+r.stderr, "exists") {
+			t.Errorf("got exit status %d and %s%s, want it to say that the run exists", r.exit, r.stdout, r.stderr)
+		}
+	},
+	"flyte deploy makes a task that runs by name and version": func(t *testing.T, p *person) {
+		p.ok(t, "flyte", "deploy", "--version", "v1", "hello.py", "env")
+		p.ok(t, "flyte", "deploy", "--version", "v1", "hello.py", "env") // again is fine
+		p.succeeds(t, runName(t, p.ok(t, "flyte", "run", "deployed-task", "hello.main", "--name", "deployed")), "hello, deployed")
+		p.succeeds(t, runName(t, p.ok(t, "flyte", "run", "deployed-task", "hello.main:v1", "--name", "version")), "hello, version")
+		if out := p.ok(t, "flyte", "get", "task"); !strings.Contains(out, "hello.main") {
+			t.Errorf("got %s, want the task listed", out)
+		}
+	},
+	"flyte abort run ends fifty children": func(t *testing.T, p *person) {
+		run := p.flyteRun(t, "waiting.py", "many")
+		p.await(t, "children to run", func() bool {
+			return strings.Count(p.ok(t, "python", "drive.py", "phases", run), "running") >= 10
+		})
+		p.ok(t, "flyte", "abort", "run", run)
+		p.await(t, "all pods to be gone", func() bool {
+			return p.ok(t, "kubectl", "-n", "flytesnacks-development", "get", "pods", "-l", "flyte.org/run="+run, "-o", "name") == ""
+		})
+		if out := p.ok(t, "python", "drive.py", "wait", run); !strings.HasPrefix(out, "aborted") {
+			t.Errorf("got %s, want the run aborted", out)
+		}
+		if out := p.ok(t, "python", "drive.py", "phases", run); strings.Contains(out, "running") || strings.Contains(out, "queued") {
+			t.Errorf("got %s, want every child aborted", out)
+		}
+	},
+	"flyte create project makes one that runs tasks": func(t *testing.T, p *person) {
+		r := p.run(t, "flyte", "run", "--project", "garden", "hello.py", "main")
+		if r.exit == 0 || !strings.Contains(r.stdout+r.stderr, "garden") {
+			t.Errorf("got exit status %d and %s%s, want the unknown project named", r.exit, r.stdout, r.stderr)
+		}
+		p.ok(t, "flyte", "create", "project", "--id", "garden", "--name", "Garden")
+		if out := p.ok(t, "flyte", "get", "project"); !strings.Contains(out, "garden") {
+			t.Errorf("got %s, want the project listed", out)
+		}
+		out := p.ok(t, "flyte", "run", "--project", "garden", "--follow", "hello.py", "main", "--name", "gardener")
+		if !strings.Contains(out, "greeting gardener") {
+			t.Errorf("got %s, want the line that the task printed", out)
+		}
+	},
+}
+
+// flyteRun starts a run from the command line, and returns its name.
+func (p *person) flyteRun(t *testing.T, args ...string) string {
+	t.Helper()
+	return runName(t, p.ok(t, "flyte", append([]string{"run"}, args...)...))
+}
+
+// runName finds the name in what flyte run prints: the last element of the link.
+func runName(t *testing.T, out string) string {
+	t.Helper()
+	found := regexp.MustCompile(`/runs/([a-z0-9-]+)`).FindStringSubmatch(out)
+	if found == nil {
+		t.Fatalf("got %s, want the link to the run", out)
+	}
+	return found[1]
+}
+
+// succeeds waits for a run, whose output is to be as wanted.
+func (p *person) succeeds(t *testing.T, run, output string) {
+	t.Helper()
+	if got, want := strings.TrimSpace(p.ok(t, "python", "drive.py", "wait", run)), "succeeded "+output; got != want {
+		t.Errorf("got %q of run %s, want %q", got, run, want)
+	}
 }
