@@ -50,6 +50,10 @@ var arrows = []struct {
 		because: "a double that knew the documents would not test them"},
 	{from: "internal/usererr", only: []string{"std"},
 		because: "every package may return one"},
+	{from: "dataplane/chart", never: []string{"dataplane/api/...", "dataplane/internal/...", "controlplane/...", "cli"},
+		because: "the command line links it, and no controller with it"},
+	{from: "charts", only: []string{"std"},
+		because: "charts are data"},
 	{from: "cli", never: []string{"internal/awsdouble/...", "internal/awsidentity/..."},
 		because: "the command line works against AWS and the double with no difference"},
 	{from: "internal/sandbox", only: []string{"std", "github.com/goccy/go-yaml/...", "internal/usererr"},
@@ -88,6 +92,8 @@ var fences = []struct {
 		"the main module must build without Kubernetes"},
 	{"unsafe", []string{"sandbox/internal/container", "sandbox/internal/kubelet", "sandbox/test/pods/probe"},
 		"nothing here is worth it but what the kernel takes and no package wraps: clone3, mount_setattr, siginfo, sigaction"},
+	{"helm.sh/helm/...", []string{"dataplane/chart"},
+		"Helm is one way to install; who calls it says what it wants in our words"},
 	{"C", nil,
 		"binaries are static"},
 }
@@ -98,8 +104,8 @@ var links = []struct {
 	never   []string
 	because string
 }{
-	{"cmd/biplane", []string{"internal/awsdouble/...", "internal/awsidentity/...", "go.etcd.io/...", "k8s.io/...", "sigs.k8s.io/...", "testing", "github.com/rogpeppe/go-internal/..."},
-		"the command line holds no store, no controllers and no double"},
+	{"cmd/biplane", []string{"internal/awsdouble/...", "internal/awsidentity/...", "go.etcd.io/...", "k8s.io/kubernetes/...", "sigs.k8s.io/controller-runtime/...", "modernc.org/...", "github.com/jackc/...", "testing", "github.com/rogpeppe/go-internal/..."},
+		"the command line holds no store of ours, no controllers and no double; Helm's packages bring Kubernetes' client"},
 	{"cmd/biplane-awsdouble", []string{"cli", "provision/access"},
 		"the double is an endpoint, and knows nothing of what is sent to it"},
 }

@@ -61,8 +61,14 @@ func (a *app) askForMFA(ctx context.Context) (string, error) {
 // hundred times that leaves room for whitespace.
 const maxInput = 2 << 20
 
-// readInput reads one file, or stdin where name is "-".
+// readInput reads one policy document from a file, or stdin where name is "-".
 func (a *app) readInput(ctx context.Context, name string) ([]byte, error) {
+	return a.readAtMost(ctx, name, maxInput, "policy document")
+}
+
+// readAtMost reads one file, or stdin where name is "-", that should hold what,
+// and refuses more bytes than that ever has.
+func (a *app) readAtMost(ctx context.Context, name string, most int64, what string) ([]byte, error) {
 	from := a.In
 	if name != "-" {
 		file, err := os.Open(name)
@@ -72,13 +78,13 @@ func (a *app) readInput(ctx context.Context, name string) ([]byte, error) {
 		defer file.Close()
 		from = file
 	}
-	text, err := interruptible(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(from, maxInput+1)) })
+	text, err := interruptible(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(from, most+1)) })
 	if err != nil {
 		return nil, cannotRead(name, err)
 	}
-	if len(text) > maxInput {
-		return nil, usererr.New(usererr.Invalid, "%s is larger than %d bytes, which no policy document is", called(name), maxInput).
-			WithHint("name a file with one policy document")
+	if int64(len(text)) > most {
+		return nil, usererr.New(usererr.Invalid, "%s is larger than %d bytes, which no %s is", called(name), most, what).
+			WithHint("name a file with one %s", what)
 	}
 	return text, nil
 }
