@@ -3,7 +3,7 @@
 // are replaced while the process runs, and read again.
 //
 // It is not for the API server, nor for anything outside of the cluster. Start
-// with NewTransport.
+// with NewTransport; Upgrade is for what is no call but bytes.
 package peer
 
 import (
@@ -31,8 +31,23 @@ type Options struct {
 	CA func() ([]byte, error)
 	// TokenFile has the caller's token. Default: config.TokenFile.
 	TokenFile string
-	// HTTP1 keeps to HTTP/1.1, for requests with Upgrade.
-	HTTP1 bool
+	// KeepAuthorization leaves the token of a request as it is, for who passes on
+	// the request of somebody else: the peer is to see that one.
+	KeepAuthorization bool
+}
+
+func (o Options) withDefaults() Options {
+	if o.CAFile == "" {
+		o.CAFile = filepath.Join(config.TLSFolder, "ca.crt")
+	}
+	if o.TokenFile == "" {
+		o.TokenFile = config.TokenFile
+	}
+	if o.CA == nil {
+		file := o.CAFile
+		o.CA = func() ([]byte, error) { return readFile(file) }
+	}
+	return o
 }
 
 const (
@@ -53,68 +68,61 @@ const (
 // NewTransport returns a RoundTripper that replaces the Authorization of every
 // request by the caller's own token.
 func NewTransport(options Options) http.RoundTripper {
-	if options.CAFile == "" {
-		options.CAFile = filepath.Join(config.TLSFolder, "ca.crt")
-	}
-	if options.TokenFile == "" {
-		options.TokenFile = config.TokenFile
-	}
-	if options.CA == nil {
-		options.CA = func() ([]byte, error) { return readFile(options.CAFile) }
-	}
-	protocols := &http.Protocols{}
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(!options.HTTP1)
-	return &transport{
-		token: &token{file: options.TokenFile},
-		base: &http.Transport{
-			// Proxy is not set: what stays in the cluster must not leave it by
-			// somebody's HTTPS_PROXY.
-			DialTLSContext:         dialTLS(options.CA, protocols),
-			Protocols:              protocols,
-			HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
-			MaxIdleConnsPerHost:    32,
-			IdleConnTimeout:        idleTimeout,
-			MaxResponseHeaderBytes: maxHeader,
-			// Bodies pass as they are: who forwards must not unpack.
-			DisableCompression: true,
+	options = options.withDefaults()
+	t := &transport{base: &http.Transport{
+		// Proxy is not set: what stays in the cluster must not leave it by
+		// somebody's HTTPS_PROXY.
+		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return dial(ctx, options, network, address, "h2", "http/1.1")
 		},
+		ForceAttemptHTTP2:      true,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		MaxIdleConnsPerHost:    32,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxHeader,
+		// Bodies pass as they are: who forwards must not unpack.
+		DisableCompression: true,
+	}}
+	if !options.KeepAuthorization {
+		t.token = &token{file: options.TokenFile}
 	}
+	return t
 }
 
-// dialTLS reads the CA anew for every connection, since a tls.Config cannot
-// change its roots.
-func dialTLS(ca func() ([]byte, error), protocols *http.Protocols) func(context.Context, string, string) (net.Conn, error) {
-	next := []string{"http/1.1"}
-	if protocols.HTTP2() {
-		next = []string{"h2", "http/1.1"}
+// dial reads the CA anew for every connection, since a tls.Config cannot change
+// its roots.
+func dial(ctx context.Context, options Options, network, address string, protocols ...string) (*tls.Conn, error) {
+	bundle, err := options.CA()
+	if err != nil {
+		return nil, fmt.Errorf("reading the data plane's CA: %w", err)
 	}
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		bundle, err := ca()
-		if err != nil {
-			return nil, fmt.Errorf("reading the data plane's CA: %w", err)
-		}
-		roots := x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(bundle) {
-			return nil, fmt.Errorf("reading the data plane's CA: there is no certificate in it")
-		}
-		dialer := &tls.Dialer{
-			NetDialer: &net.Dialer{Timeout: dialTimeout, KeepAlive: pingAfter},
-			Config:    &tls.Config{RootCAs: roots, NextProtos: next, MinVersion: tls.VersionTLS12},
-		}
-		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-		defer cancel()
-		return dialer.DialContext(ctx, network, address)
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(bundle) {
+		return nil, fmt.Errorf("reading the data plane's CA: there is no certificate in it")
 	}
+	dialer := &tls.Dialer{
+		NetDialer: &net.Dialer{KeepAlive: pingAfter},
+		Config:    &tls.Config{RootCAs: roots, NextProtos: protocols, MinVersion: tls.VersionTLS12},
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*tls.Conn), nil
 }
 
 type transport struct {
-	token *token
+	token *token // nil: requests keep theirs
 	base  *http.Transport
 }
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if t.token == nil {
+		return t.base.RoundTrip(r)
+	}
 	token, err := t.token.read()
 	if err != nil {
 		if r.Body != nil {

@@ -73,17 +73,22 @@ func TestTransport(t *testing.T) {
 		}
 	})
 
-	t.Run("keeps to HTTP/1.1 where an upgrade follows", func(t *testing.T) {
+	t.Run("passes on the token of somebody else when told to", func(t *testing.T) {
 		t.Parallel()
 		options := files(t, server, "mine")
-		options.HTTP1 = true
-		response, err := (&http.Client{Transport: peer.NewTransport(options)}).Get(server.URL)
+		options.KeepAuthorization = true
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer somebody's")
+		response, err := peer.NewTransport(options).RoundTrip(request)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer response.Body.Close()
 		body, _ := io.ReadAll(response.Body)
-		if got, want := string(body), "HTTP/1.1 Bearer mine"; got != want {
+		if got, want := string(body), "HTTP/2.0 Bearer somebody's"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
@@ -128,6 +133,54 @@ func TestTransport(t *testing.T) {
 		_, err := (&http.Client{Transport: peer.NewTransport(files(t, server, ""))}).Get(server.URL)
 		if err == nil || !strings.Contains(err.Error(), "reading the service account's token") {
 			t.Errorf("got %v, want what is missing", err)
+		}
+	})
+}
+
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer mine" {
+			http.Error(w, "who are you?", http.StatusUnauthorized)
+			return
+		}
+		conn, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		// The first bytes come with the answer, in one packet.
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+r.Header.Get("Upgrade")+"\r\n\r\nhello ")
+		io.Copy(conn, buffered)
+	}))
+	server.StartTLS()
+	t.Cleanup(server.Close)
+
+	t.Run("gives the bytes behind the answer, both ways, each with its end", func(t *testing.T) {
+		t.Parallel()
+		conn, err := peer.Upgrade(t.Context(), files(t, server, "mine"), server.Listener.Addr().String(), "/bytes", "biplane-raw")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "echo"); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		all, err := io.ReadAll(conn)
+		if got, want := string(all), "hello echo"; got != want || err != nil {
+			t.Errorf("got %q %v, want %q", got, err, want)
+		}
+	})
+
+	t.Run("says what was answered instead", func(t *testing.T) {
+		t.Parallel()
+		_, err := peer.Upgrade(t.Context(), files(t, server, "not mine"), server.Listener.Addr().String(), "/bytes", "biplane-raw")
+		if err == nil || !strings.Contains(err.Error(), "401") || !strings.Contains(err.Error(), "who are you?") {
+			t.Errorf("got %v, want the status and the sentence", err)
 		}
 	})
 }

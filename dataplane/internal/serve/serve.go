@@ -29,6 +29,7 @@ import (
 
 	"biplane.dev/biplane/dataplane/config"
 	"biplane.dev/biplane/dataplane/internal/authn"
+	"biplane.dev/biplane/internal/buildinfo"
 )
 
 // Options of Serve.
@@ -53,6 +54,9 @@ type Options struct {
 	MaxBody int64
 	Log     *slog.Logger
 }
+
+// VersionHeader of the answer to /readyz tells the process's version.
+const VersionHeader = "Biplane-Version"
 
 const (
 	// A client who sends its request so slowly is none of ours.
@@ -156,6 +160,7 @@ func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(VersionHeader, buildinfo.Read().Version)
 		if err := s.ready(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
