@@ -84,7 +84,7 @@ func (t Token) String() string { return tokenVersion + "." + t.Fingerprint + "."
 
 // ParseToken refuses what String did not write. The error holds none of it.
 func ParseToken(text string) (Token, error) {
-	parts := strings.Split(strings.TrimSpace(text), ".")
+	parts := strings.SplitN(strings.TrimSpace(text), ".", 3)
 	if len(parts) != 3 || parts[0] != tokenVersion {
 		return Token{}, errors.New("not a join token: want bpj1.FINGERPRINT.SECRET")
 	}

@@ -1,0 +1,269 @@
+package gateway
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"biplane.dev/biplane/controlplane/internal/gateway/pki"
+	"biplane.dev/biplane/controlplane/internal/refusal"
+	"biplane.dev/biplane/controlplane/internal/store"
+	"biplane.dev/biplane/tunnel"
+)
+
+// maxSessions of one data plane: its operator's replicas, those that are about
+// to end, and some to spare. The oldest makes room.
+const maxSessions = 8
+
+// cluster is one data plane as this process knows it, from its joining to its
+// removal.
+type cluster struct {
+	gateway  *Gateway
+	identity tunnel.Identity
+	log      *slog.Logger
+	end      context.CancelFunc
+	port     atomic.Uint32 // listened on by the relay
+
+	mu       sync.Mutex
+	sessions []*held       // the newest is the last
+	changed  chan struct{} // closed, and replaced, whenever sessions change
+}
+
+// held is a session with the certificate that it was opened with.
+type held struct {
+	*tunnel.Session
+	leaf *x509.Certificate
+}
+
+func (g *Gateway) known(identity tunnel.Identity) *cluster {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.clusters[identity]
+}
+
+// cluster starts to look after a data plane, once. It is nil when the gateway
+// is about to end.
+func (g *Gateway) cluster(identity tunnel.Identity) *cluster {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c := g.clusters[identity]; c != nil || g.ending {
+		return c
+	}
+	ctx, end := context.WithCancel(g.life)
+	c := &cluster{
+		gateway:  g,
+		identity: identity,
+		log:      g.Log.With("organization", identity.Organization, "cluster", identity.Cluster),
+		end:      end,
+		changed:  make(chan struct{}),
+	}
+	g.clusters[identity] = c
+	g.running.Go(func() {
+		defer end()
+		var parts sync.WaitGroup
+		parts.Go(func() { c.relay(ctx) })
+		parts.Go(func() { c.deliver(ctx) })
+		c.watch(ctx)
+		parts.Wait()
+		for _, session := range c.all() {
+			session.Close()
+		}
+	})
+	return c
+}
+
+// hold serves a session until it ends, and says why it did.
+func (c *cluster) hold(h *held) error {
+	c.mu.Lock()
+	c.sessions = append(c.sessions, h)
+	if len(c.sessions) > maxSessions {
+		oldest := c.sessions[0]
+		c.gateway.running.Go(func() { drain(oldest.Session) })
+	}
+	c.notify()
+	c.mu.Unlock()
+	c.gateway.metrics.sessions.Inc()
+	defer func() {
+		c.mu.Lock()
+		c.sessions = slices.DeleteFunc(c.sessions, func(other *held) bool { return other == h })
+		c.notify()
+		c.mu.Unlock()
+		c.gateway.metrics.sessions.Dec()
+	}()
+
+	// A session must not outlive its certificate. At five sixths of its life the
+	// data plane has long renewed it, and is asked to come with the new one; what
+	// is left is for calls to end.
+	life := h.leaf.NotAfter.Sub(h.leaf.NotBefore)
+	now := c.gateway.Now()
+	soft := time.AfterFunc(h.leaf.NotBefore.Add(life*5/6).Sub(now), func() { drain(h.Session) })
+	defer soft.Stop()
+	hard := time.AfterFunc(h.leaf.NotAfter.Sub(now), h.Close)
+	defer hard.Stop()
+
+	return h.Serve(c.gateway.life, tunnel.Handlers{RPC: c.calls(h.Session)})
+}
+
+// drain lets what is under way end, streams that go on for hours excepted.
+func drain(session *tunnel.Session) {
+	limit, cancel := context.WithTimeout(context.Background(), drainLimit)
+	defer cancel()
+	session.Drain(limit)
+}
+
+// notify tells who waits; c.mu is held.
+func (c *cluster) notify() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// newest is the youngest session that takes new streams, nil without one. With
+// several replicas of an operator each holds one, and any is as good.
+func (c *cluster) newest() *tunnel.Session {
+	session, _ := c.reach()
+	return session
+}
+
+// reach is newest, and a channel that is closed when it may be another.
+func (c *cluster) reach() (*tunnel.Session, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, h := range slices.Backward(c.sessions) {
+		select {
+		case <-h.Draining(): // closed with Done, too
+		case <-h.Done():
+		default:
+			return h.Session, c.changed
+		}
+	}
+	return nil, c.changed
+}
+
+func (c *cluster) all() []*tunnel.Session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var sessions []*tunnel.Session
+	for _, h := range c.sessions {
+		sessions = append(sessions, h.Session)
+	}
+	return sessions
+}
+
+// watch closes the sessions whose certificate is no longer good, as soon as the
+// store says so, and gives the data plane up when it was removed.
+func (c *cluster) watch(ctx context.Context) {
+	woken, stop := c.gateway.Store.Watch(store.ClusterTopic(c.identity.Organization, c.identity.Cluster))
+	defer stop()
+	var again <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case _, open := <-woken:
+			if !open {
+				return
+			}
+		case <-again:
+		}
+		again = nil
+		err := c.check(ctx)
+		var gone *store.NotFoundError
+		switch {
+		case errors.As(err, &gone):
+			c.log.Info("data plane removed")
+			c.gateway.mu.Lock()
+			delete(c.gateway.clusters, c.identity)
+			c.gateway.mu.Unlock()
+			c.end()
+			return
+		case err != nil && ctx.Err() == nil:
+			c.log.Error("cannot check certificates", "error", err)
+			again = time.After(time.Second)
+		}
+	}
+}
+
+func (c *cluster) check(ctx context.Context) error {
+	organization, name := c.identity.Organization, c.identity.Cluster
+	if _, err := c.gateway.Store.GetCluster(ctx, organization, name); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	sessions := slices.Clone(c.sessions)
+	c.mu.Unlock()
+	for _, h := range sessions {
+		switch err := c.gateway.Store.CheckCertificate(ctx, organization, name, pki.Serial(h.leaf)); {
+		case errors.Is(err, store.ErrCertificate):
+			c.log.Warn("tunnel closed: its certificate was revoked")
+			h.Close()
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+// transport carries calls to one data plane, over whichever session is newest at
+// the time.
+type transport struct {
+	gateway  *Gateway
+	identity tunnel.Identity
+}
+
+// RoundTrip makes one call.
+func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
+	var session *tunnel.Session
+	if c := t.gateway.known(t.identity); c != nil {
+		session = c.newest()
+	}
+	if session == nil {
+		if request.Body != nil {
+			request.Body.Close()
+		}
+		return nil, t.unreachable(errors.New("no session"))
+	}
+	if said := request.Header; said.Get(headerServiceAccount) != "" || said.Get(headerProject) != "" || said.Get(headerDomain) != "" {
+		request = request.Clone(request.Context())
+		strip(request.Header)
+	}
+	response, err := session.RoundTripper().RoundTrip(request)
+	if err != nil {
+		if ended := request.Context().Err(); ended != nil {
+			return nil, ended
+		}
+		return nil, t.unreachable(err)
+	}
+	response.Body = &responseBody{ReadCloser: response.Body, transport: t, ctx: request.Context(), session: session}
+	return response, nil
+}
+
+func (t *transport) unreachable(cause error) error {
+	return refusal.Because(cause, connect.CodeUnavailable, "the data plane %q cannot be reached now", t.identity.Cluster)
+}
+
+// responseBody says UNAVAILABLE where a session ended in the middle of an
+// answer. By itself that would be UNKNOWN, which clients take for a missing
+// login.
+type responseBody struct {
+	io.ReadCloser
+	transport *transport
+	ctx       context.Context
+	session   *tunnel.Session
+}
+
+func (b *responseBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF && b.ctx.Err() == nil && b.session.Err() != nil {
+		err = b.transport.unreachable(err)
+	}
+	return n, err
+}

@@ -1,0 +1,212 @@
+package gateway
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"biplane.dev/biplane/api/gen/flyteidl2/actions/actionsconnect"
+	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
+	"biplane.dev/biplane/controlplane/internal/store"
+)
+
+const (
+	batch        = 64 // hand-overs read at a time
+	lanes        = 16 // runs that are handed over at the same time
+	deliverLimit = 15 * time.Second
+
+	firstRetry = 200 * time.Millisecond
+	lastRetry  = 30 * time.Second
+	// maxTries of what fails in ways that time may or may not mend, with these
+	// waits a quarter of an hour. A data plane that cannot be reached is no try.
+	maxTries = 40
+)
+
+// deliver hands the outbox over for as long as the data plane can be reached
+// from here. Hand-overs of one run keep their order; runs do not wait for each
+// other, since what one of them waits for says nothing about the next.
+//
+// Two processes may deliver at the same time for a moment, when a data plane
+// dials the second before the first has noticed that its session is dead. There
+// is no lease against it, because a lease could not hold either: a call that left
+// in time may arrive late. What makes it harmless is that all three steps are
+// idempotent by name: an Enqueue of a run that is there is ALREADY_EXISTS, even
+// when the run was aborted meanwhile, since its object outlives its end; an Abort
+// of what has ended changes nothing; and an acknowledged row is acknowledged
+// again.
+func (c *cluster) deliver(ctx context.Context) {
+	woken, stop := c.gateway.Store.Watch(store.ClusterTopic(c.identity.Organization, c.identity.Cluster))
+	defer stop()
+	for {
+		session, changed := c.reach()
+		if session == nil {
+			select {
+			case <-ctx.Done():
+				return
+			case <-changed:
+			}
+			continue
+		}
+		due, wake, err := c.gateway.Store.Next(ctx, c.identity.Organization, c.identity.Cluster, batch)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			c.log.Error("cannot read the outbox", "error", err)
+			wake = time.Now().Add(time.Second)
+		}
+		if len(due) > 0 && c.deliverAll(ctx, due) {
+			continue
+		}
+		var later <-chan time.Time
+		if len(due) > 0 { // the session went; its end wakes us, or this does
+			later = time.After(firstRetry)
+		} else if !wake.IsZero() {
+			later = time.After(max(wake.Sub(c.gateway.Now()), 0))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case _, open := <-woken:
+			if !open {
+				return
+			}
+		case <-session.Draining():
+		case <-later:
+		}
+	}
+}
+
+// deliverAll makes the calls, those of one run one after the other. It reports
+// whether every row has moved: if so there may be more due.
+func (c *cluster) deliverAll(ctx context.Context, due []store.Handover) bool {
+	var runs []store.RunKey
+	byRun := map[store.RunKey][]store.Handover{}
+	for _, handover := range due {
+		if byRun[handover.Run] == nil {
+			runs = append(runs, handover.Run)
+		}
+		byRun[handover.Run] = append(byRun[handover.Run], handover)
+	}
+	var (
+		running sync.WaitGroup
+		lane    = make(chan struct{}, lanes)
+		mu      sync.Mutex
+		moved   = true
+	)
+	for _, run := range runs {
+		lane <- struct{}{}
+		running.Go(func() {
+			defer func() { <-lane }()
+			for _, handover := range byRun[run] {
+				switch c.deliverOne(ctx, handover) {
+				case done:
+					continue
+				case stuck:
+					mu.Lock()
+					moved = false
+					mu.Unlock()
+				}
+				return // what comes behind it waits with it
+			}
+		})
+	}
+	running.Wait()
+	return moved
+}
+
+type outcome int
+
+const (
+	done  outcome = iota // the row is gone
+	later                // the row is to be tried again, at its time
+	stuck                // the row is as it was
+)
+
+// deliverOne makes one call and records what became of it.
+func (c *cluster) deliverOne(ctx context.Context, handover store.Handover) outcome {
+	organization, name := c.identity.Organization, c.identity.Cluster
+	log := c.log.With("run", handover.Run.String(), "handover", handover.ID)
+	began := time.Now()
+	err := c.call(ctx, handover)
+	if ctx.Err() != nil {
+		return stuck
+	}
+	code := connect.CodeOf(err)
+	switch {
+	case err == nil,
+		handover.Enqueue != nil && code == connect.CodeAlreadyExists,
+		handover.Abort != nil && code == connect.CodeNotFound:
+		c.gateway.metrics.handovers.WithLabelValues("delivered").Inc()
+		c.gateway.metrics.handoverSeconds.Observe(time.Since(handover.CreatedAt).Seconds())
+		log.Debug("handed over", "took", time.Since(began), "waited", time.Since(handover.CreatedAt))
+		if err := c.gateway.Store.Acknowledge(ctx, organization, name, handover.ID); err != nil {
+			log.Error("cannot acknowledge a hand-over", "error", err)
+			return stuck
+		}
+		return done
+	case permanent(code) || transient(code) && handover.Tries+1 >= maxTries:
+		c.gateway.metrics.handovers.WithLabelValues("rejected").Inc()
+		// The code and not the text, which is the data plane's.
+		log.Error("data plane refused a hand-over for good", "code", code.String(), "tries", handover.Tries+1)
+		if err := c.gateway.Store.Reject(ctx, organization, name, handover.ID, workflow.ErrorInfo_KIND_SYSTEM, errorCode(code)); err != nil {
+			log.Error("cannot record a refused hand-over", "error", err)
+			return stuck
+		}
+		return done
+	case c.newest() == nil:
+		return stuck // it was never tried
+	}
+	c.gateway.metrics.handovers.WithLabelValues("retried").Inc()
+	wait := min(firstRetry<<min(handover.Tries, 16), lastRetry)
+	wait = wait/2 + rand.N(wait/2)
+	log.Warn("hand-over failed, to be tried again", "code", code.String(), "tries", handover.Tries+1, "in", wait)
+	if err := c.gateway.Store.Fail(ctx, organization, name, handover.ID, c.gateway.Now().Add(wait)); err != nil {
+		log.Error("cannot record a failed hand-over", "error", err)
+		return stuck
+	}
+	return later
+}
+
+func (c *cluster) call(ctx context.Context, handover store.Handover) error {
+	ctx, cancel := context.WithTimeout(ctx, deliverLimit)
+	defer cancel()
+	client := actionsconnect.NewActionsServiceClient(
+		&http.Client{Transport: c.gateway.Transport(c.identity.Organization, c.identity.Cluster)}, "http://executor")
+	var err error
+	if handover.Enqueue != nil {
+		_, err = client.Enqueue(ctx, handover.Enqueue)
+	} else {
+		_, err = client.Abort(ctx, handover.Abort)
+	}
+	return err
+}
+
+// permanent says that the same call will be refused for ever.
+func permanent(code connect.Code) bool {
+	switch code {
+	case connect.CodeInvalidArgument, connect.CodeFailedPrecondition, connect.CodeNotFound, connect.CodeAborted,
+		connect.CodeOutOfRange, connect.CodeUnimplemented, connect.CodeAlreadyExists, connect.CodeDataLoss:
+		return true
+	}
+	return false
+}
+
+// transient says that it is somebody's fault, so that it may be there for ever
+// or not. The others, UNAVAILABLE above all, are circumstances.
+func transient(code connect.Code) bool {
+	switch code {
+	case connect.CodeInternal, connect.CodeUnknown, connect.CodePermissionDenied, connect.CodeUnauthenticated:
+		return true
+	}
+	return false
+}
+
+// errorCode is the word that a client reads as the run's error code.
+func errorCode(code connect.Code) string {
+	return "HandoverRefused:" + code.String()
+}

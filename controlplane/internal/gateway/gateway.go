@@ -1,0 +1,287 @@
+// Package gateway is the control plane's end of the tunnels: where data planes
+// join, dial in, and are reached.
+//
+// It decides nothing about runs. What is to be told to a data plane is in the
+// store's outbox, what a data plane tells goes into the store, and the calls of
+// its tasks go to the API, with a caller in their context. It never reads what
+// clients say to a data plane: the relay passes their TLS sessions on.
+//
+// Start with New and Run. Then, by file:
+//
+//	listener.go   one port: who joins, who renews, who has a tunnel
+//	enrolment.go  EnrolmentService: a token or a certificate for a certificate
+//	cluster.go    the sessions of one data plane; revocation; Transport
+//	calls.go      calls that come up a tunnel: who may call what
+//	link.go       LinkService: heartbeat, configuration, states, signatures
+//	delivery.go   the outbox of one data plane, delivered in order
+//	relay.go      the port of one data plane, for its clients' own sessions
+//	metrics.go    what can be counted
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	tunnelv1 "biplane.dev/biplane/api/gen/biplane/tunnel/v1"
+	"biplane.dev/biplane/api/gen/flyteidl2/task"
+	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
+	"biplane.dev/biplane/controlplane/config"
+	"biplane.dev/biplane/controlplane/internal/gateway/pki"
+	"biplane.dev/biplane/controlplane/internal/store"
+	"biplane.dev/biplane/controlplane/internal/uploads"
+	"biplane.dev/biplane/tunnel"
+)
+
+// drainLimit is how long sessions may take to end when the gateway does. A
+// client's idle TLS session in the relay ends with it.
+const drainLimit = 5 * time.Second
+
+// Store is what the gateway asks of the store.
+type Store interface {
+	Watch(store.Topic) (woken <-chan struct{}, stop func())
+	Organizations(context.Context) ([]string, error)
+
+	ListClusters(ctx context.Context, organization string, q store.Query) ([]store.Cluster, string, error)
+	GetCluster(ctx context.Context, organization, name string) (store.Cluster, error)
+	SetRelayPort(ctx context.Context, organization, cluster string, port uint16) error
+	Heartbeat(ctx context.Context, organization, cluster string, report *tunnelv1.HeartbeatRequest) error
+
+	Join(ctx context.Context, token store.JoinToken, sign func(store.Cluster) (store.Certificate, error)) (store.Cluster, error)
+	RecordCertificate(ctx context.Context, organization, cluster, inForce string, renewed store.Certificate) error
+	CheckCertificate(ctx context.Context, organization, cluster, serial string) error
+
+	GetConfig(ctx context.Context, organization, cluster string) (*tunnelv1.Config, error)
+	SetProxyNames(ctx context.Context, organization, cluster string, names []string) error
+	GetProject(ctx context.Context, organization, id string) (store.Project, error)
+
+	GetPosition(ctx context.Context, organization, cluster string) (uint64, error)
+	ApplyStates(ctx context.Context, organization, cluster string, states []*tunnelv1.ActionState, position uint64) (store.Applied, error)
+	PutTaskSpecs(ctx context.Context, organization string, specs []*task.TaskSpec) error
+
+	Next(ctx context.Context, organization, cluster string, n int) (due []store.Handover, wake time.Time, err error)
+	Acknowledge(ctx context.Context, organization, cluster string, id uint64) error
+	Fail(ctx context.Context, organization, cluster string, id uint64, retry time.Time) error
+	Reject(ctx context.Context, organization, cluster string, id uint64, kind workflow.ErrorInfo_Kind, code string) error
+}
+
+// Uploads signs the writing of one object: package uploads does.
+type Uploads interface {
+	Sign(ctx context.Context, cluster string, plane *tunnelv1.DataPlane, put uploads.Put) (*uploads.Signed, error)
+}
+
+// Options are what a gateway needs; all but Metrics must be given.
+type Options struct {
+	Config  *config.Config
+	Store   Store
+	API     http.Handler // for calls of task pods and proxies; package caller says who calls
+	Uploads Uploads
+	Log     *slog.Logger
+	Now     func() time.Time
+	Metrics prometheus.Registerer
+}
+
+// Gateway is one process's end of the tunnels. A data plane that dialled another
+// process of the same database cannot be reached from here.
+type Gateway struct {
+	Options
+	ca       *pki.CA
+	listener net.Listener
+	serving  serving
+	limits   limits
+	metrics  *metrics
+
+	running  sync.WaitGroup  // what goes on beside the listener
+	life     context.Context // of all that, longer than Run's context: it is drained
+	end      context.CancelFunc
+	mu       sync.Mutex
+	clusters map[tunnel.Identity]*cluster
+	ending   bool
+}
+
+// New opens the CA, or makes it, and the listener: what is wrong with either is
+// known before anything is served.
+func New(ctx context.Context, options Options) (*Gateway, error) {
+	ca, err := pki.Open(options.Config.Folder, options.Now())
+	if err != nil {
+		return nil, err
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", options.Config.Gateway.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listening for data planes: %w", err)
+	}
+	g := &Gateway{
+		Options:  options,
+		ca:       ca,
+		listener: listener,
+		limits:   newLimits(),
+		metrics:  newMetrics(options.Metrics),
+		clusters: map[tunnel.Identity]*cluster{},
+	}
+	g.serving = serving{ca: ca, names: options.Config.Gateway.Names, now: options.Now}
+	g.life, g.end = context.WithCancel(context.WithoutCancel(ctx))
+	return g, nil
+}
+
+// Run serves data planes until ctx ends, and then lets what is under way finish
+// for a moment.
+func (g *Gateway) Run(ctx context.Context) error {
+	server := g.server()
+	served := make(chan error, 1)
+	go func() { served <- server.ServeTLS(g.listener, "", "") }()
+	g.Log.Info("listening for data planes", "address", g.listener.Addr().String(), "ca", g.CAFingerprint())
+	g.running.Go(func() { g.recall(ctx) })
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-served:
+		err = fmt.Errorf("serving data planes: %w", err)
+	}
+	g.drain(server)
+	if err == nil {
+		if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
+			err = fmt.Errorf("serving data planes: %w", ended)
+		}
+	}
+	return err
+}
+
+// recall takes up every data plane that has joined before, so that its port is
+// listened on again at once.
+func (g *Gateway) recall(ctx context.Context) {
+	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
+		err := g.recallAll(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		g.Log.Error("cannot list data planes", "error", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (g *Gateway) recallAll(ctx context.Context) error {
+	organizations, err := g.Store.Organizations(ctx)
+	if err != nil {
+		return err
+	}
+	for _, organization := range organizations {
+		for query := (store.Query{Limit: 100}); ; {
+			page, next, err := g.Store.ListClusters(ctx, organization, query)
+			if err != nil {
+				return err
+			}
+			for _, known := range page {
+				if !known.JoinedAt.IsZero() {
+					g.cluster(tunnel.Identity{Organization: organization, Cluster: known.Name})
+				}
+			}
+			if query.Token = next; next == "" {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// drain ends sessions softly, then everything.
+func (g *Gateway) drain(server *http.Server) {
+	g.mu.Lock()
+	g.ending = true
+	var sessions []*tunnel.Session
+	for _, c := range g.clusters {
+		sessions = append(sessions, c.all()...)
+	}
+	g.mu.Unlock()
+	limit, cancel := context.WithTimeout(g.life, drainLimit)
+	defer cancel()
+	var draining sync.WaitGroup
+	for _, session := range sessions {
+		draining.Go(func() { session.Drain(limit) })
+	}
+	draining.Go(func() {
+		if server.Shutdown(limit) != nil {
+			server.Close()
+		}
+	})
+	draining.Wait()
+	g.end()
+	g.running.Wait()
+}
+
+// Addr is where data planes dial.
+func (g *Gateway) Addr() net.Addr { return g.listener.Addr() }
+
+// CABundle is the certificate in PEM by which a data plane knows this gateway.
+func (g *Gateway) CABundle() []byte { return g.ca.Bundle() }
+
+// CAFingerprint is what a join token says of it.
+func (g *Gateway) CAFingerprint() string { return tunnel.Fingerprint(g.ca.Certificate()) }
+
+// Connected says whether a data plane can be reached from here now.
+func (g *Gateway) Connected(organization, cluster string) bool {
+	c := g.known(tunnel.Identity{Organization: organization, Cluster: cluster})
+	return c != nil && c.newest() != nil
+}
+
+// RelayEndpoint is where clients reach a data plane's proxy: https://HOST:PORT,
+// or nothing before it has joined.
+func (g *Gateway) RelayEndpoint(organization, cluster string) string {
+	var port uint16
+	if c := g.known(tunnel.Identity{Organization: organization, Cluster: cluster}); c != nil {
+		port = uint16(c.port.Load())
+	}
+	if port == 0 {
+		ctx, cancel := context.WithTimeout(g.life, 5*time.Second)
+		defer cancel()
+		kept, err := g.Store.GetCluster(ctx, organization, cluster)
+		if err != nil || kept.RelayPort == 0 {
+			return ""
+		}
+		port = kept.RelayPort
+	}
+	return "https://" + net.JoinHostPort(g.Config.Relay.Host, strconv.Itoa(int(port)))
+}
+
+// Transport carries calls to the processes of a data plane: a URL's host is
+// executor or proxy, its scheme http. Without a tunnel every call is answered
+// UNAVAILABLE, a *connect.Error.
+func (g *Gateway) Transport(organization, cluster string) http.RoundTripper {
+	return &transport{gateway: g, identity: tunnel.Identity{Organization: organization, Cluster: cluster}}
+}
+
+// serving is the gateway's own certificate, signed anew before it ends.
+type serving struct {
+	ca    *pki.CA
+	names []string
+	now   func() time.Time
+
+	mu      sync.Mutex
+	current *tls.Certificate
+}
+
+func (s *serving) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == nil || s.now().After(tunnel.RenewAt(s.current.Leaf)) {
+		signed, err := s.ca.SignServer(s.names, s.now())
+		if err != nil {
+			return nil, err
+		}
+		s.current = signed
+	}
+	return s.current, nil
+}

@@ -1,0 +1,154 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"biplane.dev/biplane/controlplane/internal/store"
+	"biplane.dev/biplane/tunnel"
+)
+
+const (
+	maxRelayed = 512 // connections of one data plane
+	// relayIdle is long: a client that follows a log may hear nothing for an hour.
+	relayIdle   = 2 * time.Hour
+	relayOpen   = 10 * time.Second
+	relayListen = 5 * time.Second // between two tries of a port that is taken
+	// relayPatience with a port that is taken: the process that we replace holds
+	// it until it is drained.
+	relayPatience = 4
+	rawProxy      = "proxy"
+)
+
+// relay passes what clients say to the port of this data plane on to its proxy,
+// and the answers back, until ctx ends. It is TLS that ends in the proxy: what
+// passes here is ciphertext. The port is listened on whether or not the data
+// plane is connected, so that nobody else gets it.
+func (c *cluster) relay(ctx context.Context) {
+	listener := c.relayListener(ctx)
+	if listener == nil {
+		return
+	}
+	var passing sync.WaitGroup
+	defer passing.Wait()
+	stop := context.AfterFunc(ctx, func() { listener.Close() })
+	defer stop()
+	c.log.Info("relaying to the data plane's proxy", "address", listener.Addr().String())
+	room := make(chan struct{}, maxRelayed)
+	for {
+		conn, err := listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		} else if err != nil { // out of file descriptors: not for ever
+			c.log.Error("cannot accept a client", "error", err)
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		select {
+		case room <- struct{}{}:
+			passing.Go(func() {
+				defer func() { <-room }()
+				c.pass(ctx, conn.(*net.TCPConn))
+			})
+		default:
+			c.gateway.metrics.relayRefused.Inc()
+			abort(conn)
+		}
+	}
+}
+
+// pass serves one client.
+func (c *cluster) pass(ctx context.Context, conn *net.TCPConn) {
+	session := c.newest()
+	if session == nil {
+		c.gateway.metrics.relayRefused.Inc()
+		abort(conn)
+		return
+	}
+	limit, cancel := context.WithTimeout(ctx, relayOpen)
+	stream, err := session.OpenRaw(limit, rawProxy)
+	cancel()
+	if err != nil {
+		c.gateway.metrics.relayRefused.Inc()
+		c.log.Debug("cannot relay", "error", err)
+		abort(conn)
+		return
+	}
+	c.gateway.metrics.relayed.Inc()
+	defer c.gateway.metrics.relayed.Dec()
+	up, down, err := tunnel.Splice(conn, stream, relayIdle)
+	c.gateway.metrics.relayBytes.WithLabelValues("to_data_plane").Add(float64(up))
+	c.gateway.metrics.relayBytes.WithLabelValues("to_client").Add(float64(down))
+	c.log.Debug("relayed", "up", up, "down", down, "error", err)
+}
+
+// abort refuses a client so that it sees a failure and no end of its session.
+func abort(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		tcp.SetLinger(0)
+	}
+	conn.Close()
+}
+
+// relayListener listens on the port that the store keeps for this data plane,
+// or on another that it keeps from then on, if that one cannot be had.
+func (c *cluster) relayListener(ctx context.Context) net.Listener {
+	for try := 0; ; try++ {
+		listener, err := c.relayPort(ctx, try >= relayPatience)
+		if err == nil {
+			c.port.Store(uint32(listener.Addr().(*net.TCPAddr).Port))
+			return listener
+		}
+		if ctx.Err() == nil {
+			c.log.Warn("cannot listen for the data plane's clients", "error", err)
+		}
+		select {
+		case <-time.After(relayListen):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (c *cluster) relayPort(ctx context.Context, another bool) (net.Listener, error) {
+	known, err := c.gateway.Store.GetCluster(ctx, c.identity.Organization, c.identity.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	first, last, err := c.gateway.Config.Relay.PortRange()
+	if err != nil {
+		return nil, err
+	}
+	kept := int(known.RelayPort)
+	if kept != 0 && !another && (first == 0 || first <= kept && kept <= last) {
+		return c.listen(ctx, kept)
+	}
+	for port := first; port <= last; port++ {
+		listener, err := c.listen(ctx, port)
+		if err != nil {
+			continue
+		}
+		err = c.gateway.Store.SetRelayPort(ctx, c.identity.Organization, c.identity.Cluster, uint16(listener.Addr().(*net.TCPAddr).Port))
+		if err == nil {
+			return listener, nil
+		}
+		listener.Close()
+		var taken *store.ExistsError
+		if !errors.As(err, &taken) {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("no port of relay.ports is free (%q)", c.gateway.Config.Relay.Ports)
+}
+
+func (c *cluster) listen(ctx context.Context, port int) (net.Listener, error) {
+	return new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(c.gateway.Config.Relay.Address, strconv.Itoa(port)))
+}
