@@ -31,7 +31,7 @@ type Config struct {
 	Storage      Storage      `yaml:"storage"`
 	Operator     Process      `yaml:"operator"`
 	Executor     Executor     `yaml:"executor"`
-	Proxy        Process      `yaml:"proxy"`
+	Proxy        Proxy        `yaml:"proxy"`
 	Clustersync  Clustersync  `yaml:"clustersync"`
 	Log          Log          `yaml:"log"`
 }
@@ -103,6 +103,15 @@ type Toleration struct {
 	Effect   string `yaml:"effect"`
 }
 
+// Proxy serves clients.
+type Proxy struct {
+	Process `yaml:",inline"`
+
+	// Origins are the web pages (SCHEME://HOST[:PORT]) that may call, such as a
+	// console's. Default: none.
+	Origins []string `yaml:"origins"`
+}
+
 // Clustersync makes namespaces.
 type Clustersync struct {
 	Process `yaml:",inline"`
@@ -137,7 +146,7 @@ func Load(file string) (*Config, error) {
 		return nil, err
 	}
 	for name, process := range map[string]*Process{
-		"operator": &c.Operator, "executor": &c.Executor.Process, "proxy": &c.Proxy, "clustersync": &c.Clustersync.Process,
+		"operator": &c.Operator, "executor": &c.Executor.Process, "proxy": &c.Proxy.Process, "clustersync": &c.Clustersync.Process,
 	} {
 		if process.Listen == "" {
 			process.Listen = ":8443"
