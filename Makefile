@@ -54,12 +54,14 @@ kubectl:
 # The sandbox's tests run bin/biplane-sandbox, so it is built first: go sees
 # whether it is still current. What is worth a figure prints it: the kill test
 # how many calls and kills, the comparison with foreign evaluators how many
-# decisions and disagreements, the sandbox its matrix and its tables of pods.
+# decisions and disagreements, the sandbox its matrix and its tables of pods,
+# Flyte's SDK how long a run takes.
 # There, vet would read all of Kubernetes; `make check` does that.
 test: build setup ## run every test, with the corpus of every fuzz target
-	go test -timeout 20m -skip '^TestKill$$' ./...
+	go test -timeout 20m -skip '^TestKill$$' $$(go list ./... | grep -v /test/e2e)
 	go test -timeout 20m -v -run '^TestKill$$' ./cli ./provision/roles ./provision/storage
 	@for module in $(nested); do echo "in $$module:"; (cd "$$module" && go test -vet=off -timeout 20m -v ./...); done
+	go test -timeout 30m -v ./test/e2e
 
 # The race detector would compile Kubernetes once more, and slow it tenfold: of
 # the sandbox it watches the packages that link none of it.
