@@ -43,7 +43,7 @@ func (s *Supervisor) addFlyteAdmin(p *plan) error {
 	relay := strconv.Itoa(s.record.Ports[portRelay])
 	config := filepath.Join(dir, "config.yaml")
 	err = writeYAML(config, map[string]any{
-		"apiVersion": "biplane.dev/v1alpha1", "kind": "ControlPlane",
+		"apiVersion": "biplane.dev/v1alpha1", "kind": "ControlPlaneConfig",
 		"organizations": []string{organization}, "projects": []string{firstProject}, "folder": dir,
 		"api":      map[string]any{"listen": s.address(sandbox.FlyteAdmin), "certFile": serving.Cert, "keyFile": serving.Key, "url": endpoint},
 		"database": map[string]any{"url": database},
