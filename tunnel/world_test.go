@@ -196,3 +196,11 @@ var echo = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Host-Asked", r.Host)
 	io.Copy(w, r.Body)
 })
+
+// after answers each call once do has returned.
+func after(do func()) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		do()
+		w.WriteHeader(http.StatusOK)
+	})
+}
