@@ -1,0 +1,182 @@
+// Package podlogs keeps the logs of pods that have ended: those of each container,
+// as Kubernetes gives them, in the metadata bucket. They are read from there when
+// the pod is gone.
+//
+// A pod is marked (Annotation) when that is done, and not deleted before. Logs of a
+// running pod are read from its node, which is package proxy's. Start with
+// Reconciler.
+package podlogs
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"biplane.dev/biplane/dataplane/api/v1alpha1"
+	"biplane.dev/biplane/dataplane/executor/internal/bucket"
+	"biplane.dev/biplane/dataplane/executor/internal/judge"
+)
+
+// Annotation of a pod that has ended says that its logs are kept, or that they
+// cannot be had.
+const (
+	Annotation = "biplane.dev/logs"
+	Kept       = "kept"
+	Lost       = "lost"
+)
+
+const (
+	// MaxBytes of one container's log are kept.
+	MaxBytes = 256 << 20
+	// patience with a node that does not give them.
+	patience = 5 * time.Minute
+	workers  = 16
+)
+
+// Reconciler of pods that have ended.
+type Reconciler struct {
+	Client client.Client
+	Logs   kubernetes.Interface
+	Store  *bucket.Store
+	Bucket string // of metadata
+	Now    func() time.Time
+	Log    *slog.Logger
+}
+
+// Register has the manager call Reconcile for every pod of ours that ends.
+func (r *Reconciler) Register(m manager.Manager) error {
+	noNameCheck := true
+	return ctrl.NewControllerManagedBy(m).
+		Named("podlogs").
+		For(&corev1.Pod{}).
+		WithEventFilter(predicate.NewPredicateFuncs(func(object client.Object) bool { return unkept(object.(*corev1.Pod)) })).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: workers,
+			SkipNameValidation:      &noNameCheck,
+			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](200*time.Millisecond, 15*time.Second),
+		}).
+		Complete(r)
+}
+
+func unkept(pod *corev1.Pod) bool {
+	return judge.Over(pod) && pod.Annotations[Annotation] == "" && pod.Labels[v1alpha1.LabelManaged] == "true"
+}
+
+// Reconcile keeps the logs of one pod.
+func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	pod := &corev1.Pod{}
+	if err := r.Client.Get(ctx, request.NamespacedName, pod); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	if !unkept(pod) {
+		return reconcile.Result{}, nil
+	}
+	mark := Kept
+	if err := r.keep(ctx, pod); err != nil {
+		if ctx.Err() != nil || r.Now().Sub(endOf(pod)) < patience {
+			return reconcile.Result{}, fmt.Errorf("keeping the logs: %w", err)
+		}
+		r.Log.Warn("giving up the logs of a pod", "namespace", pod.Namespace, "pod", pod.Name, "error", err)
+		mark = Lost
+	}
+	marked := pod.DeepCopy()
+	if marked.Annotations == nil {
+		marked.Annotations = map[string]string{}
+	}
+	marked.Annotations[Annotation] = mark
+	if err := client.IgnoreNotFound(r.Client.Patch(ctx, marked, client.MergeFrom(pod))); err != nil {
+		return reconcile.Result{}, fmt.Errorf("marking the pod: %w", err)
+	}
+	return reconcile.Result{}, nil
+}
+
+func (r *Reconciler) keep(ctx context.Context, pod *corev1.Pod) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(4)
+	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for _, status := range statuses {
+			if status.ContainerID == "" && status.State.Terminated == nil {
+				continue // it never started
+			}
+			group.Go(func() error { return r.keepOne(ctx, pod, status.Name) })
+		}
+	}
+	return group.Wait()
+}
+
+func (r *Reconciler) keepOne(ctx context.Context, pod *corev1.Pod, container string) error {
+	stream, err := r.Logs.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container, Timestamps: true}).Stream(ctx)
+	if apierrors.IsNotFound(err) || apierrors.IsBadRequest(err) {
+		return nil // the pod is gone, or the container never had a log
+	}
+	if err != nil {
+		return fmt.Errorf("reading the log of %s: %w", container, err)
+	}
+	defer stream.Close()
+	return r.Store.Upload(ctx, URI(r.Bucket, pod, container), &bounded{r: bufio.NewReaderSize(stream, 64<<10), left: MaxBytes, now: r.Now})
+}
+
+// URI of the log of a container.
+func URI(metadataBucket string, pod *corev1.Pod, container string) string {
+	of := func(label string) string { return pod.Labels[label] }
+	return fmt.Sprintf("s3://%s/persisted-logs/%s/%s/%s/%s/%s/%s/%s.log", metadataBucket,
+		of(v1alpha1.LabelProject), of(v1alpha1.LabelDomain), of(v1alpha1.LabelRun), of(v1alpha1.LabelAction), of(v1alpha1.LabelAttempt), pod.Name, container)
+}
+
+// endOf is the end of the last container.
+func endOf(pod *corev1.Pod) time.Time {
+	end := pod.CreationTimestamp.Time
+	for _, status := range pod.Status.ContainerStatuses {
+		if state := status.State.Terminated; state != nil && state.FinishedAt.After(end) {
+			end = state.FinishedAt.Time
+		}
+	}
+	return end
+}
+
+// bounded ends a log that is too long with a line that says so.
+type bounded struct {
+	r    io.Reader
+	left int64
+	now  func() time.Time
+	note []byte
+	cut  bool
+}
+
+// Read implements io.Reader.
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left > 0 {
+		n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
+		b.left -= int64(n)
+		return n, err
+	}
+	if !b.cut {
+		b.cut = true
+		if n, err := b.r.Read(make([]byte, 1)); n == 0 && errors.Is(err, io.EOF) {
+			return 0, io.EOF
+		}
+		b.note = fmt.Appendf(nil, "\n%s The log was longer than %d MiB and ends here.\n", b.now().UTC().Format(time.RFC3339Nano), MaxBytes>>20)
+	}
+	if len(b.note) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, b.note)
+	b.note = b.note[n:]
+	return n, nil
+}

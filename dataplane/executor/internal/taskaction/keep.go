@@ -1,0 +1,214 @@
+package taskaction
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"biplane.dev/biplane/dataplane/api/v1alpha1"
+	"biplane.dev/biplane/dataplane/executor/internal/bucket"
+	"biplane.dev/biplane/dataplane/executor/internal/judge"
+	"biplane.dev/biplane/dataplane/executor/internal/podlogs"
+	"biplane.dev/biplane/dataplane/internal/record"
+)
+
+// ConditionKept says that the record of an action that has ended is in the bucket.
+const ConditionKept = "Kept"
+
+// keep notes which logs are in the bucket and, when nothing runs any more, writes
+// the record of the action: so its texts can be read when its object is gone.
+func (w *work) keep(ctx context.Context) error {
+	if meta.IsStatusConditionTrue(w.status.Conditions, ConditionKept) {
+		return nil
+	}
+	pods, err := w.ownPods(ctx)
+	if err != nil {
+		return err
+	}
+	all := true
+	for i := range w.status.Attempts {
+		a := &w.status.Attempts[i]
+		pod := pods[a.PodUID]
+		if pod == nil {
+			continue
+		}
+		switch pod.Annotations[podlogs.Annotation] {
+		case podlogs.Kept:
+			a.LogsKept = true
+		case "":
+			all = false
+		}
+	}
+	if !all || len(pods) > len(w.status.Attempts) {
+		return nil // an event of a pod will call again
+	}
+	name, folder, err := bucket.Split(strings.TrimSuffix(w.action.Spec.RunOutputBase, "/") + "/" + w.action.Spec.Action)
+	if err != nil {
+		return nil // nowhere to write it to
+	}
+	kept := record.Record{Status: *w.status.DeepCopy()}
+	if kept.Events, err = w.podEvents(ctx); err != nil {
+		return err
+	}
+	if err := record.Write(ctx, w.Store.S3, name, folder, kept); err != nil {
+		return err
+	}
+	w.setCondition(metav1.Condition{Type: ConditionKept, Status: metav1.ConditionTrue, Reason: "Recorded"})
+	return nil
+}
+
+// ownPods are the action's pods, by UID, as the cache knows them.
+func (w *work) ownPods(ctx context.Context) (map[string]*corev1.Pod, error) {
+	var list corev1.PodList
+	err := w.Client.List(ctx, &list, client.InNamespace(w.action.Namespace), client.MatchingFields{byOwner: string(w.action.UID)})
+	if err != nil {
+		return nil, fmt.Errorf("listing pods: %w", err)
+	}
+	pods := map[string]*corev1.Pod{}
+	for i := range list.Items {
+		pods[string(list.Items[i].UID)] = &list.Items[i]
+	}
+	return pods, nil
+}
+
+// eventsKept of each attempt.
+const eventsKept = 100
+
+func (w *work) podEvents(ctx context.Context) ([]record.Event, error) {
+	var kept []record.Event
+	for i := range w.status.Attempts {
+		a := &w.status.Attempts[i]
+		if a.PodUID == "" {
+			continue
+		}
+		var list corev1.EventList
+		err := w.Live.List(ctx, &list, client.InNamespace(w.action.Namespace), client.Limit(eventsKept),
+			client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector("involvedObject.uid", a.PodUID)})
+		if err != nil {
+			return nil, fmt.Errorf("listing events: %w", err)
+		}
+		for _, e := range list.Items {
+			source := e.Source.Component
+			if source == "" {
+				source = e.ReportingController
+			}
+			kept = append(kept, record.Event{Attempt: a.Number, OccurredAt: occurred(&e), Type: e.Type, Reason: e.Reason, Message: e.Message, Source: source, Count: e.Count})
+		}
+	}
+	slices.SortStableFunc(kept, func(a, b record.Event) int {
+		return cmp.Or(cmp.Compare(a.Attempt, b.Attempt), a.OccurredAt.Compare(b.OccurredAt))
+	})
+	return kept, nil
+}
+
+func occurred(e *corev1.Event) time.Time {
+	for _, at := range []time.Time{e.LastTimestamp.Time, e.EventTime.Time, e.FirstTimestamp.Time} {
+		if !at.IsZero() {
+			return at
+		}
+	}
+	return e.CreationTimestamp.Time
+}
+
+// Pods that have ended stay a moment, for those who are reading their logs.
+const podStays = 10 * time.Second
+
+// tidy ends what the written status wants no more: pods of attempts that have
+// ended, and pods that belong to none. A pod that still runs is stopped by its own
+// deadline rather than deleted: it stays until its logs are kept.
+func (w *work) tidy(ctx context.Context) error {
+	pods, err := w.ownPods(ctx)
+	if err != nil {
+		return err
+	}
+	attempts := map[string]*v1alpha1.Attempt{}
+	for i := range w.status.Attempts {
+		attempts[w.status.Attempts[i].PodUID] = &w.status.Attempts[i]
+	}
+	for uid, pod := range pods {
+		a := attempts[uid]
+		switch {
+		case pod.DeletionTimestamp != nil, a == nil && !w.status.Phase.Terminal(), a != nil && !a.Phase.Terminal():
+		case a == nil, pod.Spec.NodeName == "":
+			err = w.deletePod(ctx, pod)
+		case !judge.Over(pod):
+			err = w.stop(ctx, pod, a)
+		case pod.Annotations[podlogs.Annotation] != "":
+			err = w.deleteLater(ctx, pod, a)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return w.release(ctx, len(pods))
+}
+
+func (w *work) deletePod(ctx context.Context, pod *corev1.Pod) error {
+	err := w.Client.Delete(ctx, pod, client.Preconditions{UID: &pod.UID})
+	if err := client.IgnoreNotFound(err); err != nil {
+		return fmt.Errorf("deleting the pod %s: %w", pod.Name, err)
+	}
+	return nil
+}
+
+// stop gives the pod a deadline that has passed, which its node ends it by. A node
+// that does not hear it is thought lost.
+func (w *work) stop(ctx context.Context, pod *corev1.Pod, a *v1alpha1.Attempt) error {
+	if lost := a.EndedAt.Add(stopPause); w.now.Before(lost) {
+		w.lookAgain(lost)
+	} else {
+		return w.deletePod(ctx, pod)
+	}
+	if deadline := pod.Spec.ActiveDeadlineSeconds; deadline != nil && *deadline == 1 {
+		return nil
+	}
+	stopped := pod.DeepCopy()
+	one := int64(1)
+	stopped.Spec.ActiveDeadlineSeconds = &one
+	if err := client.IgnoreNotFound(w.Client.Patch(ctx, stopped, client.MergeFrom(pod))); err != nil {
+		return fmt.Errorf("stopping the pod %s: %w", pod.Name, err)
+	}
+	return nil
+}
+
+func (w *work) deleteLater(ctx context.Context, pod *corev1.Pod, a *v1alpha1.Attempt) error {
+	if at := a.EndedAt.Add(podStays); w.now.Before(at) {
+		w.lookAgain(at)
+		return nil
+	}
+	return w.deletePod(ctx, pod)
+}
+
+// release lets an object go that is being deleted, once its end is recorded in the
+// control plane and its pods are gone.
+func (w *work) release(ctx context.Context, pods int) error {
+	if w.action.DeletionTimestamp == nil || !w.status.Phase.Terminal() || !slices.Contains(w.action.Finalizers, v1alpha1.FinalizerRecorded) {
+		return nil
+	}
+	if pods > 0 {
+		return nil // an event of theirs will call again
+	}
+	if !w.Recorded(w.action.ResourceVersion) || !meta.IsStatusConditionTrue(w.status.Conditions, ConditionKept) {
+		w.lookAgain(w.now.Add(recordedPause))
+		return nil
+	}
+	released := w.action.DeepCopy()
+	released.Finalizers = slices.DeleteFunc(released.Finalizers, func(f string) bool { return f == v1alpha1.FinalizerRecorded })
+	err := w.Client.Patch(ctx, released, client.MergeFromWithOptions(w.action, client.MergeFromWithOptimisticLock{}))
+	if err := client.IgnoreNotFound(err); err != nil {
+		return fmt.Errorf("releasing the action: %w", err)
+	}
+	return nil
+}
+
+// recordedPause is until the control plane is asked again what it has recorded.
+const recordedPause = 2 * time.Second
