@@ -72,7 +72,7 @@ var fences = []struct {
 	within  []string
 	because string
 }{
-	{"github.com/spf13/...", []string{"cli", "internal/awsdouble", "sandbox/..."},
+	{"github.com/spf13/...", []string{"cli", "controlplane", "internal/awsdouble", "sandbox/..."},
 		"flags are read once, at the edge: by the programs that have some, and the sandbox is many"},
 	{"go.etcd.io/bbolt", []string{"internal/awsidentity/..."},
 		"one store, of the identity service; steps have no state file"},

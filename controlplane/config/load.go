@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -56,7 +57,7 @@ func (c *Config) complete(folder string) error {
 		return usererr.New(usererr.Invalid, "folder is not given").
 			WithHint("name a folder in which the server keeps its keys, such as folder: /var/lib/biplane-controlplane")
 	}
-	for _, path := range []*string{&c.Folder, &c.API.CertFile, &c.API.KeyFile, &c.Database.URLFile, &c.Issuer.KeyFile} {
+	for _, path := range []*string{&c.Folder, &c.API.CertFile, &c.API.KeyFile, &c.Database.URLFile, &c.Issuer.KeyFile, &c.Issuer.TokenFile} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(folder, *path)
 		}
@@ -133,12 +134,12 @@ func (c *Config) checkDatabase() error {
 		}
 		return nil // what is in it is checked when it is opened
 	}
-	return CheckDatabaseURL("database.url", c.Database.URL)
+	return checkDatabaseURL("database.url", c.Database.URL)
 }
 
-// CheckDatabaseURL refuses a URL that names no database; what says where it was
+// checkDatabaseURL refuses a URL that names no database; what says where it was
 // written. The URL itself is in no error: it may hold a password.
-func CheckDatabaseURL(what, text string) error {
+func checkDatabaseURL(what, text string) error {
 	const hint = "write sqlite:FILE or postgres://USER@HOST:PORT/DATABASE"
 	if path, ok := strings.CutPrefix(text, "sqlite:"); ok {
 		if path == "" {
@@ -151,6 +152,19 @@ func CheckDatabaseURL(what, text string) error {
 		return invalid(what+" is neither of sqlite: nor of postgres:", hint)
 	}
 	return nil
+}
+
+// DatabaseURL is that of the file, or what its urlFile holds.
+func (c *Config) DatabaseURL() (string, error) {
+	if c.Database.URLFile == "" {
+		return c.Database.URL, nil
+	}
+	text, err := os.ReadFile(c.Database.URLFile)
+	if err != nil {
+		return "", usererr.New(usererr.Invalid, "database.urlFile cannot be read: %v", err).WithHint("name a file that this server can read").Because(err)
+	}
+	url := strings.TrimSpace(string(text))
+	return url, checkDatabaseURL("the contents of database.urlFile", url)
 }
 
 func (c *Config) checkGateway() error {
@@ -197,6 +211,9 @@ func (r Relay) PortRange() (first, last int, err error) {
 }
 
 func (c *Config) checkIssuer() error {
+	if c.Issuer.URL != "" && c.Issuer.TokenFile != "" {
+		return invalid("issuer.url and issuer.tokenFile are both given", "keep url to sign tokens here, or tokenFile where somebody else does")
+	}
 	if c.Issuer.URL != "" {
 		u, err := url.Parse(c.Issuer.URL)
 		if err != nil || u.Scheme != "https" || u.Host == "" || u.Port() != "" || u.RawQuery != "" || u.Fragment != "" {

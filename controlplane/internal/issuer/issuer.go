@@ -4,7 +4,7 @@
 //
 // It serves nothing: the key set is registered where the provider is made
 // (`biplane-controlplane issuer keys`). Nor does it authenticate clients. Start
-// with Open.
+// with Open, or with File where the tokens are somebody else's.
 package issuer
 
 import (
@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -143,4 +144,17 @@ func makeKey(file string) (*rsa.PrivateKey, error) {
 		return nil, fmt.Errorf("writing the issuer's key: %w", err)
 	}
 	return readKey(file)
+}
+
+// File is a web identity token that somebody else keeps current, such as the
+// projected one of a pod of EKS.
+type File string
+
+// Token reads it.
+func (f File) Token(time.Time) (string, error) {
+	token, err := os.ReadFile(string(f))
+	if err != nil {
+		return "", fmt.Errorf("reading the web identity token: %w", err)
+	}
+	return strings.TrimSpace(string(token)), nil
 }

@@ -15,6 +15,7 @@ import (
 	"biplane.dev/biplane/controlplane/internal/caller"
 	"biplane.dev/biplane/controlplane/internal/names"
 	"biplane.dev/biplane/controlplane/internal/refusal"
+	"biplane.dev/biplane/controlplane/internal/store"
 )
 
 const requestID = "X-Request-Id"
@@ -124,8 +125,12 @@ func (c *call) end(outer, ctx context.Context, err error) error {
 // is there stops watching for ever.
 func (c *call) answer(outer, ctx context.Context, err error) *connect.Error {
 	var (
-		said *connect.Error
-		name *names.Error
+		said    *connect.Error
+		name    *names.Error
+		missing *store.NotFoundError
+		exists  *store.ExistsError
+		refused *store.RefusedError
+		query   *store.QueryError
 	)
 	switch {
 	case err == nil:
@@ -137,17 +142,36 @@ func (c *call) answer(outer, ctx context.Context, err error) *connect.Error {
 		case said.Code() == connect.CodeUnknown:
 		case said.Code() == connect.CodeCanceled && outer.Err() == nil:
 			return refusal.Because(err, connect.CodeUnavailable, "the call was ended behind this server; call again")
+		case connect.IsWireError(said):
+			return passedOn(said)
 		default:
 			return said
 		}
 	case errors.As(err, &name):
 		return refusal.Because(err, connect.CodeInvalidArgument, "%s", name.Error())
+	case errors.As(err, &query):
+		return refusal.Because(err, connect.CodeInvalidArgument, "%s", query.Error())
+	case errors.As(err, &missing):
+		return refusal.Because(err, connect.CodeNotFound, "%s", missing.Error())
+	case errors.As(err, &exists):
+		return refusal.Because(err, connect.CodeAlreadyExists, "%s", exists.Error())
+	case errors.As(err, &refused):
+		return refusal.Because(err, connect.CodeFailedPrecondition, "%s", refused.Error())
 	case errors.Is(err, context.DeadlineExceeded):
 		return refusal.Because(err, connect.CodeDeadlineExceeded, "the call took longer than it may")
 	case errors.Is(err, context.Canceled) && outer.Err() != nil:
 		return refusal.Because(err, connect.CodeCanceled, "the client left")
 	}
 	return refusal.Because(err, connect.CodeInternal, "the server failed; its log says why, at request %s", c.id)
+}
+
+// passedOn is an error of a data plane without the headers that came with it.
+func passedOn(from *connect.Error) *connect.Error {
+	fresh := refusal.Because(from, from.Code(), "%s", from.Message())
+	for _, detail := range from.Details() {
+		fresh.AddDetail(detail)
+	}
+	return fresh
 }
 
 // recover answers for a service that panicked.

@@ -1,0 +1,89 @@
+package runs
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
+	"biplane.dev/biplane/controlplane/internal/refusal"
+	"biplane.dev/biplane/controlplane/internal/store"
+)
+
+// errClosed ends a watch whose store was closed under it.
+var errClosed = refusal.New(connect.CodeUnavailable, "the server is shutting down; watch again")
+
+// follow calls read at once, and again whenever the topic may have changed, until
+// it says that it is done. Wakes that come while it reads are one wake: a slow
+// client gets the last state and not every one before it.
+func (s *Service) follow(ctx context.Context, topic store.Topic, read func() (done bool, err error)) error {
+	woken, stop := s.store.Watch(topic)
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case _, open := <-woken:
+			if !open {
+				return errClosed
+			}
+		}
+		if done, err := read(); done || err != nil {
+			return err
+		}
+	}
+}
+
+// WatchActionDetails sends an action as it is, then each of its changes, and ends
+// with the last.
+func (s *Service) WatchActionDetails(ctx context.Context, r *workflow.WatchActionDetailsRequest, stream *connect.ServerStream[workflow.WatchActionDetailsResponse]) error {
+	key, err := s.actionKey(ctx, r.GetActionId())
+	if err != nil {
+		return err
+	}
+	var seen seen
+	return s.follow(ctx, store.RunTopic(key.Run), func() (bool, error) {
+		found, err := s.store.GetAction(ctx, key)
+		if err != nil {
+			return true, unknownAction(key, err)
+		}
+		if seen.before(found.Action.Revision) {
+			return false, nil
+		}
+		return found.Action.Ended(), stream.Send(&workflow.WatchActionDetailsResponse{Details: s.withTexts(ctx, found)})
+	})
+}
+
+// WatchRunDetails does the same for a run and its root.
+func (s *Service) WatchRunDetails(ctx context.Context, r *workflow.WatchRunDetailsRequest, stream *connect.ServerStream[workflow.WatchRunDetailsResponse]) error {
+	key, err := s.runKey(ctx, r.GetRunId())
+	if err != nil {
+		return err
+	}
+	var seen seen
+	return s.follow(ctx, store.RunTopic(key), func() (bool, error) {
+		found, err := s.runDetails(ctx, key)
+		if err != nil {
+			return true, err
+		}
+		if seen.before(found.revision) {
+			return false, nil
+		}
+		return found.ended, stream.Send(&workflow.WatchRunDetailsResponse{Details: found.message})
+	})
+}
+
+// seen is the newest revision that was sent.
+type seen struct {
+	any      bool
+	revision uint64
+}
+
+// before says that a revision brings nothing new, and remembers it.
+func (s *seen) before(revision uint64) bool {
+	if s.any && revision <= s.revision {
+		return true
+	}
+	s.any, s.revision = true, revision
+	return false
+}
