@@ -60,11 +60,12 @@ const (
 	maxReason = 512
 
 	// A stream's window starts at yamux's least and doubles while its reader
-	// empties it within four round trips, up to bandwidth × delay: 1 Gbit/s ×
-	// 100 ms = 12.5 MB, so 16 MiB. Memory is used for what has arrived and was
-	// not read yet, not for the window.
+	// empties half of it within four round trips, up to twice bandwidth × delay:
+	// 2 × 1 Gbit/s × 100 ms = 25 MB, so 32 MiB. Twice, because yamux gives room back
+	// when half of the window was read, so that up to half of it is no use to the
+	// writer. Memory is used for what has arrived and was not read, not for windows.
 	initialWindow = 256 << 10
-	maxWindow     = 16 << 20
+	maxWindow     = 32 << 20
 	// windowBudget bounds what all streams of a session may grow by together: a
 	// handful at full speed, the others at their initial window.
 	windowBudget = 128 << 20
