@@ -36,6 +36,7 @@ type Cluster struct {
 	Kubeconfig string // of the administrator
 	Config     *rest.Config
 	Client     client.Client // not cached, with our kinds and Kubernetes' own
+	Sandbox    sandbox.Status
 }
 
 // Run starts a cluster, calls run with it, takes it down, and returns what run
@@ -105,6 +106,7 @@ func withCluster(run func(*Cluster) int, components []string) (code int, err err
 	if err != nil {
 		return 0, err
 	}
+	cluster.Sandbox = status
 	if err := cluster.define(filepath.Join(root, "charts", "biplane-dataplane", "crds")); err != nil {
 		return 0, err
 	}
