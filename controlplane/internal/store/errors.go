@@ -5,8 +5,6 @@ import (
 	"fmt"
 )
 
-var errUnfinished = errors.New("unfinished")
-
 // The errors that callers branch on. Each text is a sentence for a person, with
 // no capital and no full stop. Whatever else is returned is a failure of the
 // database, whose text is for the log.

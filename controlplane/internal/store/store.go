@@ -21,36 +21,53 @@
 //	watch.go      wake-ups for whoever waits for a change
 //	query.go      filters, sorts and pages of every list
 //	retention.go  what is deleted, a bounded batch at a time
+//	database.go   transactions and statements, and what both databases share
+//	migrate.go    the tables
 //
 // Every row carries its organisation, and every statement has it in its WHERE.
 package store
 
 import (
 	"context"
-	"database/sql"
+	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 )
 
 // Store is safe for concurrent use. Several processes may open one PostgreSQL
 // database; an SQLite file has one process, since wake-ups do not leave it.
 type Store struct {
-	log *slog.Logger
+	database database
+	hub      *hub
+	listener *listener // nil with SQLite
 }
 
 // Open opens sqlite:FILE or postgres://…, without changing anything in it: see
 // Migrate. The log never gets the URL, which may hold a password.
 func Open(ctx context.Context, url string, log *slog.Logger) (*Store, error) {
-	return nil, errUnfinished
+	s := &Store{hub: newHub()}
+	scheme, rest, _ := strings.Cut(url, ":")
+	var err error
+	switch scheme {
+	case "sqlite":
+		s.database, err = openSQLite(ctx, rest, log, s.hub)
+	case "postgres", "postgresql":
+		s.database, s.listener, err = openPostgres(ctx, url, log, s.hub)
+	default:
+		return nil, errors.New("a database URL is sqlite:FILE or postgres://…")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the %s database: %w", scheme, err)
+	}
+	return s, nil
 }
 
-// Migrate brings the tables to this version's form. It may be called by several
-// processes at once and again at any time.
-func (s *Store) Migrate(ctx context.Context) error { return errUnfinished }
-
-// Ready says whether the database answers and has this version's tables.
-func (s *Store) Ready(ctx context.Context) error { return errUnfinished }
-
 // Close ends every watch and every connection.
-func (s *Store) Close() error { return errUnfinished }
-
-var _ *sql.DB
+func (s *Store) Close() error {
+	if s.listener != nil {
+		s.listener.stop()
+	}
+	s.hub.close()
+	return s.database.close()
+}
