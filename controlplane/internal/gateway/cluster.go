@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -31,7 +30,6 @@ type cluster struct {
 	identity tunnel.Identity
 	log      *slog.Logger
 	end      context.CancelFunc
-	port     atomic.Uint32 // listened on by the relay
 
 	mu       sync.Mutex
 	sessions []*held       // the newest is the last

@@ -26,7 +26,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -235,25 +234,6 @@ func (g *Gateway) CAFingerprint() string { return tunnel.Fingerprint(g.ca.Certif
 func (g *Gateway) Connected(organization, cluster string) bool {
 	c := g.known(tunnel.Identity{Organization: organization, Cluster: cluster})
 	return c != nil && c.newest() != nil
-}
-
-// RelayEndpoint is where clients reach a data plane's proxy: https://HOST:PORT,
-// or nothing before it has joined.
-func (g *Gateway) RelayEndpoint(organization, cluster string) string {
-	var port uint16
-	if c := g.known(tunnel.Identity{Organization: organization, Cluster: cluster}); c != nil {
-		port = uint16(c.port.Load())
-	}
-	if port == 0 {
-		ctx, cancel := context.WithTimeout(g.life, 5*time.Second)
-		defer cancel()
-		kept, err := g.Store.GetCluster(ctx, organization, cluster)
-		if err != nil || kept.RelayPort == 0 {
-			return ""
-		}
-		port = kept.RelayPort
-	}
-	return "https://" + net.JoinHostPort(g.Config.Relay.Host, strconv.Itoa(int(port)))
 }
 
 // Transport carries calls to the processes of a data plane: a URL's host is

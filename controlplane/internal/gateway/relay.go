@@ -104,7 +104,6 @@ func (c *cluster) relayListener(ctx context.Context) net.Listener {
 	for try := 0; ; try++ {
 		listener, err := c.relayPort(ctx, try >= relayPatience)
 		if err == nil {
-			c.port.Store(uint32(listener.Addr().(*net.TCPAddr).Port))
 			return listener
 		}
 		if ctx.Err() == nil {
