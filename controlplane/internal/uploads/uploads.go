@@ -108,8 +108,13 @@ func (s *Signer) Sign(ctx context.Context, cluster string, plane *tunnelv1.DataP
 	}
 	signed := &Signed{URL: request.URL, Headers: map[string]string{}, ExpiresAt: s.now().Add(expires)}
 	for name, values := range request.SignedHeader {
-		if name != "Host" && len(values) > 0 {
-			signed.Headers[http.CanonicalHeaderKey(name)] = values[0]
+		switch name = http.CanonicalHeaderKey(name); name {
+		case "Host":
+		case "Content-Md5":
+			// As the SDK writes it, which sets its own: of two S3 would make one line.
+			signed.Headers["Content-MD5"] = values[0]
+		default:
+			signed.Headers[name] = values[0]
 		}
 	}
 	return signed, nil
