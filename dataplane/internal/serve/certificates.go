@@ -27,75 +27,92 @@ type Certificates interface {
 // before the old one expires.
 const rereadAfter = time.Second
 
-// Folder returns the certificate in tls.crt and tls.key of a folder, whatever it
-// is at the time of a handshake.
+// From returns what get returns at the time of a handshake.
 //
-// Where there is none yet, because the operator has not made the Secret, the
-// listener shows one that nobody trusts: the kubelet, which verifies none, is
-// told that the process lives and is not ready, and does not kill it.
-func Folder(folder string) (Certificates, error) {
+// While get has none, because the operator has not made the Secret, the listener
+// shows one that nobody trusts: the kubelet, which verifies none, is told that the
+// process lives and is not ready, and does not kill it.
+func From(get func() (*tls.Certificate, error)) (Certificates, error) {
 	placeholder, err := selfSigned()
 	if err != nil {
 		return nil, fmt.Errorf("making a certificate: %w", err)
 	}
-	return &folderCertificates{folder: folder, current: placeholder}, nil
+	return &certificates{get: get, placeholder: placeholder}, nil
 }
 
-type folderCertificates struct {
-	folder string
+// Folder is From tls.crt and tls.key of a folder.
+func Folder(folder string) (Certificates, error) {
+	return From((&folderReader{folder: folder}).get)
+}
 
-	mu       sync.Mutex
-	at       time.Time // when the files were read
-	files    [2][]byte // as they were when current was made of them
-	current  *tls.Certificate
-	err      error // why the files could not be read the last time
-	fromFile bool
+type certificates struct {
+	get         func() (*tls.Certificate, error)
+	placeholder *tls.Certificate
 }
 
 // GetCertificate implements Certificates.
-func (c *folderCertificates) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.reread()
-	return c.current, nil
+func (c *certificates) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if certificate, err := c.get(); err == nil {
+		return certificate, nil
+	}
+	return c.placeholder, nil
 }
 
 // Ready implements Certificates.
-func (c *folderCertificates) Ready() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.reread()
-	if !c.fromFile {
-		return fmt.Errorf("waiting for the certificate that the operator makes: %w", c.err)
+func (c *certificates) Ready() error {
+	certificate, err := c.get()
+	if err != nil {
+		return fmt.Errorf("waiting for the certificate that the operator makes: %w", err)
 	}
-	if expired := c.current.Leaf.NotAfter; time.Now().After(expired) {
+	if expired := certificate.Leaf.NotAfter; time.Now().After(expired) {
 		return fmt.Errorf("the certificate expired at %s", expired.Format(time.RFC3339))
 	}
 	return nil
 }
 
-// reread is called with the lock held. A Secret's folder is swapped as a whole,
-// but not between two reads: what does not match is read again the next time,
-// and until then the last pair stays.
-func (c *folderCertificates) reread() {
-	if time.Since(c.at) < rereadAfter {
-		return
+type folderReader struct {
+	folder string
+
+	mu      sync.Mutex
+	at      time.Time        // when the files were read
+	files   [2][]byte        // as they were when current was made of them
+	current *tls.Certificate // nil: there was none yet
+	err     error            // why the files could not be read the last time
+}
+
+// get returns the last pair that was good. A Secret's folder is swapped as a whole,
+// but not between two reads: what does not match is read again the next time.
+func (f *folderReader) get() (*tls.Certificate, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if time.Since(f.at) >= rereadAfter {
+		f.at = time.Now()
+		f.err = f.read()
 	}
-	c.at = time.Now()
+	if f.current == nil {
+		return nil, f.err
+	}
+	return f.current, nil
+}
+
+func (f *folderReader) read() error {
 	var files [2][]byte
 	for i, name := range []string{"tls.crt", "tls.key"} {
-		if files[i], c.err = os.ReadFile(filepath.Join(c.folder, name)); c.err != nil {
-			return
+		content, err := os.ReadFile(filepath.Join(f.folder, name))
+		if err != nil {
+			return err
 		}
+		files[i] = content
 	}
-	if bytes.Equal(files[0], c.files[0]) && bytes.Equal(files[1], c.files[1]) {
-		return
+	if bytes.Equal(files[0], f.files[0]) && bytes.Equal(files[1], f.files[1]) {
+		return nil
 	}
-	var pair tls.Certificate
-	if pair, c.err = tls.X509KeyPair(files[0], files[1]); c.err != nil {
-		return
+	pair, err := tls.X509KeyPair(files[0], files[1])
+	if err != nil {
+		return err
 	}
-	c.files, c.current, c.fromFile = files, &pair, true
+	f.files, f.current = files, &pair
+	return nil
 }
 
 func selfSigned() (*tls.Certificate, error) {
