@@ -12,6 +12,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -39,6 +41,8 @@ const (
 	JoinKey    = "token"
 	// TunnelSecret is made by the operator once the data plane has joined.
 	TunnelSecret = "biplane-tunnel"
+	// joinedWith is its annotation with the SHA-256 of the token that was spent.
+	joinedWith = "biplane.dev/joined-with"
 
 	fieldManager = "biplane"
 	maxHistory   = 10 // revisions that Helm keeps
@@ -119,7 +123,7 @@ func run(ctx context.Context, o Options, mayInstall bool) (Status, error) {
 	}
 	token := bytes.TrimSpace(o.Token)
 	if !joined && len(token) == 0 && !o.DryRun {
-		if there, err := c.hasToken(ctx); err != nil {
+		if there, err := c.hasSecret(ctx, JoinSecret, JoinKey); err != nil {
 			return Status{}, err
 		} else if !there {
 			return Status{}, usererr.New(usererr.Invalid, "the data plane in namespace %s has not joined yet, and there is no join token", c.namespace).
@@ -149,11 +153,8 @@ func run(ctx context.Context, o Options, mayInstall bool) (Status, error) {
 	if err := c.applyDefinitions(ctx); err != nil {
 		return Status{}, err
 	}
-	if joined {
-		if len(token) > 0 {
-			c.progress("the data plane has joined already: the join token is not used")
-		}
-	} else if len(token) > 0 {
+	// Also for one that has joined: it may have been removed there, and joins anew.
+	if len(token) > 0 {
 		if err := c.writeToken(ctx, token); err != nil {
 			return Status{}, err
 		}
@@ -176,36 +177,44 @@ func (c *cluster) makeNamespace(ctx context.Context) error {
 }
 
 // writeToken hands the token to the operator, by a Secret that is no part of the
-// release: Helm would keep it in the release's record.
+// release: Helm would keep it in the release's record. A token that the operator
+// has spent already is not shown to it again.
 func (c *cluster) writeToken(ctx context.Context, token []byte) error {
+	tunnel, err := c.kube.CoreV1().Secrets(c.namespace).Get(ctx, TunnelSecret, metav1.GetOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return c.cannot("look for Secret "+TunnelSecret, err)
+	}
+	if digest := sha256.Sum256(token); err == nil && tunnel.Annotations[joinedWith] == hex.EncodeToString(digest[:]) {
+		c.progress("the data plane has joined with this token already")
+		return nil
+	}
 	secret := corev1.Secret(JoinSecret, c.namespace).
 		WithLabels(map[string]string{"app.kubernetes.io/part-of": "biplane"}).
 		WithData(map[string][]byte{JoinKey: token})
-	_, err := c.kube.CoreV1().Secrets(c.namespace).Apply(ctx, secret, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+	_, err = c.kube.CoreV1().Secrets(c.namespace).Apply(ctx, secret, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
 	return c.cannot("write the join token to Secret "+JoinSecret, err)
 }
 
-func (c *cluster) hasToken(ctx context.Context) (bool, error) {
-	secret, err := c.kube.CoreV1().Secrets(c.namespace).Get(ctx, JoinSecret, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return false, nil
+// joined reports whether the operator has its certificate, and no token that it
+// has yet to spend.
+func (c *cluster) joined(ctx context.Context) (bool, error) {
+	has, err := c.hasSecret(ctx, TunnelSecret, "tls.crt")
+	if err != nil || !has {
+		return false, err
 	}
-	if err != nil {
-		return false, c.cannot("look for Secret "+JoinSecret, err)
-	}
-	return len(secret.Data[JoinKey]) > 0, nil
+	waits, err := c.hasSecret(ctx, JoinSecret, JoinKey)
+	return !waits, err
 }
 
-// joined reports whether the operator has its certificate.
-func (c *cluster) joined(ctx context.Context) (bool, error) {
-	secret, err := c.kube.CoreV1().Secrets(c.namespace).Get(ctx, TunnelSecret, metav1.GetOptions{})
+func (c *cluster) hasSecret(ctx context.Context, name, key string) (bool, error) {
+	secret, err := c.kube.CoreV1().Secrets(c.namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return false, nil
 	}
 	if err != nil {
-		return false, c.cannot("look for Secret "+TunnelSecret, err)
+		return false, c.cannot("look for Secret "+name, err)
 	}
-	return len(secret.Data["tls.crt"]) > 0, nil
+	return len(secret.Data[key]) > 0, nil
 }
 
 // lastRelease is the newest revision, whatever became of it, or nil.

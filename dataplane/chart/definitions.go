@@ -21,7 +21,9 @@ import (
 
 var definitionResource = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
 
-func (c *cluster) definitions() dynamic.ResourceInterface { return c.dynamic.Resource(definitionResource) }
+func (c *cluster) definitions() dynamic.ResourceInterface {
+	return c.dynamic.Resource(definitionResource)
+}
 
 // definitions are the chart's CustomResourceDefinitions.
 func definitions() ([]*unstructured.Unstructured, error) {

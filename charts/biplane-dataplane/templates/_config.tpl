@@ -40,6 +40,9 @@ executor:
   {{- end }}
 proxy:
   {{- include "biplane.config.process" $v.proxy | nindent 2 }}
+  {{- with $v.proxy.origins }}
+  origins: {{ toJson . }}
+  {{- end }}
 clustersync:
   {{- include "biplane.config.process" $v.clustersync | nindent 2 }}
   taskRoleARN: {{ $v.roles.task | quote }}
