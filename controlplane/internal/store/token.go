@@ -16,29 +16,35 @@ type JoinToken struct {
 	secret string
 }
 
-const tokenPrefix = "biplane-join"
+// The bytes of the two parts. Their text is of fixed length, so nothing is needed
+// between them: a join token is the third part of a text with dots.
+const (
+	tokenID     = 12
+	tokenSecret = 32
+)
 
 // NewJoinToken makes one from the system's randomness.
 func NewJoinToken() JoinToken {
-	random := make([]byte, 12+32)
+	random := make([]byte, tokenID+tokenSecret)
 	rand.Read(random) // never fails
 	return JoinToken{
-		id:     base64.RawURLEncoding.EncodeToString(random[:12]),
-		secret: base64.RawURLEncoding.EncodeToString(random[12:]),
+		id:     base64.RawURLEncoding.EncodeToString(random[:tokenID]),
+		secret: base64.RawURLEncoding.EncodeToString(random[tokenID:]),
 	}
 }
 
 // ParseJoinToken reads the text of String. ErrToken.
 func ParseJoinToken(text string) (JoinToken, error) {
-	parts := strings.Split(strings.TrimSpace(text), ".")
-	if len(text) > 256 || len(parts) != 3 || parts[0] != tokenPrefix || parts[1] == "" || parts[2] == "" {
+	text = strings.TrimSpace(text)
+	id := base64.RawURLEncoding.EncodedLen(tokenID)
+	if len(text) != id+base64.RawURLEncoding.EncodedLen(tokenSecret) {
 		return JoinToken{}, ErrToken
 	}
-	return JoinToken{id: parts[1], secret: parts[2]}, nil
+	return JoinToken{id: text[:id], secret: text[id:]}, nil
 }
 
 // String is the text for the data plane. It is a secret: never log it.
-func (t JoinToken) String() string { return tokenPrefix + "." + t.id + "." + t.secret }
+func (t JoinToken) String() string { return t.id + t.secret }
 
 // LogValue is the public part.
 func (t JoinToken) LogValue() slog.Value { return slog.StringValue(t.id) }
