@@ -19,6 +19,13 @@ const (
 	toControlPlane
 )
 
+// Service accounts of the processes, in the data plane's namespace.
+const (
+	operatorAccount = "operator-system"
+	executorAccount = "executor"
+	proxyAccount    = "proxy-system"
+)
+
 // rule lets calls through whose path begins with a prefix.
 type rule struct {
 	prefix string
@@ -43,13 +50,13 @@ var ofTasks = []rule{
 // ofProcess is what one of our own may call, by its service account.
 func ofProcess(account string) []rule {
 	switch account {
-	case "executor":
+	case executorAccount:
 		return []rule{
 			{"/biplane.tunnel.v1.LinkService/GetPosition", toControlPlane},
 			{"/biplane.tunnel.v1.LinkService/ReportStates", toControlPlane},
 			{"/biplane.tunnel.v1.LinkService/RecordTaskSpecs", toControlPlane},
 		}
-	case "proxy-system":
+	case proxyAccount:
 		return []rule{
 			{"/biplane.tunnel.v1.LinkService/SignUpload", toControlPlane},
 			{"/flyteidl2.task.TaskService/GetTaskDetails", toControlPlane},

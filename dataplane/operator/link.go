@@ -33,6 +33,7 @@ func errNoTunnel() error {
 // link is the tunnel: a session while there is one. It is the RoundTripper of calls
 // to the control plane.
 type link struct {
+	account    string // ours, NAMESPACE/NAME
 	membership *membership
 	gateway    string
 	inbound    tunnel.Handlers
@@ -48,6 +49,7 @@ type link struct {
 
 func newLink(o *Operator) *link {
 	return &link{
+		account:    o.config.Namespace + "/" + operatorAccount,
 		membership: o.membership, gateway: o.config.ControlPlane.Gateway, log: o.log,
 		inbound: newInbound(o),
 		tell:    (&heartbeat{operator: o}).Run,
@@ -81,8 +83,8 @@ func (l *link) use(ctx context.Context, session *tunnel.Session) {
 	// What we ourselves ask ends as soon as the session is to end: its successor
 	// asks again.
 	asking, cancel := context.WithCancel(ctx)
-	client := tunnelv1connect.NewLinkServiceClient(&http.Client{Transport: session.RoundTripper()}, "http://controlplane",
-		connect.WithReadMaxBytes(maxConfig))
+	own := as{account: l.account, base: session.RoundTripper()}
+	client := tunnelv1connect.NewLinkServiceClient(&http.Client{Transport: own}, "http://controlplane", connect.WithReadMaxBytes(maxConfig))
 
 	var group sync.WaitGroup
 	defer group.Wait()
@@ -176,4 +178,17 @@ func (l *link) wait(ctx context.Context) *tunnel.Session {
 			return nil
 		}
 	}
+}
+
+// as says in every request on whose behalf it is.
+type as struct {
+	account string
+	base    http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (a as) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set(headerAccount, a.account)
+	return a.base.RoundTrip(r)
 }
