@@ -208,6 +208,7 @@ func (s *Supervisor) chartValues(made bootstrap.Result) map[string]any {
 			"task": made.Roles["clusterresource-template"], "upload": made.Roles["flyteadmin"],
 		},
 		"serviceAccounts": map[string]any{"create": false}, // bootstrap makes them, with or without a data plane
+		"updateStrategy":  "Recreate",                      // an old pod and its new one would want one port
 	}
 	for _, process := range dataPlaneProcesses {
 		values[process] = map[string]any{"port": s.record.Ports[portOf(process)], "listenAddress": "127.0.0.1"}
