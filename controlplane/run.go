@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -279,8 +280,13 @@ func (p *program) load(file string) (*config.Config, *slog.Logger, error) {
 	return cfg, slog.New(slog.NewTextHandler(p.err, options)), nil
 }
 
-// open opens the database that the configuration names.
+// open opens the database that the configuration names, and makes the folder that
+// it is in by default.
 func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*store.Store, error) {
+	if err := os.MkdirAll(cfg.Folder, 0o700); err != nil {
+		return nil, usererr.New(usererr.Unavailable, "the folder %s cannot be made: %v", cfg.Folder, err).
+			WithHint("name another folder in the configuration").Because(err)
+	}
 	url, err := cfg.DatabaseURL()
 	if err != nil {
 		return nil, err

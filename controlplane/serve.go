@@ -111,9 +111,6 @@ func mount(api *server.Server, cfg *config.Config, s *store.Store, tunnels *gate
 // openAndSeed opens the store, brings it to this version's form, and makes what
 // the configuration names and is not there yet.
 func openAndSeed(ctx context.Context, cfg *config.Config, log *slog.Logger) (*store.Store, error) {
-	if err := os.MkdirAll(cfg.Folder, 0o700); err != nil {
-		return nil, usererr.New(usererr.Unavailable, "the folder %s cannot be made: %v", cfg.Folder, err).WithHint("name another folder in the configuration").Because(err)
-	}
 	s, err := open(ctx, cfg, log)
 	if err != nil {
 		return nil, err
