@@ -11,9 +11,6 @@ import (
 
 // condition waits for a value from a person, for as long as its author says.
 func (w *work) condition(context.Context) error {
-	if w.action.Spec.Type != v1alpha1.TypeCondition {
-		return nil
-	}
 	if w.action.Spec.Signal != nil {
 		w.finish(v1alpha1.Succeeded, "Signaled", "")
 		return nil

@@ -98,15 +98,28 @@ type said struct{ kind, reason, message string }
 
 // steps are what is done for an action, in order, until it has ended. Each changes
 // w.status alone; launch also makes pods.
-var steps = []func(*work, context.Context) error{
-	(*work).begin,     // say that it is there
-	(*work).abort,     // told to end, or nobody waits for it
-	(*work).trace,     // has ended before it came
-	(*work).condition, // a value, or too late
-	(*work).observe,   // what became of the current attempt's pod
-	(*work).deadline,  // too late, whatever the attempts are
-	(*work).recover,   // another run's outputs
-	(*work).launch,    // the next attempt
+func steps(of v1alpha1.ActionType) []func(*work, context.Context) error {
+	switch of {
+	case v1alpha1.TypeTrace:
+		return []func(*work, context.Context) error{
+			(*work).begin,
+			(*work).trace, // has ended before it came
+		}
+	case v1alpha1.TypeCondition:
+		return []func(*work, context.Context) error{
+			(*work).begin,
+			(*work).abort,     // told to end, or nobody waits for it
+			(*work).condition, // a value, or too late
+		}
+	}
+	return []func(*work, context.Context) error{
+		(*work).begin,    // say that it is there
+		(*work).abort,    // told to end, or nobody waits for it
+		(*work).observe,  // what became of the current attempt's pod
+		(*work).deadline, // too late, whatever the attempts are
+		(*work).recover,  // another run's outputs
+		(*work).launch,   // the next attempt
+	}
 }
 
 // Reconcile brings an action one step on. An error is of something that passes,
@@ -116,7 +129,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if w == nil || err != nil {
 		return reconcile.Result{}, err
 	}
-	for _, step := range steps {
+	for _, step := range steps(w.action.Spec.Type) {
 		if w.status.Phase.Terminal() || err != nil {
 			break
 		}
@@ -317,5 +330,5 @@ func (w *work) finish(phase v1alpha1.Phase, reason, message string) {
 	if phase == v1alpha1.Succeeded || phase == v1alpha1.Recovered {
 		kind = "Succeeded"
 	}
-	w.setCondition(metav1.Condition{Type: kind, Status: status, Reason: reason, Message: cut(message)})
+	w.setCondition(metav1.Condition{Type: kind, Status: status, Reason: reason, Message: shorten(message, shortError)})
 }

@@ -14,9 +14,6 @@ import (
 // trace ends a trace as its parent says: it ran there. It is kept so that the
 // parent's next attempt finds its outputs and does not run it again.
 func (w *work) trace(context.Context) error {
-	if w.action.Spec.Type != v1alpha1.TypeTrace {
-		return nil
-	}
 	trace := &workflow.TraceAction{}
 	if err := proto.Unmarshal(w.action.Spec.Trace, trace); err != nil {
 		w.fault("BadTrace", "the trace cannot be decoded: "+err.Error())

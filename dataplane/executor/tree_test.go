@@ -1,0 +1,392 @@
+package executor
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"biplane.dev/biplane/api/gen/flyteidl2/common"
+	"biplane.dev/biplane/api/gen/flyteidl2/core"
+	flytetask "biplane.dev/biplane/api/gen/flyteidl2/task"
+	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
+	"biplane.dev/biplane/dataplane/api/v1alpha1"
+	"biplane.dev/biplane/dataplane/internal/record"
+)
+
+func running(a *v1alpha1.TaskAction) bool { return a.Status.Phase == v1alpha1.Running }
+
+func change(t *testing.T, a *v1alpha1.TaskAction, do func(*v1alpha1.TaskAction)) {
+	t.Helper()
+	now := &v1alpha1.TaskAction{}
+	if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(a), now); err != nil {
+		t.Fatal(err)
+	}
+	changed := now.DeepCopy()
+	do(changed)
+	if err := w.Client.Patch(t.Context(), changed, client.MergeFrom(now)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func want(t *testing.T, a *v1alpha1.TaskAction, phase v1alpha1.Phase) {
+	t.Helper()
+	if a.Status.Phase != phase {
+		t.Errorf("got %s in phase %s, want %s: %+v", a.Name, a.Status.Phase, phase, a.Status)
+	}
+}
+
+func TestAbort(t *testing.T) {
+	t.Parallel()
+	t.Run("it ends everything below, and keeps what their pods had said", func(t *testing.T) {
+		t.Parallel()
+		run := runName(t)
+		root := enqueue(t, run, "a0", "", scripted("wait"))
+		child := enqueue(t, run, "child", "a0", scripted("say here", "wait"))
+		grandchild := enqueue(t, run, "grandchild", "child", scripted("wait"))
+		waiting := enqueue(t, run, "condition", "grandchild", nil, condition(t, 0))
+		until(t, grandchild, "running", running)
+		until(t, child, "running", running)
+		change(t, root, func(a *v1alpha1.TaskAction) {
+			a.Spec.Abort = &v1alpha1.Abort{Reason: "enough", By: "somebody", At: metav1.Now()}
+		})
+		for _, a := range []*v1alpha1.TaskAction{root, child, grandchild, waiting} {
+			a = ended(t, a)
+			want(t, a, v1alpha1.Aborted)
+			if a.Status.Message != "enough" {
+				t.Errorf("got the message %q of %s, want the reason", a.Status.Message, a.Name)
+			}
+		}
+		child = kept(t, child)
+		if log := logOf(t, child, 1); !strings.Contains(log, " here\n") {
+			t.Errorf("got the log %q, want what it said before", log)
+		}
+		gone(t, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: child.Status.Attempts[0].Pod}})
+	})
+	t.Run("it ends a part, and leaves the rest", func(t *testing.T) {
+		t.Parallel()
+		run := runName(t)
+		root := enqueue(t, run, "a0", "", scripted("wait"))
+		child := enqueue(t, run, "child", "a0", scripted("wait"))
+		below := enqueue(t, run, "below", "child", scripted("wait"))
+		other := enqueue(t, run, "other", "a0", scripted("sleep 2s", "outputs"))
+		until(t, below, "running", running)
+		change(t, child, func(a *v1alpha1.TaskAction) { a.Spec.Abort = &v1alpha1.Abort{At: metav1.Now()} })
+		want(t, ended(t, below), v1alpha1.Aborted)
+		want(t, ended(t, child), v1alpha1.Aborted)
+		want(t, ended(t, other), v1alpha1.Succeeded)
+		if now := until(t, root, "there", func(*v1alpha1.TaskAction) bool { return true }); now.Status.Phase.Terminal() {
+			t.Errorf("got the root in phase %s, want it running", now.Status.Phase)
+		}
+		change(t, root, func(a *v1alpha1.TaskAction) { a.Spec.Abort = &v1alpha1.Abort{At: metav1.Now()} })
+	})
+	t.Run("it comes when the root has ended", func(t *testing.T) {
+		t.Parallel()
+		run := runName(t)
+		root := enqueue(t, run, "a0", "", scripted("sleep 2s", "outputs"))
+		child := enqueue(t, run, "child", "a0", scripted("wait"))
+		want(t, ended(t, root), v1alpha1.Succeeded)
+		a := ended(t, child)
+		want(t, a, v1alpha1.Aborted)
+		if a.Status.Message != "its run has ended" {
+			t.Errorf("got the message %q, want why", a.Status.Message)
+		}
+	})
+}
+
+func condition(t *testing.T, timeout time.Duration) func(*v1alpha1.TaskAction, *flytetask.RunSpec) {
+	text, err := proto.Marshal(&workflow.ConditionAction{Name: "go on?", Timeout: durationpb.New(timeout)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(a *v1alpha1.TaskAction, _ *flytetask.RunSpec) {
+		a.Spec.Type, a.Spec.Condition = v1alpha1.TypeCondition, text
+	}
+}
+
+func TestCondition(t *testing.T) {
+	t.Parallel()
+	run := runName(t)
+	root := enqueue(t, run, "a0", "", scripted("wait"))
+	t.Cleanup(func() { w.Client.Delete(t.Context(), root) })
+	t.Run("it waits for a signal", func(t *testing.T) {
+		t.Parallel()
+		a := enqueue(t, run, "signalled", "a0", nil, condition(t, 0))
+		until(t, a, "paused", func(a *v1alpha1.TaskAction) bool { return a.Status.Phase == v1alpha1.Paused })
+		change(t, a, func(a *v1alpha1.TaskAction) { a.Spec.Signal = &v1alpha1.Signal{Value: []byte("v"), At: metav1.Now()} })
+		want(t, ended(t, a), v1alpha1.Succeeded)
+	})
+	t.Run("it times out", func(t *testing.T) {
+		t.Parallel()
+		a := ended(t, enqueue(t, run, "late", "a0", nil, condition(t, 2*time.Second)))
+		want(t, a, v1alpha1.TimedOut)
+		if a.Status.Error == nil || a.Status.Error.Code != "ConditionTimedOut" {
+			t.Errorf("got the error %+v, want ConditionTimedOut", a.Status.Error)
+		}
+	})
+	t.Run("a trace has ended before it came", func(t *testing.T) {
+		t.Parallel()
+		text, err := proto.Marshal(&workflow.TraceAction{
+			Name: "step", Phase: common.ActionPhase_ACTION_PHASE_SUCCEEDED,
+			StartTime: timestamppb.New(time.Unix(1000, 0)), EndTime: timestamppb.New(time.Unix(1010, 0)),
+			Outputs: &flytetask.OutputReferences{OutputUri: "s3://b/k/outputs.pb"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := ended(t, enqueue(t, run, "trace", "a0", nil, func(a *v1alpha1.TaskAction, _ *flytetask.RunSpec) {
+			a.Spec.Type, a.Spec.Trace = v1alpha1.TypeTrace, text
+		}))
+		want(t, a, v1alpha1.Succeeded)
+		if a.Status.OutputURI != "s3://b/k/outputs.pb" || a.Status.EndedAt.Unix() != 1010 {
+			t.Errorf("got %+v, want the trace's own outputs and times", a.Status)
+		}
+	})
+}
+
+func cached(spec *flytetask.TaskSpec, serial bool) *flytetask.TaskSpec {
+	spec.TaskTemplate.Metadata.Discoverable, spec.TaskTemplate.Metadata.CacheSerializable = true, serial
+	return spec
+}
+
+func key(value string) func(*v1alpha1.TaskAction, *flytetask.RunSpec) {
+	return func(a *v1alpha1.TaskAction, _ *flytetask.RunSpec) { a.Spec.CacheKey = value }
+}
+
+func TestCache(t *testing.T) {
+	t.Parallel()
+	t.Run("it gives the outputs of the first to the second, unless told to overwrite", func(t *testing.T) {
+		t.Parallel()
+		run := runName(t)
+		overwrite := func(_ *v1alpha1.TaskAction, r *flytetask.RunSpec) {
+			r.CacheConfig = &flytetask.CacheConfig{OverwriteCache: true}
+		}
+		scoped := func(_ *v1alpha1.TaskAction, r *flytetask.RunSpec) {
+			r.CacheConfig = &flytetask.CacheConfig{CacheLookupScope: flytetask.CacheLookupScope_CACHE_LOOKUP_SCOPE_PROJECT_DOMAIN}
+		}
+		nothing := func(*v1alpha1.TaskAction, *flytetask.RunSpec) {}
+		var outputs string
+		for i, step := range []struct {
+			change func(*v1alpha1.TaskAction, *flytetask.RunSpec)
+			status string
+			hit    bool
+		}{{nothing, "POPULATED", false}, {nothing, "HIT", true}, {overwrite, "POPULATED", false}, {nothing, "HIT", true}, {scoped, "POPULATED", false}, {scoped, "HIT", true}} {
+			a := ended(t, enqueue(t, fmt.Sprintf("%s%d", run, i), "a0", "", cached(scripted("outputs"), false), key(run), step.change))
+			want(t, a, v1alpha1.Succeeded)
+			if a.Status.CacheStatus != step.status {
+				t.Errorf("got the cache's word %s in step %d, want %s", a.Status.CacheStatus, i, step.status)
+			}
+			if step.hit && a.Status.OutputURI != outputs || !step.hit && a.Status.OutputURI == outputs {
+				t.Errorf("got outputs in %s in step %d after %s", a.Status.OutputURI, i, outputs)
+			}
+			outputs = a.Status.OutputURI
+		}
+	})
+	t.Run("it runs again when the outputs are gone", func(t *testing.T) {
+		t.Parallel()
+		run := runName(t)
+		first := ended(t, enqueue(t, run+"x", "a0", "", cached(scripted("outputs"), false), key(run)))
+		if _, err := w.store.DeleteOlder(t.Context(), first.Status.OutputURI+"/", time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		for i, status := range []string{"POPULATED", "HIT"} {
+			a := ended(t, enqueue(t, fmt.Sprintf("%s%d", run, i), "a0", "", cached(scripted("outputs"), false), key(run)))
+			if a.Status.CacheStatus != status {
+				t.Errorf("got the cache's word %s, want %s", a.Status.CacheStatus, status)
+			}
+		}
+	})
+	t.Run("it lets one at a time fill an entry", func(t *testing.T) {
+		t.Parallel()
+		run := runName(t)
+		root := enqueue(t, run, "a0", "", scripted("wait"))
+		var all []*v1alpha1.TaskAction
+		for i := range 5 {
+			all = append(all, enqueue(t, run, fmt.Sprintf("c%d", i), "a0", cached(scripted("sleep 1s", "outputs"), true), key(run)))
+		}
+		ran := 0
+		for _, a := range all {
+			a = ended(t, a)
+			want(t, a, v1alpha1.Succeeded)
+			if a.Status.CacheStatus == "POPULATED" {
+				ran++
+			}
+		}
+		if ran != 1 {
+			t.Errorf("got %d that ran, want 1", ran)
+		}
+		w.Client.Delete(t.Context(), root)
+	})
+}
+
+func TestRecover(t *testing.T) {
+	t.Parallel()
+	run := runName(t)
+	root := enqueue(t, run, "a0", "", scripted("wait"))
+	t.Cleanup(func() { w.Client.Delete(t.Context(), root) })
+	old := kept(t, enqueue(t, run+"old", "a0", "", scripted("outputs")))
+
+	from := func(reference v1alpha1.ActionReference) func(*v1alpha1.TaskAction, *flytetask.RunSpec) {
+		return func(a *v1alpha1.TaskAction, _ *flytetask.RunSpec) { a.Spec.RecoveredFrom = &reference }
+	}
+	for _, test := range []struct {
+		name, action string
+		from         v1alpha1.ActionReference
+		phase        v1alpha1.Phase
+	}{
+		{"it takes the outputs that it is told of", "told", v1alpha1.ActionReference{Run: old.Spec.Run, Action: "a0", OutputURI: old.Status.OutputURI}, v1alpha1.Recovered},
+		{"it takes those of the record of an action that is gone", "read", v1alpha1.ActionReference{Run: old.Spec.Run, Action: "a0"}, v1alpha1.Recovered},
+		{"it runs where there is nothing to take", "absent", v1alpha1.ActionReference{Run: "absent", Action: "a0"}, v1alpha1.Succeeded},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			a := ended(t, enqueue(t, run, test.action, "a0", scripted("outputs"), from(test.from)))
+			want(t, a, test.phase)
+			if recovered := a.Status.OutputURI == old.Status.OutputURI; recovered != (test.phase == v1alpha1.Recovered) {
+				t.Errorf("got outputs in %s, and the old ones are in %s", a.Status.OutputURI, old.Status.OutputURI)
+			}
+		})
+	}
+}
+
+func TestConcurrency(t *testing.T) {
+	t.Parallel()
+	t.Run("it runs no more at once than the run may, and lets parents wait", func(t *testing.T) {
+		t.Parallel()
+		run := runName(t)
+		root := enqueue(t, run, "a0", "", scripted("wait"), func(_ *v1alpha1.TaskAction, r *flytetask.RunSpec) { r.MaxActionConcurrency = 2 })
+		until(t, root, "running", running)
+		middle := enqueue(t, run, "middle", "a0", scripted("wait")) // a parent, too
+		until(t, middle, "running", running)
+		var all []*v1alpha1.TaskAction
+		for i := range 6 {
+			all = append(all, enqueue(t, run, fmt.Sprintf("c%d", i), "middle", scripted("sleep 500ms", "outputs")))
+		}
+		var spans [][2]time.Time
+		for _, a := range all {
+			a = ended(t, a)
+			want(t, a, v1alpha1.Succeeded)
+			spans = append(spans, [2]time.Time{a.Status.Attempts[0].StartedAt.Time, a.Status.Attempts[0].EndedAt.Time})
+		}
+		for _, span := range spans {
+			at := 0
+			for _, other := range spans {
+				if !other[0].After(span[0]) && other[1].After(span[0]) {
+					at++
+				}
+			}
+			if at > 2 {
+				t.Errorf("got %d at once, want at most 2: %v", at, spans)
+			}
+		}
+		w.Client.Delete(t.Context(), root)
+	})
+}
+
+func TestStaging(t *testing.T) {
+	t.Parallel()
+	const uploads = "/uploads/flytesnacks/development/ABC/"
+	t.Run("it brings the code to where the program reads it", func(t *testing.T) {
+		t.Parallel()
+		name := "fast" + runName(t) + ".tar.gz"
+		if err := w.store.Put(t.Context(), "s3://"+w.cfg.Storage.FastRegistrationBucket+uploads+name, []byte("code")); err != nil {
+			t.Fatal(err)
+		}
+		uri := "s3://" + w.cfg.Storage.MetadataBucket + uploads + name
+		spec := scripted("has "+uri, "outputs")
+		spec.TaskTemplate.Metadata.CodeBundleUri = uri
+		a := kept(t, enqueue(t, runName(t), "a0", "", spec))
+		want(t, a, v1alpha1.Succeeded)
+		if log := logOf(t, a, 1); !strings.Contains(log, "there: true") {
+			t.Errorf("got the log %q, want the bundle there", log)
+		}
+	})
+	t.Run("it fails when nobody uploaded the code", func(t *testing.T) {
+		t.Parallel()
+		spec := scripted("outputs")
+		spec.TaskTemplate.Metadata.CodeBundleUri = "s3://" + w.cfg.Storage.MetadataBucket + uploads + "fastabsent.tar.gz"
+		a := ended(t, enqueue(t, runName(t), "a0", "", spec))
+		want(t, a, v1alpha1.Failed)
+		if a.Status.Error == nil || a.Status.Error.Code != "CodeBundleNotFound" {
+			t.Errorf("got the error %+v, want CodeBundleNotFound", a.Status.Error)
+		}
+	})
+}
+
+func TestDisruption(t *testing.T) {
+	t.Parallel()
+	t.Run("it begins another attempt when its pod is deleted", func(t *testing.T) {
+		t.Parallel()
+		a := enqueue(t, runName(t), "a0", "", scripted("sleep 2s", "outputs"))
+		a = until(t, a, "running", running)
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: a.Status.Attempts[0].Pod}}
+		if err := w.Client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
+			t.Fatal(err)
+		}
+		a = ended(t, a)
+		want(t, a, v1alpha1.Succeeded)
+		if len(a.Status.Attempts) != 2 || a.Status.SystemFailures != 1 || a.Status.UserFailures != 0 {
+			t.Errorf("got %+v, want one failure of the system and a second attempt", a.Status)
+		}
+	})
+	t.Run("it is gone, and told, when a person deletes it", func(t *testing.T) {
+		t.Parallel()
+		run := runName(t)
+		a := enqueue(t, run, "a0", "", scripted("wait"))
+		child := enqueue(t, run, "child", "a0", scripted("wait"))
+		until(t, child, "running", running)
+		if err := w.Client.Delete(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		want(t, ended(t, a), v1alpha1.Aborted)
+		want(t, ended(t, child), v1alpha1.Aborted)
+		gone(t, a)
+		kept, err := record.Read(t.Context(), w.store.S3, w.cfg.Storage.MetadataBucket, "flytesnacks/development/"+run+"/a0")
+		if err != nil || kept.Status.Phase != v1alpha1.Aborted {
+			t.Errorf("got the record %+v, %v, want it to say that it was aborted", kept, err)
+		}
+	})
+	t.Run("it waits for a quota", func(t *testing.T) {
+		t.Parallel()
+		quota := &corev1.ResourceQuota{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "cpu"},
+			Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{"requests.example.com/gadget": resource.MustParse("0")}},
+		}
+		if err := w.Client.Create(t.Context(), quota); err != nil {
+			t.Fatal(err)
+		}
+		// The controller has to have counted before the quota counts.
+		for quota.Status.Hard == nil {
+			if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(quota), quota); err != nil {
+				t.Fatal(err)
+			}
+		}
+		podSpec, err := toStruct(map[string]any{"containers": []any{map[string]any{
+			"name": "main", "image": image, "command": []any{program}, "args": []any{"{{.outputPrefix}}", "outputs"},
+			"resources": map[string]any{"requests": map[string]any{"example.com/gadget": "1"}, "limits": map[string]any{"example.com/gadget": "1"}},
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec := scripted()
+		spec.TaskTemplate.Target = &core.TaskTemplate_K8SPod{K8SPod: &core.K8SPod{PodSpec: podSpec}}
+		a := enqueue(t, runName(t), "a0", "", spec)
+		a = until(t, a, "waiting", func(a *v1alpha1.TaskAction) bool { return a.Status.Phase == v1alpha1.WaitingForResources })
+		if !strings.Contains(a.Status.Message, "exceeded quota") {
+			t.Errorf("got the message %q, want the quota's", a.Status.Message)
+		}
+		if err := w.Client.Delete(t.Context(), quota); err != nil {
+			t.Fatal(err)
+		}
+		until(t, a, "a pod", func(a *v1alpha1.TaskAction) bool { return len(a.Status.Attempts) == 1 })
+		w.Client.Delete(t.Context(), a)
+	})
+}
