@@ -21,6 +21,7 @@ import (
 
 	"biplane.dev/biplane/dataplane/config"
 	"biplane.dev/biplane/dataplane/clustersync"
+	"biplane.dev/biplane/dataplane/executor"
 	"biplane.dev/biplane/dataplane/operator"
 	"biplane.dev/biplane/internal/buildinfo"
 	"biplane.dev/biplane/internal/usererr"
@@ -34,6 +35,7 @@ func Processes() map[string]Process {
 	return map[string]Process{
 		"operator":    operator.Run,    // the tunnel, certificates, configuration, and the API in the cluster
 		"clustersync": clustersync.Run, // the namespaces of workspaces
+		"executor":    executor.Run,    // actions: their pods, and what becomes of them
 	}
 }
 
