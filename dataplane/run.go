@@ -19,8 +19,8 @@ import (
 	"k8s.io/klog/v2"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
-	"biplane.dev/biplane/dataplane/config"
 	"biplane.dev/biplane/dataplane/clustersync"
+	"biplane.dev/biplane/dataplane/config"
 	"biplane.dev/biplane/dataplane/executor"
 	"biplane.dev/biplane/dataplane/operator"
 	"biplane.dev/biplane/internal/buildinfo"
