@@ -33,15 +33,20 @@ func (s *Server) Abort(ctx context.Context, request *flyteactions.AbortRequest) 
 	if err != nil {
 		return nil, err
 	}
-	by := identity(request.GetAbortedBy())
-	if by == "" || !who.operator() {
+	// Why and by whom is shown in the control plane. A pod's words are data, and stay
+	// here.
+	reason, by := cut(request.GetReason(), maxReason), identity(request.GetAbortedBy())
+	if !who.operator() {
+		reason, by = "cancelled by its parent", ""
+	}
+	if by == "" {
 		by = who.name()
 	}
 	_, err = s.change(ctx, action, func(a *v1alpha1.TaskAction) error {
 		if a.Spec.Abort != nil || a.Status.Phase.Terminal() {
 			return errUnchanged
 		}
-		a.Spec.Abort = &v1alpha1.Abort{Reason: cut(request.GetReason(), maxReason), By: by, At: metav1.Now()}
+		a.Spec.Abort = &v1alpha1.Abort{Reason: reason, By: by, At: metav1.Now()}
 		return nil
 	})
 	if errors.Is(err, errUnknown) {

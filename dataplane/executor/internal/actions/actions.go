@@ -20,6 +20,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -47,6 +48,7 @@ type Server struct {
 
 	watchers *watchers
 	metrics  *metrics
+	writing  *semaphore.Weighted
 }
 
 var _ actionsconnect.ActionsServiceHandler = (*Server)(nil)
@@ -56,7 +58,7 @@ func New(ctx context.Context, options Options) (*Server, error) {
 	if options.Namespace == "" {
 		options.Namespace = "union"
 	}
-	s := &Server{Options: options, watchers: newWatchers()}
+	s := &Server{Options: options, watchers: newWatchers(), writing: semaphore.NewWeighted(maxWriting)}
 	var err error
 	if s.metrics, err = newMetrics(options.Metrics, s.watchers.count); err != nil {
 		return nil, err
@@ -69,6 +71,11 @@ func New(ctx context.Context, options Options) (*Server, error) {
 	}
 	return s, nil
 }
+
+// maxWriting is how many calls enqueue at the same time. The others wait in line,
+// so that with a hundred parents at once the first is served well before its
+// client gives up, instead of all of them just after.
+const maxWriting = 64
 
 // Handler returns the path to mount, and what answers there: Connect, gRPC and
 // gRPC-Web. It goes inside of authn's Wrap.

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"connectrpc.com/connect"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -96,7 +97,7 @@ func (s *Server) ownAction(ctx context.Context, who authn.Caller) (*v1alpha1.Tas
 	return own, nil
 }
 
-var podKind = metav1.SchemeGroupVersion.WithKind("Pod")
+var podKind = corev1.SchemeGroupVersion.WithKind("Pod")
 
 func lastAttempt(a *v1alpha1.TaskAction) v1alpha1.Attempt {
 	if len(a.Status.Attempts) == 0 {

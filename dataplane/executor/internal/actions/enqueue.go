@@ -45,6 +45,10 @@ func (s *Server) Enqueue(ctx context.Context, request *flyteactions.EnqueueReque
 	if action.Spec.RecoveredFrom, err = s.recoverable(ctx, who, e); err != nil {
 		return nil, err
 	}
+	if err := s.writing.Acquire(ctx, 1); err != nil {
+		return nil, s.failed(ctx, "waiting to enqueue", err)
+	}
+	defer s.writing.Release(1)
 	if template != nil {
 		if err := s.keepTemplate(ctx, template); err != nil {
 			return nil, err
