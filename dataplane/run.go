@@ -23,6 +23,7 @@ import (
 	"biplane.dev/biplane/dataplane/config"
 	"biplane.dev/biplane/dataplane/executor"
 	"biplane.dev/biplane/dataplane/operator"
+	"biplane.dev/biplane/dataplane/proxy"
 	"biplane.dev/biplane/internal/buildinfo"
 	"biplane.dev/biplane/internal/usererr"
 )
@@ -36,6 +37,7 @@ func Processes() map[string]Process {
 		"operator":    operator.Run,    // the tunnel, certificates, configuration, and the API in the cluster
 		"clustersync": clustersync.Run, // the namespaces of workspaces
 		"executor":    executor.Run,    // actions: their pods, and what becomes of them
+		"proxy":       proxy.Run,       // inputs, outputs, logs and texts, for who may read them
 	}
 }
 
