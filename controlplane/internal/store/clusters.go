@@ -91,8 +91,8 @@ func (s *Store) AddCluster(ctx context.Context, organization, name string, token
 			return &NotFoundError{"organization", organization}
 		}
 		made, err := t.exec(ctx, `INSERT INTO clusters (organization, name, draining, created_at, joined_at, token_id, token_hash,
-				token_expires_at, certificate_serial, certificate_expires_at, relay_port, proxy_names, handovers)
-			VALUES ($1, $2, FALSE, $3, 0, $4, $5, $6, '', 0, 0, '', 0)
+				token_key, token_expires_at, certificate_serial, certificate_expires_at, relay_port, proxy_names, handovers)
+			VALUES ($1, $2, FALSE, $3, 0, $4, $5, '', $6, '', 0, 0, '', 0)
 			ON CONFLICT (organization, name) DO UPDATE SET token_id = excluded.token_id, token_hash = excluded.token_hash,
 				token_expires_at = excluded.token_expires_at WHERE clusters.joined_at = 0`,
 			organization, name, t.now, token.id, token.hash(), micros(expires))
@@ -103,7 +103,7 @@ func (s *Store) AddCluster(ctx context.Context, organization, name string, token
 			return &ExistsError{"cluster", name}
 		}
 		for _, insert := range []string{
-			`INSERT INTO cluster_positions (organization, cluster, position) VALUES ($1, $2, 0) ON CONFLICT (organization, cluster) DO NOTHING`,
+			`INSERT INTO cluster_positions (organization, cluster, epoch, position) VALUES ($1, $2, '', 0) ON CONFLICT (organization, cluster) DO NOTHING`,
 			`INSERT INTO cluster_reports (organization, cluster, received_at, report) VALUES ($1, $2, 0, '') ON CONFLICT (organization, cluster) DO NOTHING`,
 		} {
 			if _, err := t.exec(ctx, insert, organization, name); err != nil {
@@ -120,33 +120,29 @@ func (s *Store) AddCluster(ctx context.Context, organization, name string, token
 type Certificate struct {
 	Serial    string
 	ExpiresAt time.Time
+	Key       string // a digest of its public key, see Join
 }
 
 // Join spends a token: sign is called for the cluster that the token is of, and
 // the certificate is recorded in the transaction that spends the token. Either
 // both are done or neither; sign may be called again where that could not be
 // committed. The position of the cluster's states begins anew, since its etcd may.
-// ErrToken, or what sign returns.
+//
+// The answer to a data plane that has joined may be lost. So until a token expires,
+// it is good again for the same key, of which the request that is signed proves
+// the possession. ErrToken, or what sign returns.
 func (s *Store) Join(ctx context.Context, token JoinToken, sign func(Cluster) (Certificate, error)) (cluster Cluster, err error) {
 	err = s.change(ctx, func(t *tx) error {
-		var organization, name string
+		var organization, name, key string
 		var hash []byte
 		var expires int64
 		// The one statement without an organisation: only the token knows which.
-		found, err := t.one(ctx, `SELECT organization, name, token_hash, token_expires_at FROM clusters WHERE token_id = $1 AND token_id <> ''`,
-			[]any{token.id}, scanInto(&organization, &name, &hash, &expires))
+		found, err := t.one(ctx, `SELECT organization, name, token_hash, token_key, token_expires_at FROM clusters WHERE token_id = $1 AND token_id <> ''`,
+			[]any{token.id}, scanInto(&organization, &name, &hash, &key, &expires))
 		if err != nil {
 			return err
 		}
 		if subtle.ConstantTimeCompare(hash, token.hash()) != 1 || !found || expires <= t.now {
-			return ErrToken
-		}
-		spent, err := t.exec(ctx, `UPDATE clusters SET token_id = '', token_hash = '', token_expires_at = 0, joined_at = $4
-			WHERE organization = $1 AND name = $2 AND token_id = $3`, organization, name, token.id, t.now)
-		if err != nil {
-			return err
-		}
-		if spent == 0 { // by somebody else meanwhile
 			return ErrToken
 		}
 		if cluster, err = getCluster(ctx, t.conn, organization, name); err != nil {
@@ -156,7 +152,18 @@ func (s *Store) Join(ctx context.Context, token JoinToken, sign func(Cluster) (C
 		if err != nil {
 			return err
 		}
-		if _, err := t.exec(ctx, `UPDATE cluster_positions SET position = 0 WHERE organization = $1 AND cluster = $2`, organization, name); err != nil {
+		if key != "" && key != certificate.Key {
+			return ErrToken
+		}
+		spent, err := t.exec(ctx, `UPDATE clusters SET token_key = $4, joined_at = $5
+			WHERE organization = $1 AND name = $2 AND token_id = $3 AND token_key IN ('', $4)`, organization, name, token.id, certificate.Key, t.now)
+		if err != nil {
+			return err
+		}
+		if spent == 0 { // by somebody else meanwhile
+			return ErrToken
+		}
+		if _, err := t.exec(ctx, `UPDATE cluster_positions SET epoch = '', position = 0 WHERE organization = $1 AND cluster = $2`, organization, name); err != nil {
 			return err
 		}
 		if err := t.recordCertificate(ctx, organization, name, certificate); err != nil {

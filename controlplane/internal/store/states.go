@@ -42,17 +42,21 @@ type Applied struct {
 //   - texts are cleared: messages of errors and cluster events never rest here,
 //     even if a data plane sends them.
 //
-// *NotFoundError for an unknown cluster.
-func (s *Store) ApplyStates(ctx context.Context, organization, cluster string, states []*tunnelv1.ActionState, position uint64) (Applied, error) {
+// With another epoch than is recorded the recorded position counts as 0, and is
+// replaced. *NotFoundError for an unknown cluster.
+func (s *Store) ApplyStates(ctx context.Context, organization, cluster, epoch string, states []*tunnelv1.ActionState, position uint64) (Applied, error) {
 	if position > math.MaxInt64 {
 		return Applied{}, fmt.Errorf("position %d of cluster %q is beyond any that etcd gives", position, cluster)
 	}
 	var applied Applied
 	err := s.change(ctx, func(t *tx) error {
 		applied = Applied{}
-		recorded, err := t.lockPosition(ctx, organization, cluster)
+		known, recorded, err := t.lockPosition(ctx, organization, cluster)
 		if err != nil {
 			return err
+		}
+		if known != epoch {
+			recorded = 0
 		}
 		applied.Position = max(recorded, position)
 
@@ -80,10 +84,11 @@ func (s *Store) ApplyStates(ctx context.Context, organization, cluster string, s
 		if applied.MissingTaskSpecs, err = t.wantedSpecs(ctx, organization, cluster); err != nil {
 			return err
 		}
-		if position <= recorded {
+		if position <= recorded && known == epoch {
 			return nil
 		}
-		_, err = t.exec(ctx, `UPDATE cluster_positions SET position = $3 WHERE organization = $1 AND cluster = $2`, organization, cluster, position)
+		_, err = t.exec(ctx, `UPDATE cluster_positions SET epoch = $3, position = $4 WHERE organization = $1 AND cluster = $2`,
+			organization, cluster, epoch, applied.Position)
 		return err
 	})
 	if err == nil && applied.Unknown > 0 {
@@ -92,13 +97,13 @@ func (s *Store) ApplyStates(ctx context.Context, organization, cluster string, s
 	return applied, err
 }
 
-func (t *tx) lockPosition(ctx context.Context, organization, cluster string) (position uint64, err error) {
-	found, err := t.one(ctx, `UPDATE cluster_positions SET position = position WHERE organization = $1 AND cluster = $2 RETURNING position`,
-		[]any{organization, cluster}, scanInto(&position))
+func (t *tx) lockPosition(ctx context.Context, organization, cluster string) (epoch string, position uint64, err error) {
+	found, err := t.one(ctx, `UPDATE cluster_positions SET position = position WHERE organization = $1 AND cluster = $2 RETURNING epoch, position`,
+		[]any{organization, cluster}, scanInto(&epoch, &position))
 	if err == nil && !found {
 		err = &NotFoundError{"cluster", cluster}
 	}
-	return position, err
+	return epoch, position, err
 }
 
 // apply records the newest state of each action, by a fixed number of statements
@@ -472,12 +477,13 @@ func (t *tx) wantedSpecs(ctx context.Context, organization, cluster string) (dig
 	return digests, err
 }
 
-// GetPosition is how far the cluster's states have been recorded. *NotFoundError.
-func (s *Store) GetPosition(ctx context.Context, organization, cluster string) (position uint64, err error) {
-	found, err := s.database.reads.one(ctx, `SELECT position FROM cluster_positions WHERE organization = $1 AND cluster = $2`,
-		[]any{organization, cluster}, scanInto(&position))
+// GetPosition is how far the cluster's states have been recorded, and in which
+// epoch. *NotFoundError.
+func (s *Store) GetPosition(ctx context.Context, organization, cluster string) (epoch string, position uint64, err error) {
+	found, err := s.database.reads.one(ctx, `SELECT epoch, position FROM cluster_positions WHERE organization = $1 AND cluster = $2`,
+		[]any{organization, cluster}, scanInto(&epoch, &position))
 	if err == nil && !found {
 		err = &NotFoundError{"cluster", cluster}
 	}
-	return position, err
+	return epoch, position, err
 }

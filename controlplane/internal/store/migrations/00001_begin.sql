@@ -164,8 +164,9 @@ CREATE TABLE clusters (
     draining               BOOLEAN NOT NULL,
     created_at             BIGINT  NOT NULL,
     joined_at              BIGINT  NOT NULL,
-    token_id               TEXT    NOT NULL, -- empty once it is spent
+    token_id               TEXT    NOT NULL,
     token_hash             BYTEA   NOT NULL,
+    token_key              TEXT    NOT NULL, -- of who spent it; empty until then
     token_expires_at       BIGINT  NOT NULL,
     certificate_serial     TEXT    NOT NULL, -- the newest
     certificate_expires_at BIGINT  NOT NULL,
@@ -183,6 +184,7 @@ CREATE UNIQUE INDEX clusters_relay_port ON clusters (relay_port) WHERE relay_por
 CREATE TABLE cluster_positions (
     organization TEXT   NOT NULL,
     cluster      TEXT   NOT NULL,
+    epoch        TEXT   NOT NULL, -- in which positions are counted
     position     BIGINT NOT NULL, -- of the states that have been recorded
     PRIMARY KEY (organization, cluster)
 );
