@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"io"
 	"net"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,7 @@ type link struct {
 	started  time.Time
 	received atomic.Uint64
 	sent     atomic.Uint64
-	silent   atomic.Bool
+	lost     atomic.Pointer[error] // why no more is received
 }
 
 func newLink(conn, socket net.Conn) *link {
@@ -30,6 +31,13 @@ func (l *link) Read(b []byte) (int, error) {
 		l.heard.Store(int64(time.Since(l.started)))
 		l.received.Add(uint64(n))
 	}
+	if err == io.EOF {
+		// Streams wrap what ends the session, and must not look complete.
+		err = ErrLost
+	}
+	if err != nil {
+		l.lose(err)
+	}
 	return n, err
 }
 
@@ -39,8 +47,14 @@ func (l *link) Write(b []byte) (int, error) {
 	}
 	n, err := l.Conn.Write(b)
 	l.sent.Add(uint64(n))
+	if err != nil {
+		l.lose(err)
+	}
 	return n, err
 }
+
+// lose keeps the first reason.
+func (l *link) lose(err error) { l.lost.CompareAndSwap(nil, &err) }
 
 // SetWriteDeadline does nothing, see link.
 func (l *link) SetWriteDeadline(time.Time) error { return nil }
@@ -58,7 +72,7 @@ func (l *link) watch(done <-chan struct{}) {
 		}
 		silence := time.Since(l.started) - time.Duration(l.heard.Load())
 		if silence >= silenceLimit {
-			l.silent.Store(true)
+			l.lose(ErrSilent)
 			l.socket.Close()
 			return
 		}

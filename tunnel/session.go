@@ -239,7 +239,7 @@ func (s *Session) Draining() <-chan struct{} { return s.draining }
 func (s *Session) Done() <-chan struct{} { return s.mux.CloseChan() }
 
 // Err is nil while the session lives, and then why it ended: ErrClosed,
-// ErrSilent or what the connection said.
+// ErrLost, ErrSilent or what the connection said.
 func (s *Session) Err() error {
 	if !s.mux.IsClosed() {
 		return nil
@@ -251,11 +251,11 @@ func (s *Session) Err() error {
 func (s *Session) reason(seen error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.closed:
+	if s.closed {
 		return ErrClosed
-	case s.link.silent.Load():
-		return ErrSilent
+	}
+	if lost := s.link.lost.Load(); lost != nil {
+		return *lost
 	}
 	return seen
 }

@@ -101,7 +101,7 @@ func TestCalls(t *testing.T) {
 
 	t.Run("fails where the session ends in the middle of an answer", func(t *testing.T) {
 		t.Parallel()
-		control, data := pair(t, tunnel.Handlers{}, tunnel.Handlers{RPC: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		control, data := pair(t, tunnel.Handlers{}, tunnel.Handlers{Raw: func(ctx context.Context, _ string, _ *tunnel.Stream) { <-ctx.Done() }, RPC: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, "half")
 			http.NewResponseController(w).Flush()
 			<-r.Context().Done()
@@ -115,14 +115,25 @@ func TestCalls(t *testing.T) {
 		if _, err := io.ReadFull(response.Body, make([]byte, 4)); err != nil {
 			t.Fatal(err)
 		}
+		raw, err := control.OpenRaw(t.Context(), "proxy")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer raw.Close()
 		data.Close()
 		if _, err := io.ReadAll(response.Body); err == nil || errors.Is(err, context.Canceled) {
 			t.Errorf("got %v behind half an answer, want an error that is no cancellation", err)
+		}
+		if _, err := raw.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
+			t.Errorf("got %v from a raw stream, want an error that is no end", err)
 		}
 		if !errors.Is(data.Err(), tunnel.ErrClosed) {
 			t.Errorf("got %v as why the closing side's session ended, want ErrClosed", data.Err())
 		}
 		wait(t, control.Done(), "the other side's session to end")
+		if err := control.Err(); err == nil || errors.Is(err, tunnel.ErrClosed) {
+			t.Errorf("got %v as why the other side's session ended, want that it did not end it", err)
+		}
 	})
 }
 

@@ -87,6 +87,8 @@ var (
 	ErrClosed = errors.New("tunnel: session closed")
 	// ErrDraining refuses a new stream on a session that is to end.
 	ErrDraining = errors.New("tunnel: session is draining")
+	// ErrLost is why a session is no more, when the peer closed it.
+	ErrLost = errors.New("tunnel: session closed by the peer")
 	// ErrSilent is why a session is no more, when the peer was not heard.
 	ErrSilent = errors.New("tunnel: nothing received for 4s")
 )

@@ -2,7 +2,10 @@ package gateway
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"net"
 	"net/http"
@@ -73,7 +76,7 @@ func (e *enrolment) Join(ctx context.Context, request *tunnelv1.JoinRequest) (*t
 			return store.Certificate{}, err
 		}
 		chain = signed
-		return store.Certificate{Serial: pki.Serial(leaf), ExpiresAt: leaf.NotAfter}, nil
+		return recordOf(leaf), nil
 	})
 	switch {
 	case errors.Is(err, store.ErrToken):
@@ -115,8 +118,7 @@ func (e *enrolment) Renew(ctx context.Context, request *tunnelv1.RenewRequest) (
 	} else if err != nil {
 		return nil, e.failed(ctx, "renewal failed", err)
 	}
-	err = e.Store.RecordCertificate(ctx, identity.Organization, identity.Cluster, pki.Serial(inForce),
-		store.Certificate{Serial: pki.Serial(leaf), ExpiresAt: leaf.NotAfter})
+	err = e.Store.RecordCertificate(ctx, identity.Organization, identity.Cluster, pki.Serial(inForce), recordOf(leaf))
 	switch {
 	case errors.Is(err, store.ErrCertificate):
 		return nil, refused
@@ -125,6 +127,11 @@ func (e *enrolment) Renew(ctx context.Context, request *tunnelv1.RenewRequest) (
 	}
 	e.Log.Info("certificate renewed", "organization", identity.Organization, "cluster", identity.Cluster, "expires", leaf.NotAfter)
 	return &tunnelv1.RenewResponse{CertificateChain: string(chain), CaBundle: string(e.CABundle())}, nil
+}
+
+func recordOf(leaf *x509.Certificate) store.Certificate {
+	key := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
+	return store.Certificate{Serial: pki.Serial(leaf), ExpiresAt: leaf.NotAfter, Key: hex.EncodeToString(key[:])}
 }
 
 func state(ctx context.Context) *tls.ConnectionState {

@@ -63,8 +63,8 @@ type Store interface {
 	SetProxyNames(ctx context.Context, organization, cluster string, names []string) error
 	GetProject(ctx context.Context, organization, id string) (store.Project, error)
 
-	GetPosition(ctx context.Context, organization, cluster string) (uint64, error)
-	ApplyStates(ctx context.Context, organization, cluster string, states []*tunnelv1.ActionState, position uint64) (store.Applied, error)
+	GetPosition(ctx context.Context, organization, cluster string) (epoch string, position uint64, err error)
+	ApplyStates(ctx context.Context, organization, cluster, epoch string, states []*tunnelv1.ActionState, position uint64) (store.Applied, error)
 	PutTaskSpecs(ctx context.Context, organization string, specs []*task.TaskSpec) error
 
 	Next(ctx context.Context, organization, cluster string, n int) (due []store.Handover, wake time.Time, err error)

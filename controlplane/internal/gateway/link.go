@@ -22,6 +22,7 @@ import (
 const (
 	maxReport  = 32 << 20 // bytes of a call: several task specs of 5 MB
 	maxStates  = 5000
+	maxEpoch   = 64
 	maxPeers   = 16
 	maxMessage = 1024
 )
@@ -104,11 +105,11 @@ func (l *link) WatchConfig(ctx context.Context, _ *tunnelv1.WatchConfigRequest, 
 
 // GetPosition is where the data plane goes on.
 func (l *link) GetPosition(ctx context.Context, _ *tunnelv1.GetPositionRequest) (*tunnelv1.GetPositionResponse, error) {
-	position, err := l.gateway.Store.GetPosition(ctx, l.identity.Organization, l.identity.Cluster)
+	epoch, position, err := l.gateway.Store.GetPosition(ctx, l.identity.Organization, l.identity.Cluster)
 	if err != nil {
 		return nil, l.gateway.failed(ctx, "cannot read the position", err)
 	}
-	return &tunnelv1.GetPositionResponse{Position: position}, nil
+	return &tunnelv1.GetPositionResponse{Epoch: epoch, Position: position}, nil
 }
 
 // ReportStates records states.
@@ -116,6 +117,9 @@ func (l *link) ReportStates(ctx context.Context, request *tunnelv1.ReportStatesR
 	states := request.GetStates()
 	if len(states) > maxStates {
 		return nil, refusal.Invalid("states has %d entries; send at most %d in one call", len(states), maxStates)
+	}
+	if len(request.GetEpoch()) > maxEpoch {
+		return nil, refusal.Invalid("epoch has %d characters; send at most %d", len(request.GetEpoch()), maxEpoch)
 	}
 	for i, state := range states {
 		if org := state.GetId().GetRun().GetOrg(); org != l.identity.Organization {
@@ -125,7 +129,7 @@ func (l *link) ReportStates(ctx context.Context, request *tunnelv1.ReportStatesR
 			return nil, refusal.Invalid("states[%d] is at position %d, out of order", i, state.GetPosition())
 		}
 	}
-	applied, err := l.gateway.Store.ApplyStates(ctx, l.identity.Organization, l.identity.Cluster, states, request.GetPosition())
+	applied, err := l.gateway.Store.ApplyStates(ctx, l.identity.Organization, l.identity.Cluster, request.GetEpoch(), states, request.GetPosition())
 	if err != nil {
 		return nil, l.gateway.failed(ctx, "cannot record states", err)
 	}

@@ -1,0 +1,177 @@
+package gateway_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	tunnelv1 "biplane.dev/biplane/api/gen/biplane/tunnel/v1"
+	"biplane.dev/biplane/api/gen/flyteidl2/common"
+	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
+	"biplane.dev/biplane/controlplane/internal/store"
+	"biplane.dev/biplane/tunnel"
+)
+
+func TestHeartbeat(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	client := link(w.join(t, clusterName).dial(t, tunnel.Handlers{}), "operator-system")
+	beat := func(version string) {
+		t.Helper()
+		answer, err := client.Heartbeat(t.Context(), &tunnelv1.HeartbeatRequest{Version: version, RoundTrip: durationpb.New(7 * time.Millisecond)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := answer.GetNext().AsDuration(); got != w.config.Gateway.Heartbeat {
+			t.Errorf("got the next in %s, want it in %s", got, w.config.Gateway.Heartbeat)
+		}
+	}
+	beat("v1")
+	for range 100 {
+		beat("v2")
+	}
+	known, err := w.store.GetCluster(t.Context(), organization, clusterName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if known.Report.GetVersion() == "" || known.Report.GetRoundTrip().AsDuration() != 7*time.Millisecond || known.LastHeartbeat.IsZero() {
+		t.Errorf("got %v, want the first heartbeat recorded", known.Report)
+	}
+	eventually(t, "a later heartbeat to be recorded", func() bool {
+		beat("v3")
+		known, err := w.store.GetCluster(t.Context(), organization, clusterName)
+		return err == nil && known.Report.GetVersion() == "v3"
+	})
+}
+
+func TestWatchConfig(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	session := w.join(t, clusterName).dial(t, tunnel.Handlers{})
+	stream, err := link(session, "operator-system").WatchConfig(t.Context(), &tunnelv1.WatchConfigRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	if !stream.Receive() {
+		t.Fatal(stream.Err())
+	}
+	first := stream.Msg()
+	if first.GetOrganization() != organization || first.GetCluster() != clusterName || len(first.GetWorkspaces()) != len(store.Domains()) {
+		t.Errorf("got %v, want this cluster and the workspaces of one project", first)
+	}
+	if got := first.GetProxyNames(); !slices.Contains(got, "localhost") || !slices.Contains(got, "127.0.0.1") {
+		t.Errorf("got the proxy's names %q, want those of the relay", got)
+	}
+	if _, err := w.store.CreateProject(t.Context(), store.Project{Organization: organization, ID: "second"}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if !stream.Receive() {
+			t.Fatal(stream.Err())
+		}
+		if got := stream.Msg(); len(got.GetWorkspaces()) == 2*len(store.Domains()) {
+			if got.GetRevision() <= first.GetRevision() {
+				t.Errorf("got revision %d behind %d, want it to grow", got.GetRevision(), first.GetRevision())
+			}
+			break
+		}
+	}
+	// A data plane must never take the end of a process for its own cancellation.
+	go w.stop()
+	for stream.Receive() {
+	}
+	wantCode(t, stream.Err(), connect.CodeUnavailable)
+}
+
+func TestReportStates(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	client := link(w.join(t, clusterName).dial(t, newExecutor(nil).handlers()), "executor")
+	key := w.run(t, clusterName, "reported")
+	state := func(position uint64, organization string) *tunnelv1.ActionState {
+		run := key
+		run.Organization = organization
+		return &tunnelv1.ActionState{
+			Position: position, Version: position, Id: store.ActionKey{Run: run, Name: store.RootAction}.Proto(),
+			Type: workflow.ActionType_ACTION_TYPE_TASK, Phase: common.ActionPhase_ACTION_PHASE_RUNNING,
+		}
+	}
+	for range 2 { // a batch may come twice
+		answer, err := client.ReportStates(t.Context(), &tunnelv1.ReportStatesRequest{States: []*tunnelv1.ActionState{state(5, organization)}, Position: 6})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if answer.GetPosition() != 6 {
+			t.Errorf("got position %d, want 6", answer.GetPosition())
+		}
+	}
+	position, err := client.GetPosition(t.Context(), &tunnelv1.GetPositionRequest{})
+	if err != nil || position.GetPosition() != 6 {
+		t.Errorf("got %v, %v, want position 6", position, err)
+	}
+	if run, _, err := w.store.GetRun(t.Context(), key); err != nil || run.Root.Phase != common.ActionPhase_ACTION_PHASE_RUNNING {
+		t.Errorf("got %s, %v, want the run as it was reported", run.Root.Phase, err)
+	}
+	for name, c := range map[string]struct {
+		request *tunnelv1.ReportStatesRequest
+		code    connect.Code
+	}{
+		"refuses states of another organisation": {&tunnelv1.ReportStatesRequest{States: []*tunnelv1.ActionState{state(7, "other")}, Position: 8}, connect.CodePermissionDenied},
+		"refuses states out of order":            {&tunnelv1.ReportStatesRequest{States: []*tunnelv1.ActionState{state(9, organization), state(8, organization)}, Position: 9}, connect.CodeInvalidArgument},
+		"refuses states behind the position":     {&tunnelv1.ReportStatesRequest{States: []*tunnelv1.ActionState{state(9, organization)}, Position: 8}, connect.CodeInvalidArgument},
+		"refuses more than it will hold":         {&tunnelv1.ReportStatesRequest{States: make([]*tunnelv1.ActionState, 5001), Position: 8}, connect.CodeInvalidArgument},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for i, s := range c.request.States {
+				if s == nil {
+					c.request.States[i] = state(7, organization)
+				}
+			}
+			_, err := client.ReportStates(context.WithoutCancel(t.Context()), c.request)
+			wantCode(t, err, c.code)
+		})
+	}
+}
+
+func TestSignUpload(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	session := w.join(t, clusterName).dial(t, tunnel.Handlers{})
+	if _, err := link(session, "operator-system").Heartbeat(t.Context(), &tunnelv1.HeartbeatRequest{DataPlane: &tunnelv1.DataPlane{MetadataBucket: "metadata"}}); err != nil {
+		t.Fatal(err)
+	}
+	client := link(session, "proxy-system")
+	good := "uploads/acme/flytesnacks/development/offloaded-inputs/0a/inputs.pb"
+	answer, err := client.SignUpload(t.Context(), &tunnelv1.SignUploadRequest{Project: projectName, Domain: "development", Key: good})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(answer.GetUrl(), good) || len(w.signed) != 1 || w.signed[0].Bucket != "metadata" || w.signed[0].Key != good {
+		t.Errorf("got %v for %v, want one put into the metadata bucket", answer, w.signed)
+	}
+	for name, c := range map[string]struct {
+		project, domain, key string
+		code                 connect.Code
+	}{
+		"refuses another organisation's":      {projectName, "development", strings.Replace(good, "acme", "other", 1), connect.CodeInvalidArgument},
+		"refuses another workspace's":         {projectName, "development", strings.Replace(good, "development", "production", 1), connect.CodeInvalidArgument},
+		"refuses what is no input":            {projectName, "development", "uploads/acme/flytesnacks/development/code/fast.tar.gz", connect.CodeInvalidArgument},
+		"refuses a key that climbs":           {projectName, "development", "uploads/acme/flytesnacks/development/offloaded-inputs/../../../x", connect.CodeInvalidArgument},
+		"refuses the folder itself":           {projectName, "development", "uploads/acme/flytesnacks/development/offloaded-inputs/", connect.CodeInvalidArgument},
+		"refuses a project that is not there": {"nowhere", "development", strings.Replace(good, projectName, "nowhere", 1), connect.CodeNotFound},
+		"refuses a domain that is none":       {projectName, "mars", strings.Replace(good, "development", "mars", 1), connect.CodeInvalidArgument},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := client.SignUpload(context.WithoutCancel(t.Context()), &tunnelv1.SignUploadRequest{Project: c.project, Domain: c.domain, Key: c.key})
+			wantCode(t, err, c.code)
+		})
+	}
+}
