@@ -135,7 +135,7 @@ func (n *node) removePod(w *worker) {
 		n.log.Warn("a pod's folder was not removed", "pod", podName(w.pod), "error", err)
 	}
 	for _, s := range w.slots {
-		n.restarts.DeleteEntry(string(w.uid) + "_" + s.spec.Name)
+		n.restarts.DeleteEntry(w.restartKey(s))
 		n.pulls.DeleteEntry(string(w.uid) + "_" + s.spec.Image)
 	}
 	n.mu.Lock()

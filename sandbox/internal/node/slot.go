@@ -39,6 +39,7 @@ type slot struct {
 	last     *v1.ContainerStateTerminated // the end of the one before run
 	waiting  *v1.ContainerStateWaiting    // why there is none, or no newer one
 	starting bool                         // the next is being made
+	changed  bool                         // what runs is of another image than the spec's now
 	retry    time.Time                    // not before
 	then     *v1.ContainerStateWaiting    // what waiting becomes at thenAt
 	thenAt   time.Time
@@ -80,8 +81,21 @@ func (s *slot) wanted(pod *v1.Pod) bool {
 	return !s.running() && (s.run == nil || s.restartable(pod, s.run.ended.ExitCode))
 }
 
+// takeImage takes up another image, the one thing of a container that may change:
+// what runs is replaced whatever the restart policy, and back-offs begin anew.
+func (s *slot) takeImage(spec *v1.Container) {
+	if spec.Image == s.spec.Image || s.starting {
+		return
+	}
+	s.spec, s.changed = spec, s.running()
+	s.retry, s.then = time.Time{}, nil
+}
+
 // restartable says whether a container that ended so is started again.
 func (s *slot) restartable(pod *v1.Pod, code int32) bool {
+	if s.changed {
+		return true
+	}
 	switch s.kind {
 	case sidecar:
 		return true
@@ -162,11 +176,11 @@ func (w *worker) kill(ctx context.Context, s *slot, grace time.Duration, message
 		return
 	}
 	a.kill.hooked = false
-	pod := w.pod
+	pod, spec := w.pod, s.spec
 	go func() {
 		ctx, cancel := context.WithTimeout(ctx, grace)
 		defer cancel()
-		if err := w.n.hook(ctx, pod, s.spec, a, s.spec.Lifecycle.PreStop); err != nil {
+		if err := w.n.hook(ctx, pod, spec, a, spec.Lifecycle.PreStop); err != nil {
 			w.n.log.Info("a preStop hook failed", "pod", podName(pod), "container", s.spec.Name, "error", err)
 			w.n.events.container(pod, s, v1.EventTypeWarning, kubeletevents.FailedPreStopHook, "PreStopHook failed")
 		}

@@ -43,7 +43,7 @@ func (e *startFailure) Unwrap() error { return e.err }
 
 // start makes the next attempt of a container, beside the pod's goroutine.
 func (w *worker) start(ctx context.Context, s *slot) {
-	s.starting = true
+	s.starting, s.changed = true, false
 	pod := w.pod
 	number := s.restarts
 	if s.run != nil {

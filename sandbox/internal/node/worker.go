@@ -254,9 +254,13 @@ func (w *worker) advance(ctx context.Context, now time.Time) {
 		return
 	}
 	w.watchStorage(now)
+	w.takeImages()
 	for _, s := range w.slots {
+		if s.running() && s.changed {
+			w.kill(ctx, s, w.grace(), fmt.Sprintf("Container %s definition changed, will be restarted", s.spec.Name))
+		}
 		if s.running() {
-			w.stepKill(s, now, true) // one that failed a probe
+			w.stepKill(s, now, true) // one that failed a probe, or has changed
 		}
 	}
 	begun := w.mainsBegun()
@@ -338,6 +342,27 @@ func unjoin(err error) []error {
 	return []error{err}
 }
 
+// takeImages gives each container the image that the pod has for it now.
+func (w *worker) takeImages() {
+	inits, mains := 0, 0
+	for _, s := range w.slots {
+		switch s.kind {
+		case initContainer, sidecar:
+			s.takeImage(&w.pod.Spec.InitContainers[inits])
+			inits++
+		case mainContainer:
+			s.takeImage(&w.pod.Spec.Containers[mains])
+			mains++
+		}
+	}
+}
+
+// restartKey is a container with its image, as long as which the time before it is
+// started again grows.
+func (w *worker) restartKey(s *slot) string {
+	return string(w.uid) + "_" + s.spec.Name + "_" + s.spec.Image
+}
+
 // startIfDue starts a container that is to run and whose back-off is over.
 func (w *worker) startIfDue(ctx context.Context, s *slot, now time.Time) {
 	if s.starting || !s.wanted(w.pod) {
@@ -357,7 +382,7 @@ func (w *worker) startIfDue(ctx context.Context, s *slot, now time.Time) {
 		return
 	}
 	if s.run != nil {
-		key := string(w.uid) + "_" + s.spec.Name
+		key := w.restartKey(s)
 		finished := s.run.ended.FinishedAt.Time
 		if w.n.restarts.IsInBackOffSince(key, finished) {
 			wait := w.n.restarts.Get(key)

@@ -40,6 +40,13 @@ func endings() []Case {
 			r.vague = true
 			r.status(r.until("q", "restarted", all(restarted("c", 1), waiting("c", "CrashLoopBackOff"))))
 		}},
+		{Name: "is run again, as another image, when its image changes", Do: func(r *run) {
+			r.pod("q", `{restartPolicy: Never, containers: [{name: c, args: ["trap TERM 3; echo up; wait"]}]}`)
+			r.logged("q", "c", "up")
+			r.patch("Pod", "q", `[{"op":"replace","path":"/spec/containers/0/image","value":"biplane.test/user:1"}]`)
+			r.status(r.until("q", "running again", all(restarted("c", 1), running)))
+			r.events("q", "Killing")
+		}},
 		{Name: "backs off after its second failure, and longer after its third", Do: func(r *run) {
 			r.pod("q", `{restartPolicy: Always, containers: [{name: c, args: ["echo trying; exit 2"]}]}`)
 			r.vague = true

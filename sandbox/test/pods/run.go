@@ -444,7 +444,11 @@ func atLeast(took, wanted time.Duration) string {
 }
 
 func (r *run) patch(kind, name, patch string) {
-	_, err := r.node.objects.Resource(kinds[kind]).Namespace(r.namespace).Patch(r.ctx, name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	form := types.MergePatchType
+	if strings.HasPrefix(patch, "[") {
+		form = types.JSONPatchType
+	}
+	_, err := r.node.objects.Resource(kinds[kind]).Namespace(r.namespace).Patch(r.ctx, name, form, []byte(patch), metav1.PatchOptions{})
 	r.must(err, "changing "+kind+" "+name)
 }
 
