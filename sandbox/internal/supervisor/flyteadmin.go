@@ -87,9 +87,13 @@ func writeYAML(path string, content map[string]any) error {
 
 // beside is a program of ours, in the folder of this one.
 func (s *Supervisor) beside(name string) (string, error) {
-	path := filepath.Join(filepath.Dir(s.Program), name)
+	self, err := filepath.EvalSymlinks(s.Program) // /proc/self/exe, as a rule
+	if err != nil {
+		return "", fmt.Errorf("looking for this program: %w", err)
+	}
+	path := filepath.Join(filepath.Dir(self), name)
 	if info, err := os.Stat(path); err != nil || info.IsDir() || info.Mode()&0o111 == 0 {
-		return "", usererr.New(usererr.NotFound, "there is no %s beside %s", name, filepath.Base(s.Program)).
+		return "", usererr.New(usererr.NotFound, "there is no %s beside %s", name, filepath.Base(self)).
 			WithHint("run 'make build', which makes all of them, or leave both planes out with --only kubernetes,s3,node")
 	}
 	return path, nil
