@@ -80,6 +80,11 @@ func (s *service) TailLogs(ctx context.Context, request *dataproxy.TailLogsReque
 		}
 	}()
 
+	// Headers go with the first message: without one, whoever waits for them would
+	// not know that the call was taken.
+	if err := stream.Send(&dataproxy.TailLogsResponse{}); err != nil {
+		return err
+	}
 	t := &tail{service: s, workspace: workspace, id: request.GetActionId(), attempt: int32(request.GetAttempt()), send: stream.Send}
 	containers, err := t.containers(ctx, request)
 	if err != nil {
