@@ -161,16 +161,27 @@ func why(pod *corev1.Pod) string {
 	for _, container := range pod.Status.ContainerStatuses {
 		switch state := container.State; {
 		case state.Waiting != nil && state.Waiting.Reason == "CrashLoopBackOff" && container.LastTerminationState.Terminated != nil:
-			return fmt.Sprintf("it ended with exit code %d, %d times", container.LastTerminationState.Terminated.ExitCode, container.RestartCount)
+			return fmt.Sprintf("it ended %d times: %s", container.RestartCount, ending(container.LastTerminationState.Terminated))
 		case state.Waiting != nil && !slices.Contains([]string{"ContainerCreating", "PodInitializing"}, state.Waiting.Reason):
 			return strings.TrimSuffix(state.Waiting.Reason+": "+state.Waiting.Message, ": ")
 		case state.Terminated != nil:
-			return fmt.Sprintf("it ended with exit code %d", state.Terminated.ExitCode)
+			return "it ended: " + ending(state.Terminated)
 		case state.Running != nil && !container.Ready:
 			return "it runs, and is not ready"
 		}
 	}
 	return ""
+}
+
+// ending is the sentence with which one of our processes ends, on a line of its own
+// after its log's, or the exit code.
+func ending(of *corev1.ContainerStateTerminated) string {
+	for line := range strings.Lines(of.Message) {
+		if sentence, ok := strings.CutPrefix(line, "biplane-dataplane: "); ok {
+			return strings.TrimSpace(sentence)
+		}
+	}
+	return fmt.Sprintf("exit code %d", of.ExitCode)
 }
 
 // wait tells of each process once it is ready, and returns when all are and the
