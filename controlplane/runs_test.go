@@ -1,29 +1,56 @@
 package controlplane_test
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
+	dataplanev1 "biplane.dev/biplane/api/gen/biplane/dataplane/v1"
+	tunnelv1 "biplane.dev/biplane/api/gen/biplane/tunnel/v1"
 	"biplane.dev/biplane/api/gen/flyteidl2/common"
+	"biplane.dev/biplane/api/gen/flyteidl2/core"
+	"biplane.dev/biplane/api/gen/flyteidl2/task"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow/workflowconnect"
+	"biplane.dev/biplane/internal/sdkhash"
+)
+
+const (
+	running   = common.ActionPhase_ACTION_PHASE_RUNNING
+	succeeded = common.ActionPhase_ACTION_PHASE_SUCCEEDED
+	failed    = common.ActionPhase_ACTION_PHASE_FAILED
+	aborted   = common.ActionPhase_ACTION_PHASE_ABORTED
+	queued    = common.ActionPhase_ACTION_PHASE_QUEUED
 )
 
 func newRuns(w *world, options ...connect.ClientOption) workflowconnect.RunServiceClient {
 	return workflowconnect.NewRunServiceClient(w.client, w.url, options...)
 }
 
-func TestRun(t *testing.T) {
+func named(name string) *workflow.CreateRunRequest_RunId {
+	return &workflow.CreateRunRequest_RunId{RunId: &common.RunIdentifier{Project: "flytesnacks", Domain: "development", Name: name}}
+}
+
+func withSpec(s *task.TaskSpec) *workflow.CreateRunRequest_TaskSpec {
+	return &workflow.CreateRunRequest_TaskSpec{TaskSpec: s}
+}
+
+func TestCreateRun(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "")
 	plane := w.join("east")
 
-	t.Run("is handed over, watched and ends", func(t *testing.T) {
-		run := w.create(&workflow.CreateRunRequest{})
+	t.Run("names the run whole, and hands over all that the executor needs", func(t *testing.T) {
+		run := w.create(&workflow.CreateRunRequest{RunSpec: &task.RunSpec{Labels: &task.Labels{Values: map[string]string{"team": "ml"}}}})
 		id := run.Action.Id
 		if id.GetRun().GetOrg() != "default" || id.GetRun().GetProject() != "flytesnacks" || len(id.GetRun().GetName()) != 20 || id.GetName() != "a0" {
 			t.Errorf("got %v, want the whole name", id)
+		}
+		if got, want := run.Labels["team"], "ml"; got != want {
+			t.Errorf("got label %q, want %q", got, want)
 		}
 		handed := wait(t, plane.enqueued)
 		if got, want := handed.Action.RunOutputBase, "s3://meta/flytesnacks/development/"+id.Run.Name; got != want {
@@ -34,33 +61,451 @@ func TestRun(t *testing.T) {
 		}
 		template := handed.Action.GetTask().GetSpec().GetTaskTemplate().GetId()
 		if template.GetOrg() != "default" || template.GetProject() != "flytesnacks" || template.GetDomain() != "development" {
-			t.Errorf("got template of %v, want it to say whose it is", template)
+			t.Errorf("got a template of %v, want it to say whose it is", template)
 		}
-		if !handed.RunSpec.GetRunStartTime().IsValid() {
-			t.Error("got no start time, want one")
+		if !handed.RunSpec.GetRunStartTime().IsValid() || handed.RunSpec.GetTaskSpecSource() != task.TaskSpecSource_TASK_SPEC_SOURCE_EPHEMERAL {
+			t.Errorf("got %v, want a start time and a source", handed.RunSpec)
 		}
+		if got := handed.Action.GetTask().GetCacheKey(); got != nil {
+			t.Errorf("got cache key %v of a task that is not cached, want none", got)
+		}
+	})
+	t.Run("makes the cache key that a parent would make", func(t *testing.T) {
+		cached := spec("hello.cached")
+		cached.TaskTemplate.Metadata.Discoverable = true
+		cached.TaskTemplate.Metadata.DiscoveryVersion = "7"
+		w.create(&workflow.CreateRunRequest{Task: withSpec(cached)})
+		got := wait(t, plane.enqueued).Action.GetTask().GetCacheKey().GetValue()
+		if want := sdkhash.CacheKey("hello.cached", "hash", cached.TaskTemplate.Interface, "7"); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+	t.Run("has inline inputs written by the data plane", func(t *testing.T) {
+		inputs := &task.Inputs{Literals: []*task.NamedLiteral{{Name: "x", Value: &core.Literal{}}}}
+		w.create(&workflow.CreateRunRequest{InputWrapper: &workflow.CreateRunRequest_Inputs{Inputs: inputs}})
+		if got := wait(t, plane.uploads).Inputs; !proto.Equal(got, inputs) {
+			t.Errorf("got %v, want %v", got, inputs)
+		}
+		wait(t, plane.enqueued)
+	})
+	t.Run("takes a name once", func(t *testing.T) {
+		w.create(&workflow.CreateRunRequest{Id: named("mine")})
+		wait(t, plane.enqueued)
+		_, err := w.runs().CreateRun(t.Context(), &workflow.CreateRunRequest{Id: named("mine"), Task: withSpec(spec("hello.main")),
+			InputWrapper: &workflow.CreateRunRequest_OffloadedInputData{OffloadedInputData: &common.OffloadedInputData{Uri: "s3://meta/x", InputsHash: "h"}}})
+		refused(t, err, connect.CodeAlreadyExists, `"mine"`)
+	})
+	t.Run("takes the file of the inputs for the folder", func(t *testing.T) {
+		w.create(&workflow.CreateRunRequest{InputWrapper: &workflow.CreateRunRequest_OffloadedInputData{
+			OffloadedInputData: &common.OffloadedInputData{Uri: "s3://meta/y/inputs.pb", InputsHash: "h"}}})
+		if got, want := wait(t, plane.enqueued).Action.InputUri, "s3://meta/y/inputs.pb"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
 
-		stream, err := w.runs().WatchActionDetails(t.Context(), &workflow.WatchActionDetailsRequest{ActionId: id})
+	large := spec("hello.large")
+	large.TaskTemplate.GetContainer().Args = []string{strings.Repeat("x", 5<<20)}
+	nameless := spec("")
+	inputs := &workflow.CreateRunRequest_OffloadedInputData{OffloadedInputData: &common.OffloadedInputData{Uri: "s3://meta/x", InputsHash: "h"}}
+	project := func(id, domain, org string) *workflow.CreateRunRequest_ProjectId {
+		return &workflow.CreateRunRequest_ProjectId{ProjectId: &common.ProjectIdentifier{Organization: org, Name: id, Domain: domain}}
+	}
+	for name, c := range map[string]struct {
+		request *workflow.CreateRunRequest
+		code    connect.Code
+		says    string
+	}{
+		"refuses a definition of 5 MB":           {&workflow.CreateRunRequest{Task: withSpec(large)}, connect.CodeInvalidArgument, "may have 1048576"},
+		"refuses a long name":                    {&workflow.CreateRunRequest{Id: named(strings.Repeat("a", 31))}, connect.CodeInvalidArgument, "at most 30"},
+		"refuses a name that begins with a 1":    {&workflow.CreateRunRequest{Id: named("1a")}, connect.CodeInvalidArgument, "begin with a lower-case letter"},
+		"refuses a name with capitals":           {&workflow.CreateRunRequest{Id: named("Mine")}, connect.CodeInvalidArgument, "lower-case"},
+		"names the command for a project":        {&workflow.CreateRunRequest{Id: project("nope", "development", "")}, connect.CodeNotFound, "flyte create project --id nope --name nope"},
+		"names the domains":                      {&workflow.CreateRunRequest{Id: project("flytesnacks", "dev", "")}, connect.CodeInvalidArgument, "development, staging, production"},
+		"refuses another organization":           {&workflow.CreateRunRequest{Id: project("flytesnacks", "development", "other")}, connect.CodeNotFound, `"other"`},
+		"wants a name of the task":               {&workflow.CreateRunRequest{Task: withSpec(nameless)}, connect.CodeInvalidArgument, "task's name is empty"},
+		"does not know a task":                   {&workflow.CreateRunRequest{Task: &workflow.CreateRunRequest_TaskId{TaskId: &task.TaskIdentifier{Project: "flytesnacks", Domain: "development", Name: "hello.none", Version: "v1"}}}, connect.CodeNotFound, "flyte deploy"},
+		"refuses a label that no pod could have": {&workflow.CreateRunRequest{RunSpec: &task.RunSpec{Labels: &task.Labels{Values: map[string]string{"a b": "c"}}}}, connect.CodeInvalidArgument, `"a b"`},
+		"refuses a concurrency of one":           {&workflow.CreateRunRequest{RunSpec: &task.RunSpec{MaxActionConcurrency: 1}}, connect.CodeInvalidArgument, "at least 2"},
+		"refuses inputs that are not in S3":      {&workflow.CreateRunRequest{InputWrapper: &workflow.CreateRunRequest_OffloadedInputData{OffloadedInputData: &common.OffloadedInputData{Uri: "file:///etc/passwd"}}}, connect.CodeInvalidArgument, "s3://BUCKET/KEY"},
+		"refuses to recover what is not there":   {&workflow.CreateRunRequest{RunSpec: &task.RunSpec{Relation: &common.Relation{RelationType: common.RelationType_RELATION_TYPE_RECOVER, RelatedTo: &common.RunIdentifier{Name: "gone"}}}}, connect.CodeNotFound, `"gone"`},
+		"has no triggers yet":                    {&workflow.CreateRunRequest{Task: &workflow.CreateRunRequest_TriggerName{TriggerName: &common.TriggerName{}}}, connect.CodeUnimplemented, "triggers"},
+		"wants to know what is to be run":        {&workflow.CreateRunRequest{RunSpec: &task.RunSpec{}}, connect.CodeInvalidArgument, "neither a task_id nor a task_spec"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.request.Id == nil {
+				c.request.Id = &workflow.CreateRunRequest_ProjectId{ProjectId: flytesnacks}
+			}
+			if c.request.Task == nil && !strings.HasPrefix(name, "wants to know") {
+				c.request.Task = withSpec(spec("hello.main"))
+			}
+			if c.request.InputWrapper == nil {
+				c.request.InputWrapper = inputs
+			}
+			_, err := w.runs().CreateRun(t.Context(), c.request)
+			refused(t, err, c.code, c.says)
+		})
+	}
+	t.Run("has handed over none of what it refused", func(t *testing.T) {
+		if got := len(plane.enqueued); got != 0 {
+			t.Errorf("got %d hand-overs, want none", got)
+		}
+	})
+}
+
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	plane := w.join("east")
+
+	for name, options := range map[string][]connect.ClientOption{"Connect": nil, "gRPC": {connect.WithGRPC()}, "gRPC-Web": {connect.WithGRPCWeb()}} {
+		t.Run("shows an action as it is, each change, and its end, by "+name, func(t *testing.T) {
+			t.Parallel()
+			id := w.create(&workflow.CreateRunRequest{}).Action.Id
+			stream, err := newRuns(w, options...).WatchActionDetails(t.Context(), &workflow.WatchActionDetailsRequest{ActionId: id})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stream.Close()
+			var phases []common.ActionPhase
+			for stream.Receive() {
+				details := stream.Msg().Details
+				phases = append(phases, details.GetStatus().GetPhase())
+				if details.GetTask() == nil {
+					t.Error("got no spec, want the task's")
+				}
+				switch details.GetStatus().GetPhase() {
+				case queued:
+					plane.report(state(id.Run, 1, running))
+				case running:
+					plane.report(state(id.Run, 2, succeeded))
+				}
+			}
+			if err := stream.Err(); err != nil {
+				t.Fatal(err)
+			}
+			if len(phases) != 3 || phases[2] != succeeded {
+				t.Errorf("got %v, want QUEUED, RUNNING, SUCCEEDED", phases)
+			}
+			// Watching again what has ended gives the end at once.
+			again, err := w.runs().WatchActionDetails(t.Context(), &workflow.WatchActionDetailsRequest{ActionId: id})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer again.Close()
+			if !again.Receive() || again.Msg().Details.GetStatus().GetPhase() != succeeded || again.Receive() || again.Err() != nil {
+				t.Errorf("got %v, %v, want the end alone", again.Msg(), again.Err())
+			}
+		})
+	}
+	t.Run("shows a run", func(t *testing.T) {
+		t.Parallel()
+		id := w.create(&workflow.CreateRunRequest{RunSpec: &task.RunSpec{Queue: "q"}}).Action.Id
+		stream, err := w.runs().WatchRunDetails(t.Context(), &workflow.WatchRunDetailsRequest{RunId: id.Run})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer stream.Close()
-		var phases []common.ActionPhase
+		var last *workflow.RunDetails
 		for stream.Receive() {
-			phase := stream.Msg().Details.GetStatus().GetPhase()
-			phases = append(phases, phase)
-			switch phase {
-			case common.ActionPhase_ACTION_PHASE_QUEUED:
-				plane.report(state(id.Run, 1, common.ActionPhase_ACTION_PHASE_RUNNING))
-			case common.ActionPhase_ACTION_PHASE_RUNNING:
-				plane.report(state(id.Run, 2, common.ActionPhase_ACTION_PHASE_SUCCEEDED))
+			if last = stream.Msg().Details; last.GetAction().GetStatus().GetPhase() == queued {
+				plane.report(state(id.Run, 1, succeeded))
 			}
 		}
-		if err := stream.Err(); err != nil {
+		if stream.Err() != nil || last.GetAction().GetStatus().GetPhase() != succeeded || last.GetRunSpec().GetQueue() != "q" {
+			t.Errorf("got %v, %v, want the run, ended", last, stream.Err())
+		}
+	})
+	t.Run("shows the actions of a run, with counts, until all have ended", func(t *testing.T) {
+		t.Parallel()
+		id := w.create(&workflow.CreateRunRequest{}).Action.Id
+		stream, err := w.runs().WatchActions(t.Context(), &workflow.WatchActionsRequest{RunId: id.Run})
+		if err != nil {
 			t.Fatal(err)
 		}
-		if len(phases) != 3 || phases[2] != common.ActionPhase_ACTION_PHASE_SUCCEEDED {
-			t.Errorf("got %v, want QUEUED, RUNNING, SUCCEEDED", phases)
+		defer stream.Close()
+		child := func(version uint64, phase common.ActionPhase) *tunnelv1.ActionState {
+			s := state(id.Run, version, phase)
+			s.Id = &common.ActionIdentifier{Run: id.Run, Name: "child"}
+			s.Parent = "a0"
+			return s
+		}
+		counts := map[int32]int32{}
+		told := false
+		for stream.Receive() {
+			for _, a := range stream.Msg().EnrichedActions {
+				if !a.MeetsFilter {
+					t.Errorf("got %v not meeting no filter", a)
+				}
+				if a.Action.Id.Name == "a0" {
+					counts = a.ChildrenPhaseCounts
+				}
+			}
+			if !told {
+				told = true
+				plane.report(state(id.Run, 1, running), child(1, running), child(2, succeeded), state(id.Run, 2, succeeded))
+			}
+		}
+		if stream.Err() != nil || counts[int32(succeeded)] != 1 {
+			t.Errorf("got counts %v, %v, want one child that succeeded", counts, stream.Err())
+		}
+	})
+	t.Run("shows runs, those that are made too", func(t *testing.T) {
+		t.Parallel()
+		first := w.create(&workflow.CreateRunRequest{}).Action.Id.Run.Name
+		stream, err := w.runs().WatchRuns(t.Context(), &workflow.WatchRunsRequest{Target: &workflow.WatchRunsRequest_ProjectId{ProjectId: flytesnacks}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Close()
+		until := func(name string) {
+			for stream.Receive() {
+				for _, run := range stream.Msg().Runs {
+					if run.Action.Id.Run.Name == name {
+						return
+					}
+				}
+			}
+			t.Fatalf("got %v, want the run %s", stream.Err(), name)
+		}
+		until(first)
+		until(w.create(&workflow.CreateRunRequest{}).Action.Id.Run.Name)
+	})
+	t.Run("sums runs up by task, says when it has said all, and goes on", func(t *testing.T) {
+		t.Parallel()
+		w.create(&workflow.CreateRunRequest{Task: withSpec(spec("groups.main"))})
+		stream, err := w.runs().WatchGroups(t.Context(), &workflow.WatchGroupsRequest{
+			ScopeBy: &workflow.WatchGroupsRequest_ProjectId{ProjectId: flytesnacks}, StartDate: timestampOf(time.Now().Add(-time.Hour))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Close()
+		var total int64
+		for stream.Receive() && !stream.Msg().Sentinel {
+			for _, group := range stream.Msg().TaskGroups {
+				if group.TaskName == "groups.main" {
+					total = group.TotalRuns
+				}
+			}
+		}
+		if stream.Err() != nil || total != 1 {
+			t.Errorf("got %d runs, %v, want 1", total, stream.Err())
+		}
+	})
+	t.Run("knows no action that is not there", func(t *testing.T) {
+		t.Parallel()
+		stream, err := w.runs().WatchActionDetails(t.Context(), &workflow.WatchActionDetailsRequest{ActionId: &common.ActionIdentifier{
+			Run: &common.RunIdentifier{Project: "flytesnacks", Domain: "development", Name: "gone"}, Name: "a0"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Close()
+		stream.Receive()
+		refused(t, stream.Err(), connect.CodeNotFound, `"a0"`)
+	})
+}
+
+func TestTexts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	plane := w.join("east")
+	id := w.create(&workflow.CreateRunRequest{}).Action.Id
+	plane.report(state(id.Run, 1, failed))
+	get := func() *workflow.ActionDetails {
+		t.Helper()
+		got, err := w.runs().GetActionDetails(t.Context(), &workflow.GetActionDetailsRequest{ActionId: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Details
+	}
+
+	t.Run("says that there is no message", func(t *testing.T) {
+		if got := get().GetErrorInfo(); !strings.HasPrefix(got.GetMessage(), "ValueError: the data plane has no message") || got.GetKind() != workflow.ErrorInfo_KIND_USER {
+			t.Errorf("got %v, want the code, and that there is no message", got)
+		}
+	})
+	t.Run("reads the message through from the data plane", func(t *testing.T) {
+		plane.mu.Lock()
+		plane.texts["a0"] = &dataplanev1.GetActionTextsResponse{ErrorMessage: "x must be positive", Attempts: []*dataplanev1.AttemptTexts{{
+			Attempt: 1, ErrorMessage: "of the attempt", ClusterEvents: []*workflow.ClusterEvent{{Message: "pulled"}},
+		}}}
+		plane.mu.Unlock()
+		got := get()
+		if got, want := got.GetErrorInfo().GetMessage(), "x must be positive"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		if got, want := got.Attempts[0].GetErrorInfo().GetMessage(), "of the attempt"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		if got := got.Attempts[0].ClusterEvents; len(got) != 1 {
+			t.Errorf("got %d events, want 1", len(got))
+		}
+		run, err := w.runs().GetRunDetails(t.Context(), &workflow.GetRunDetailsRequest{RunId: id.Run})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := run.Details.Action.GetErrorInfo().GetMessage(), "x must be positive"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		stream, err := w.runs().WatchClusterEvents(t.Context(), &workflow.WatchClusterEventsRequest{Id: id, Attempt: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Close()
+		if !stream.Receive() || len(stream.Msg().ClusterEvents) != 1 || stream.Receive() || stream.Err() != nil {
+			t.Errorf("got %v, %v, want one event and the end", stream.Msg(), stream.Err())
+		}
+	})
+	t.Run("says that the data plane cannot be reached", func(t *testing.T) {
+		plane.leave()
+		if got := get().GetErrorInfo().GetMessage(); got != "ValueError: kept in the data plane, which cannot be reached now" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+func TestAbort(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	plane := w.join("east")
+	id := w.create(&workflow.CreateRunRequest{}).Action.Id
+	wait(t, plane.enqueued)
+	for range 2 { // the second time changes nothing
+		if _, err := w.runs().AbortRun(t.Context(), &workflow.AbortRunRequest{RunId: id.Run, Reason: proto.String("enough")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := w.runs().GetActionDetails(t.Context(), &workflow.GetActionDetailsRequest{ActionId: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Details.Status.Phase != aborted || got.Details.GetAbortInfo().GetReason() != "enough" {
+		t.Errorf("got %v, want it aborted, and why", got.Details)
+	}
+	if got := wait(t, plane.aborted); got.GetReason() != "enough" || got.GetActionId().GetName() != "a0" {
+		t.Errorf("got %v handed over, want the abort of the root", got)
+	}
+	_, err = w.runs().AbortRun(t.Context(), &workflow.AbortRunRequest{RunId: &common.RunIdentifier{Project: "flytesnacks", Domain: "development", Name: "gone"}})
+	refused(t, err, connect.CodeNotFound, `"gone"`)
+	_, err = w.runs().AbortAction(t.Context(), &workflow.AbortActionRequest{ActionId: &common.ActionIdentifier{Run: id.Run, Name: "none"}})
+	refused(t, err, connect.CodeNotFound, `"none"`)
+}
+
+func TestSignal(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	plane := w.join("east")
+	id := w.create(&workflow.CreateRunRequest{}).Action.Id
+	condition := &common.ActionIdentifier{Run: id.Run, Name: "approval"}
+	plane.report(state(id.Run, 1, running), &tunnelv1.ActionState{
+		Id: condition, Version: 1, Parent: "a0", Type: workflow.ActionType_ACTION_TYPE_CONDITION, Name: "approve",
+		Phase: common.ActionPhase_ACTION_PHASE_PAUSED, CreatedAt: timestampOf(time.Now()),
+		Condition: &workflow.ConditionAction{Name: "approve", Type: &core.LiteralType{Type: &core.LiteralType_Simple{Simple: core.SimpleType_BOOLEAN}}},
+	})
+	yes := &workflow.EventPayload{Value: &workflow.EventPayload_BoolValue{BoolValue: true}}
+
+	t.Run("passes the value on", func(t *testing.T) {
+		if _, err := w.runs().SignalEvent(t.Context(), &workflow.SignalEventRequest{ActionId: condition, ParentActionName: "a0", Payload: yes}); err != nil {
+			t.Fatal(err)
+		}
+		got := wait(t, plane.signals)
+		if !got.GetValue().GetScalar().GetPrimitive().GetBoolean() || got.GetParentActionName() != "a0" {
+			t.Errorf("got %v, want true", got)
+		}
+	})
+	t.Run("refuses a value of another type", func(t *testing.T) {
+		_, err := w.runs().SignalEvent(t.Context(), &workflow.SignalEventRequest{ActionId: condition, Payload: &workflow.EventPayload{Value: &workflow.EventPayload_StringValue{StringValue: "yes"}}})
+		refused(t, err, connect.CodeInvalidArgument, "BOOLEAN")
+	})
+	t.Run("refuses another parent", func(t *testing.T) {
+		_, err := w.runs().SignalEvent(t.Context(), &workflow.SignalEventRequest{ActionId: condition, ParentActionName: "a1", Payload: yes})
+		refused(t, err, connect.CodeInvalidArgument, "a1")
+	})
+	t.Run("refuses what is no condition", func(t *testing.T) {
+		_, err := w.runs().SignalEvent(t.Context(), &workflow.SignalEventRequest{ActionId: id, Payload: yes})
+		refused(t, err, connect.CodeFailedPrecondition, "not a condition")
+	})
+	t.Run("lists the runs that wait for one", func(t *testing.T) {
+		got, err := w.runs().ListRuns(t.Context(), &workflow.ListRunsRequest{ScopeBy: &workflow.ListRunsRequest_ProjectId{ProjectId: flytesnacks}, PausedActionsOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got.Runs) != 1 {
+			t.Errorf("got %d runs, want 1", len(got.Runs))
+		}
+	})
+	t.Run("refuses one that has ended, and one that cannot be reached", func(t *testing.T) {
+		plane.leave()
+		_, err := w.runs().SignalEvent(t.Context(), &workflow.SignalEventRequest{ActionId: condition, Payload: yes})
+		refused(t, err, connect.CodeUnavailable, `"east" cannot be reached now`)
+		if _, err := w.runs().AbortRun(t.Context(), &workflow.AbortRunRequest{RunId: id.Run}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = w.runs().SignalEvent(t.Context(), &workflow.SignalEventRequest{ActionId: condition, Payload: yes})
+		refused(t, err, connect.CodeFailedPrecondition, "ABORTED")
+	})
+}
+
+func TestListRuns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	plane := w.join("east")
+	var ids []*common.RunIdentifier
+	for range 3 {
+		ids = append(ids, w.create(&workflow.CreateRunRequest{RunSpec: &task.RunSpec{Labels: &task.Labels{Values: map[string]string{"team": "ml"}}}}).Action.Id.Run)
+	}
+	plane.report(state(ids[1], 1, failed))
+	list := func(request *common.ListRequest) ([]string, string, error) {
+		got, err := w.runs().ListRuns(t.Context(), &workflow.ListRunsRequest{Request: request, ScopeBy: &workflow.ListRunsRequest_ProjectId{ProjectId: flytesnacks}})
+		var names []string
+		for _, run := range got.GetRuns() {
+			names = append(names, run.Action.Id.Run.Name)
+			if run.Labels["team"] != "ml" {
+				t.Errorf("got labels %v, want those of the run", run.Labels)
+			}
+		}
+		return names, got.GetToken(), err
+	}
+	t.Run("pages, in the order asked for", func(t *testing.T) {
+		newest := []*common.Sort{{Key: "created_at", Direction: common.Sort_DESCENDING}}
+		first, token, err := list(&common.ListRequest{Limit: 2, SortByFields: newest})
+		if err != nil || len(first) != 2 || first[0] != ids[2].Name || token == "" {
+			t.Fatalf("got %v, %q, %v, want the two newest", first, token, err)
+		}
+		second, token, err := list(&common.ListRequest{Limit: 2, SortByFields: newest, Token: token})
+		if err != nil || len(second) != 1 || second[0] != ids[0].Name || token != "" {
+			t.Errorf("got %v, %q, %v, want the oldest and no more", second, token, err)
+		}
+	})
+	t.Run("filters by phase as the SDK writes it", func(t *testing.T) {
+		got, _, err := list(&common.ListRequest{Filters: []*common.Filter{{Function: common.Filter_VALUE_IN, Field: "phase", Values: []string{"6"}}}})
+		if err != nil || len(got) != 1 || got[0] != ids[1].Name {
+			t.Errorf("got %v, %v, want the one that failed", got, err)
+		}
+	})
+	t.Run("filters by a label", func(t *testing.T) {
+		got, _, err := list(&common.ListRequest{Filters: []*common.Filter{{Function: common.Filter_EQUAL, Field: "labels.team", Values: []string{"ops"}}}})
+		if err != nil || len(got) != 0 {
+			t.Errorf("got %v, %v, want none", got, err)
+		}
+	})
+	t.Run("says what is wrong with a filter", func(t *testing.T) {
+		_, _, err := list(&common.ListRequest{Filters: []*common.Filter{{Function: common.Filter_EQUAL, Field: "nonsense", Values: []string{"1"}}}})
+		refused(t, err, connect.CodeInvalidArgument, "nonsense")
+	})
+	t.Run("lists the actions of a run", func(t *testing.T) {
+		got, err := w.runs().ListActions(t.Context(), &workflow.ListActionsRequest{RunId: ids[0]})
+		if err != nil || len(got.Actions) != 1 || got.Actions[0].Id.Name != "a0" {
+			t.Errorf("got %v, %v, want the root", got, err)
+		}
+		_, err = w.runs().ListActions(t.Context(), &workflow.ListActionsRequest{RunId: &common.RunIdentifier{Project: "flytesnacks", Domain: "development", Name: "gone"}})
+		refused(t, err, connect.CodeNotFound, `"gone"`)
+	})
+	t.Run("says where data is", func(t *testing.T) {
+		plane.report(state(ids[0], 1, succeeded))
+		got, err := w.runs().GetActionDataURIs(t.Context(), &workflow.GetActionDataURIsRequest{ActionId: &common.ActionIdentifier{Run: ids[0], Name: "a0"}})
+		if err != nil || got.InputsUri != "s3://meta/uploads/x/inputs.pb" || !strings.HasSuffix(got.OutputsUri, "/a0/1/outputs.pb") {
+			t.Errorf("got %v, %v, want both files", got, err)
 		}
 	})
 }

@@ -161,7 +161,7 @@ type dataPlane struct {
 	name    string
 	session *tunnel.Session
 	link    tunnelv1connect.LinkServiceClient
-	served  chan error
+	served  chan struct{} // closed when nothing is served any more
 
 	enqueued chan *actions.EnqueueRequest
 	aborted  chan *actions.AbortRequest
@@ -178,8 +178,13 @@ const organization = "default"
 // join adds a data plane, and lets it join, dial in and say what it is.
 func (w *world) join(name string) *dataPlane {
 	w.t.Helper()
+	return w.joinOf("", name)
+}
+
+func (w *world) joinOf(organization, name string) *dataPlane {
+	w.t.Helper()
 	t := w.t
-	added, err := w.clusters().AddCluster(t.Context(), &clusterv1.AddClusterRequest{Name: name})
+	added, err := w.clusters().AddCluster(t.Context(), &clusterv1.AddClusterRequest{Organization: organization, Name: name})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,13 +220,14 @@ func (w *world) join(name string) *dataPlane {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &dataPlane{t: t, name: name, session: session, served: make(chan error, 1),
+	p := &dataPlane{t: t, name: name, session: session, served: make(chan struct{}),
 		enqueued: make(chan *actions.EnqueueRequest, 100), aborted: make(chan *actions.AbortRequest, 100),
 		signals: make(chan *actions.SignalRequest, 100), uploads: make(chan *dataproxy.UploadInputsRequest, 100),
 		texts: map[string]*dataplanev1.GetActionTextsResponse{},
 	}
 	go func() {
-		p.served <- session.Serve(context.WithoutCancel(t.Context()), tunnel.Handlers{RPC: p.handler()})
+		defer close(p.served)
+		session.Serve(context.WithoutCancel(t.Context()), tunnel.Handlers{RPC: p.handler()})
 	}()
 	t.Cleanup(p.leave)
 	if _, err := p.as("operator-system").Heartbeat(t.Context(), &tunnelv1.HeartbeatRequest{
