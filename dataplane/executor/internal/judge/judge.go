@@ -62,7 +62,7 @@ func Pod(pod *corev1.Pod, primary string, now time.Time, grace time.Duration) Ve
 	case ended(status) && status.State.Terminated.ExitCode == 0:
 		v.Phase = v1alpha1.Succeeded
 	case ended(status):
-		return v.failed(terminated(pod, status.State.Terminated))
+		return v.failed(terminated(pod, primary, status.State.Terminated))
 	case pod.Status.Phase == corev1.PodFailed:
 		return v.failed(failed(pod))
 	case pod.Status.Phase == corev1.PodSucceeded:
@@ -111,13 +111,13 @@ var disrupted = map[string]bool{
 }
 
 // terminated is a primary container that ended with another code than 0.
-func terminated(pod *corev1.Pod, state *corev1.ContainerStateTerminated) *Failure {
+func terminated(pod *corev1.Pod, primary string, state *corev1.ContainerStateTerminated) *Failure {
 	if reason, why := disruption(pod); reason != "" {
 		return system(reason, why)
 	}
 	switch {
 	case state.Reason == "OOMKilled":
-		return user("OOMKilled", join(fmt.Sprintf("the container took more memory than its limit%s: give the task more", limit(pod, corev1.ResourceMemory)), state.Message)).final()
+		return user("OOMKilled", join(fmt.Sprintf("the container took more memory than its limit%s: give the task more", memoryLimit(pod, primary)), state.Message)).final()
 	case pod.Status.Reason == "DeadlineExceeded":
 		return user("DeadlineExceeded", "the pod ran longer than the activeDeadlineSeconds of its template").final()
 	case state.ExitCode == 137 || state.ExitCode == 247:
@@ -281,10 +281,12 @@ func join(sentence, said string) string {
 	return sentence + ": " + said
 }
 
-func limit(pod *corev1.Pod, name corev1.ResourceName) string {
+func memoryLimit(pod *corev1.Pod, name string) string {
 	for i := range pod.Spec.Containers {
-		if quantity, ok := pod.Spec.Containers[i].Resources.Limits[name]; ok {
-			return " of " + quantity.String()
+		if c := &pod.Spec.Containers[i]; c.Name == name {
+			if quantity, ok := c.Resources.Limits[corev1.ResourceMemory]; ok {
+				return " of " + quantity.String()
+			}
 		}
 	}
 	return ""

@@ -89,7 +89,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 	mark := Kept
 	if err := r.keep(ctx, pod); err != nil {
-		if ctx.Err() != nil || r.Now().Sub(endOf(pod)) < patience {
+		if ctx.Err() != nil {
+			return reconcile.Result{}, nil // the process ends
+		}
+		if r.Now().Sub(endOf(pod)) < patience {
 			return reconcile.Result{}, fmt.Errorf("keeping the logs: %w", err)
 		}
 		r.Log.Warn("giving up the logs of a pod", "namespace", pod.Namespace, "pod", pod.Name, "error", err)

@@ -29,14 +29,13 @@ type controlPlane struct {
 	position uint64
 	states   map[string]*tunnelv1.ActionState // by namespace/run-action
 	told     map[string]int                   // how often each was recorded
-	specs    map[string]bool                  // by digest
+	specs    map[string]bool                  // by digest; false is missing
 	batches  int
 
 	away   bool                                         // does not answer
 	before func(*tunnelv1.ReportStatesRequest) error    // fails before it records
 	after  func(*tunnelv1.ReportStatesRequest) error    // fails after it has recorded
-	specUp func(*tunnelv1.RecordTaskSpecsRequest) error // fails to record definitions
-	asks   func(*tunnelv1.ReportStatesRequest) []string // definitions that it misses
+	define func(*tunnelv1.RecordTaskSpecsRequest) error // fails to record definitions
 }
 
 func newControlPlane(t *testing.T) *controlPlane {
@@ -95,8 +94,8 @@ func (c *controlPlane) ReportStates(_ context.Context, r *tunnelv1.ReportStatesR
 		}
 		c.states[key] = s
 		c.told[key]++
-		if s.Parent != "" && s.TaskSpecDigest != "" && !c.specs[s.TaskSpecDigest] {
-			c.t.Errorf("%s: got a child before its definition", key)
+		if _, known := c.specs[s.TaskSpecDigest]; !known && s.TaskSpecDigest != "" {
+			c.specs[s.TaskSpecDigest] = false
 		}
 	}
 	c.position = max(c.position, r.Position)
@@ -107,8 +106,10 @@ func (c *controlPlane) ReportStates(_ context.Context, r *tunnelv1.ReportStatesR
 		}
 	}
 	answer := &tunnelv1.ReportStatesResponse{Position: c.position}
-	if c.asks != nil {
-		answer.MissingTaskSpecs = c.asks(r)
+	for digest, known := range c.specs {
+		if !known {
+			answer.MissingTaskSpecs = append(answer.MissingTaskSpecs, digest)
+		}
 	}
 	return answer, nil
 }
@@ -120,8 +121,8 @@ func (c *controlPlane) RecordTaskSpecs(_ context.Context, r *tunnelv1.RecordTask
 	if c.away {
 		return nil, errAway
 	}
-	if c.specUp != nil {
-		if err := c.specUp(r); err != nil {
+	if c.define != nil {
+		if err := c.define(r); err != nil {
 			return nil, err
 		}
 	}

@@ -93,7 +93,7 @@ func (s *session) watchFrom(ctx context.Context, revision string) (string, error
 }
 
 func (s *session) changeOf(a *v1alpha1.TaskAction, since time.Time) change {
-	return change{key: a.Namespace + "/" + a.Name, namespace: a.Namespace, template: a.Spec.Template, state: StateOf(a, s.Cluster), since: since}
+	return change{key: a.Namespace + "/" + a.Name, state: StateOf(a, s.Cluster), since: since}
 }
 
 // number is what a resourceVersion is in etcd; the API promises since 1.35 that it may be

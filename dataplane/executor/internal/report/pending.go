@@ -10,11 +10,9 @@ import (
 
 // change is the state of an action, as it is to be told.
 type change struct {
-	key       string // of the object
-	namespace string
-	template  string
-	state     *tunnelv1.ActionState
-	since     time.Time // when the first change was seen that has not been recorded
+	key   string // of the object
+	state *tunnelv1.ActionState
+	since time.Time // when the first change was seen that has not been recorded
 }
 
 // pending is what has not been recorded yet: of each action the last state, in

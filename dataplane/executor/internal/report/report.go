@@ -94,7 +94,7 @@ func (r *Reporter) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := &session{Reporter: r, epoch: epoch, recorded: position, pending: newPending(), specs: map[string]struct{}{}}
+	s := &session{Reporter: r, epoch: epoch, recorded: position, pending: newPending(), undefined: map[string]struct{}{}}
 	revision, err := s.list(ctx, position)
 	if err != nil {
 		return err
@@ -127,10 +127,10 @@ func (r *Reporter) follow(ctx context.Context) error {
 type session struct {
 	*Reporter
 
-	epoch    string
-	recorded uint64
-	pending  *pending
-	specs    map[string]struct{} // digests of definitions that the control plane has
+	epoch     string
+	recorded  uint64
+	pending   *pending
+	undefined map[string]struct{} // digests of definitions that are not to be had
 }
 
 // errDoubt ends a session in which something may have been missed.

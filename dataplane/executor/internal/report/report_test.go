@@ -442,74 +442,46 @@ func TestControlPlaneRestored(t *testing.T) {
 	}
 }
 
-// TestDefinitions counts on the control plane to refuse a child before its
-// definition.
 func TestDefinitions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	tries, told := 0, 0
-	digest := "sha256:" + w.template("env.main")
-	w.plane.specUp = func(r *tunnelv1.RecordTaskSpecsRequest) error {
-		for _, spec := range r.Specs {
-			if spec.TaskTemplate.Id.Project != w.namespace {
-				continue // of another test
-			}
-			if tries++; tries <= 2 {
-				return errAway
-			}
-			told++
+	w.create("r1", "", "a0")
+	known, missing := "sha256:"+w.template("env.main"), "sha256:"+w.template("env.other")
+	gone := "sha256:" + strings.Repeat("0", 64)
+	refused := "sha256:" + w.template("env.refused")
+	tries := map[string]int{}
+	w.plane.specs[known], w.plane.specs[missing], w.plane.specs[gone], w.plane.specs[refused] = true, false, false, false
+	w.plane.define = func(r *tunnelv1.RecordTaskSpecsRequest) error {
+		id := r.Specs[0].TaskTemplate.Id
+		if id.Project != w.namespace {
+			return nil // of another test
+		}
+		tries[id.Name]++
+		switch {
+		case id.Name == "env.refused":
+			return connect.NewError(connect.CodeInvalidArgument, errors.New("no such thing"))
+		case tries[id.Name] <= 2:
+			return errAway
 		}
 		return nil
 	}
-	missed := false
+	r := w.report(nil)
+	w.plane.wait(t, "definition that was asked for", func() bool { return w.plane.specs[missing] })
+	w.plane.wait(t, "state", func() bool { return w.recorded("r1", "a0", "QUEUED") })
+	w.work("r1", 5)
+	w.plane.wait(t, "children", func() bool { return w.ended("r1", 5) })
+	w.plane.with(func() {
+		if tries["env.main"] != 0 {
+			t.Errorf("got a definition told that the control plane has")
+		}
+		if tries["env.refused"] != 1 {
+			t.Errorf("got a definition told %d times that was refused, want once", tries["env.refused"])
+		}
+	})
+	// A reporter that was killed before it could tell one is asked by nobody, since
+	// nothing changes.
+	r.stop()
+	w.plane.with(func() { w.plane.specs[missing] = false })
 	w.report(nil)
-	w.create("r1", "", "a0")
-	w.plane.wait(t, "root", func() bool { return w.recorded("r1", "a0", "QUEUED") })
-	w.plane.with(func() {
-		if told != 0 {
-			t.Errorf("got the definition of a root told, want it left with the control plane, which gave it")
-		}
-	})
-	w.work("r1", 20)
-	w.plane.wait(t, "record of everything", func() bool { return w.ended("r1", 20) })
-	w.plane.with(func() {
-		if told != 1 || !w.plane.specs[digest] {
-			t.Errorf("got the definition of 20 children told %d times, want once", told)
-		}
-		// The control plane misses one all the same.
-		w.plane.asks = func(r *tunnelv1.ReportStatesRequest) []string {
-			for _, s := range r.States {
-				if s.TaskSpecDigest == digest && !missed {
-					missed = true
-					return []string{digest}
-				}
-			}
-			return nil
-		}
-	})
-	w.phase("r1", "a0", v1alpha1.Running)
-	w.plane.wait(t, "definition that was asked for", func() bool { return told == 2 })
-
-	t.Run("it leaves out what is gone and what is refused", func(t *testing.T) {
-		gone := strings.Repeat("0", 64)
-		w.plane.with(func() {
-			w.plane.asks = func(*tunnelv1.ReportStatesRequest) []string { return []string{digest, "sha256:" + gone} }
-			w.plane.specUp = func(r *tunnelv1.RecordTaskSpecsRequest) error {
-				if r.Specs[0].TaskTemplate.Id.Project == w.namespace {
-					return connect.NewError(connect.CodeInvalidArgument, errors.New("no such thing"))
-				}
-				return nil
-			}
-		})
-		w.phase("r1", "a0", v1alpha1.Succeeded)
-		w.plane.wait(t, "state without definition", func() bool { return w.recorded("r1", "a0", "SUCCEEDED") })
-		a := &v1alpha1.TaskAction{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "r2-a0"}, Spec: v1alpha1.TaskActionSpec{
-			Organization: "acme", Project: "p", Domain: strings.TrimPrefix(w.namespace, "p-"), Run: "r2", Action: "a0", Type: v1alpha1.TypeTask,
-			RunOutputBase: "s3://m/r2", Template: gone,
-		}}
-		if err := cluster.Client.Create(t.Context(), a); err != nil {
-			t.Fatal(err)
-		}
-		w.plane.wait(t, "action without template", func() bool { return w.recorded("r2", "a0", "QUEUED") })
-	})
+	w.plane.wait(t, "definition that was asked for before", func() bool { return w.plane.specs[missing] })
 }

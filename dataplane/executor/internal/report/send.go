@@ -3,12 +3,13 @@ package report
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	tunnelv1 "biplane.dev/biplane/api/gen/biplane/tunnel/v1"
 	"biplane.dev/biplane/api/gen/flyteidl2/task"
@@ -21,16 +22,17 @@ const (
 	// A lone change is told at once, and the next not before this, so that many become
 	// few transactions.
 	between = 20 * time.Millisecond
-	// maxSpecs is how many definitions are remembered as told.
-	maxSpecs = 10_000
+	// maxUndefined is how many definitions are remembered as not to be had.
+	maxUndefined = 10_000
 )
 
-// send tells what is pending until something is in doubt.
+// send tells what is pending until something is in doubt. It begins even with
+// nothing, since a definition may have been asked for in vain before.
 func (s *session) send(ctx context.Context) error {
 	pause := newPause()
-	for {
+	for greeted := false; ; {
 		batch := s.pending.first(maxBatch)
-		if len(batch) == 0 {
+		if len(batch) == 0 && greeted {
 			s.caughtUp.Store(time.Now().UnixNano())
 			select {
 			case <-ctx.Done():
@@ -49,24 +51,21 @@ func (s *session) send(ctx context.Context) error {
 				return err
 			}
 		default:
+			greeted = true
 			pause = newPause()
 			sleep(ctx, between)
 		}
 	}
 }
 
-// tell hands one batch over.
+// tell hands one batch over, and the definitions that the control plane misses
+// then: it asks for them until it has them, so that nothing is lost when this
+// process is killed in between.
 func (s *session) tell(ctx context.Context, batch []change) error {
-	// The control plane has the definition of a root, since the run came from there;
-	// what children run it may not know. It is told first: a process that is killed
-	// in between has told a definition without an action, and not an action without
-	// its definition, which nobody would ask for again.
-	if err := s.tellSpecs(ctx, batch, func(c change) bool { return c.state.Parent != "" }); err != nil {
-		return err
-	}
-	request := &tunnelv1.ReportStatesRequest{Epoch: s.epoch, Position: batch[len(batch)-1].state.Position}
+	request := &tunnelv1.ReportStatesRequest{Epoch: s.epoch, Position: s.recorded}
 	for _, c := range batch {
 		request.States = append(request.States, c.state)
+		request.Position = c.state.Position
 	}
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -77,69 +76,58 @@ func (s *session) tell(ctx context.Context, batch []change) error {
 	if answer.GetPosition() < request.Position {
 		return doubt("the control plane was told up to %d and has recorded up to %d", request.Position, answer.GetPosition())
 	}
-	missing := map[string]bool{}
-	for _, digest := range answer.GetMissingTaskSpecs() {
-		missing[digest] = true
-		delete(s.specs, digest)
-	}
-	err = s.tellSpecs(ctx, batch, func(c change) bool { return missing[c.state.TaskSpecDigest] })
-	if err != nil {
-		return err // the batch stays, and is told again with its definitions
-	}
 	s.recorded = request.Position
 	s.pending.recorded(request.Position)
 	s.acknowledged.Store(request.Position)
 	s.metrics.states.Add(float64(len(batch)))
-	return nil
+	return s.define(ctx, answer.GetMissingTaskSpecs())
 }
 
-// tellSpecs tells the definitions of those of a batch that are wanted and have not
-// been told.
-func (s *session) tellSpecs(ctx context.Context, batch []change, wanted func(change) bool) error {
-	for _, c := range batch {
-		digest := c.state.TaskSpecDigest
-		if _, told := s.specs[digest]; told || digest == "" || !wanted(c) {
+// define tells definitions of tasks, each in a message of its own, since one may
+// be a megabyte. What is gone and what is refused is not looked for again, although it is
+// asked for.
+func (s *session) define(ctx context.Context, digests []string) error {
+	for _, digest := range digests {
+		if _, hopeless := s.undefined[digest]; hopeless {
 			continue
 		}
-		if err := s.tellSpec(ctx, c); err != nil {
+		spec, err := s.spec(ctx, digest)
+		if err != nil {
 			return err
 		}
-		if len(s.specs) >= maxSpecs {
-			clear(s.specs)
+		if spec != nil {
+			call, cancel := context.WithTimeout(ctx, callTimeout)
+			_, err = s.Link.RecordTaskSpecs(call, &tunnelv1.RecordTaskSpecsRequest{Specs: []*task.TaskSpec{spec}})
+			cancel()
+			if err == nil {
+				continue
+			}
+			if connect.CodeOf(err) != connect.CodeInvalidArgument {
+				return err
+			}
 		}
-		s.specs[digest] = struct{}{}
+		s.Log.ErrorContext(ctx, "the control plane misses the definition of a task for good", "digest", digest, "error", err)
+		if len(s.undefined) >= maxUndefined {
+			clear(s.undefined)
+		}
+		s.undefined[digest] = struct{}{}
 	}
 	return nil
 }
 
-// tellSpec leaves out what is gone, since nothing runs by it any more, and what
-// the control plane refuses, which would be refused again.
-func (s *session) tellSpec(ctx context.Context, c change) error {
-	spec, err := s.spec(ctx, c)
-	if spec == nil || err != nil {
-		return err
+// spec finds a definition in whatever workspace has it; nil where none has.
+func (s *session) spec(ctx context.Context, digest string) (*task.TaskSpec, error) {
+	name := strings.TrimPrefix(digest, digestPrefix)
+	var templates v1alpha1.TaskTemplateList
+	if err := s.Client.List(ctx, &templates, client.MatchingFields{"metadata.name": name}, client.Limit(1)); err != nil {
+		return nil, fmt.Errorf("looking for a template: %w", err)
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	_, err = s.Link.RecordTaskSpecs(call, &tunnelv1.RecordTaskSpecsRequest{Specs: []*task.TaskSpec{spec}})
-	if connect.CodeOf(err) == connect.CodeInvalidArgument {
-		s.Log.ErrorContext(ctx, "the control plane refuses the definition of a task", "digest", c.state.TaskSpecDigest, "error", err)
-		return nil
-	}
-	return err
-}
-
-func (s *session) spec(ctx context.Context, c change) (*task.TaskSpec, error) {
-	template := &v1alpha1.TaskTemplate{}
-	switch err := s.Client.Get(ctx, types.NamespacedName{Namespace: c.namespace, Name: c.template}, template); {
-	case apierrors.IsNotFound(err):
+	if len(templates.Items) == 0 {
 		return nil, nil
-	case err != nil:
-		return nil, err
 	}
 	spec := &task.TaskSpec{}
-	if err := proto.Unmarshal(template.Spec, spec); err != nil {
-		s.Log.ErrorContext(ctx, "a template cannot be read", "namespace", c.namespace, "template", c.template, "error", err)
+	if err := proto.Unmarshal(templates.Items[0].Spec, spec); err != nil {
+		s.Log.ErrorContext(ctx, "a template cannot be read", "template", name, "error", err)
 		return nil, nil
 	}
 	return spec, nil

@@ -44,7 +44,7 @@ func StateOf(a *v1alpha1.TaskAction, cluster string) *tunnelv1.ActionState {
 	switch spec.Type {
 	case v1alpha1.TypeTask:
 		state.Type = workflow.ActionType_ACTION_TYPE_TASK
-		state.TaskSpecDigest = "sha256:" + spec.Template
+		state.TaskSpecDigest = digestPrefix + spec.Template
 		state.TaskId = &task.TaskIdentifier{
 			Org: spec.Organization, Project: spec.TaskProject, Domain: spec.TaskDomain, Name: spec.TaskName, Version: spec.TaskVersion,
 		}
@@ -73,6 +73,9 @@ func StateOf(a *v1alpha1.TaskAction, cluster string) *tunnelv1.ActionState {
 	}
 	return state
 }
+
+// digestPrefix tells how templates are named.
+const digestPrefix = "sha256:"
 
 func actionID(of v1alpha1.TaskActionSpec, run, action string) *common.ActionIdentifier {
 	return &common.ActionIdentifier{

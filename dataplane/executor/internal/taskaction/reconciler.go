@@ -125,6 +125,14 @@ func steps(of v1alpha1.ActionType) []func(*work, context.Context) error {
 // Reconcile brings an action one step on. An error is of something that passes,
 // and is tried again.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	result, err := r.reconcile(ctx, request)
+	if ctx.Err() != nil {
+		return reconcile.Result{}, nil // the process ends, which is no failure of the action's
+	}
+	return result, err
+}
+
+func (r *Reconciler) reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	w, err := r.read(ctx, request)
 	if w == nil || err != nil {
 		return reconcile.Result{}, err
