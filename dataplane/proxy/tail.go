@@ -360,6 +360,7 @@ func (s *source) Live(ctx context.Context, since time.Time, follow bool) (io.Rea
 	if !since.IsZero() {
 		options.SinceTime = &metav1.Time{Time: since}
 	}
+	s.log.Debug("reading a log in its pod", "namespace", s.workspace.Name, "pod", s.pod, "container", s.name, "since", since, "follow", follow)
 	body, err := s.pods.Pods(s.workspace.Name).GetLogs(s.pod, options).Stream(ctx)
 	if apierrors.IsNotFound(err) {
 		return nil, fmt.Errorf("%w: %w", logs.ErrGone, err)
@@ -369,6 +370,7 @@ func (s *source) Live(ctx context.Context, since time.Time, follow bool) (io.Rea
 
 // Kept implements logs.Sources.
 func (s *source) Kept(ctx context.Context, offset int64) (io.ReadCloser, error) {
+	s.log.Debug("reading a log in the bucket", "namespace", s.workspace.Name, "pod", s.pod, "container", s.name, "offset", offset)
 	body, err := s.bucket.Open(ctx, s.keptFolder()+path.Join(s.pod, s.name+".log"), offset)
 	if errors.Is(err, bucket.ErrNone) {
 		return nil, fmt.Errorf("%w: %w", logs.ErrGone, err)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -67,8 +69,9 @@ func (p *plane) eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// keep writes the whole log of a pod where the executor keeps it, and removes the pod.
-func (p *plane) keep(t *testing.T, a *v1alpha1.TaskAction, containers ...string) {
+// keep writes the log of a pod, with more at its end, where the executor keeps it,
+// and removes the pod.
+func (p *plane) keep(t *testing.T, a *v1alpha1.TaskAction, more string, containers ...string) {
 	t.Helper()
 	clientset, err := kubernetes.NewForConfig(sandbox.Config)
 	if err != nil {
@@ -85,7 +88,7 @@ func (p *plane) keep(t *testing.T, a *v1alpha1.TaskAction, containers ...string)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.put(t, "persisted-logs/"+p.runKey(a.Spec.Run)+"/"+a.Spec.Action+"/1/"+pod+"/"+c+".log", log)
+		p.put(t, "persisted-logs/"+p.runKey(a.Spec.Run)+"/"+a.Spec.Action+"/1/"+pod+"/"+c+".log", append(log, more...))
 	}
 	a.Status.Phase = v1alpha1.Succeeded
 	a.Status.Attempts[0].Phase, a.Status.Attempts[0].LogsKept = v1alpha1.Succeeded, true
@@ -94,8 +97,7 @@ func (p *plane) keep(t *testing.T, a *v1alpha1.TaskAction, containers ...string)
 		t.Fatal(err)
 	}
 	p.eventually(t, "the pod to go", func() bool {
-		return client.IgnoreNotFound(sandbox.Client.Get(t.Context(), client.ObjectKey{Namespace: p.workspace.Name, Name: pod}, &corev1.Pod{})) == nil &&
-			sandbox.Client.Get(t.Context(), client.ObjectKey{Namespace: p.workspace.Name, Name: pod}, &corev1.Pod{}) != nil
+		return apierrors.IsNotFound(sandbox.Client.Get(t.Context(), client.ObjectKey{Namespace: p.workspace.Name, Name: pod}, &corev1.Pod{}))
 	})
 }
 
@@ -209,17 +211,22 @@ func TestTailLogs(t *testing.T) {
 
 	t.Run("it goes on with what was kept, with no line lost and none twice", func(t *testing.T) {
 		t.Parallel()
-		const lines = 400_000 // more than all buffers between hold
-		pod := p.pod(t, "moving", "seq 1 "+fmt.Sprint(lines))
+		pod := p.pod(t, "moving", "seq 1 1000; sleep 600")
 		a := p.taskAction(t, "moving", "a0", attempt(pod))
 		s := p.tail(t, p.action("moving", "a0"))
-		if !s.more() {
-			t.Fatal(s.stream.Err())
+		for len(s.lines) < 1000 {
+			if !s.more() {
+				t.Fatal(s.stream.Err())
+			}
 		}
-		p.ended(t, "moving")
-		p.keep(t, a, "main")
-		if got, err := s.text(); err != nil || got != numbers(lines) {
-			t.Errorf("got %d lines, %v, want %d", strings.Count(got, "\n"), err, lines)
+		// What the container wrote at its end was kept and not read in the pod.
+		var rest bytes.Buffer
+		for n := range 500 {
+			fmt.Fprintf(&rest, "%s %d\n", time.Now().UTC().Format(time.RFC3339Nano), 1001+n)
+		}
+		p.keep(t, a, rest.String(), "main")
+		if got, err := s.text(); err != nil || got != numbers(1500) {
+			t.Errorf("got %d lines, %v, want 1500", strings.Count(got, "\n"), err)
 		}
 	})
 
@@ -230,7 +237,7 @@ func TestTailLogs(t *testing.T) {
 		})
 		a := p.taskAction(t, "gone", "a0", attempt(pod))
 		p.ended(t, "gone")
-		p.keep(t, a, "main", "init")
+		p.keep(t, a, "", "main", "init")
 		if err := record.Write(t.Context(), account(t, "executor"), p.storage.MetadataBucket, p.runKey("gone")+"/a0", record.Record{Status: a.Status}); err != nil {
 			t.Fatal(err)
 		}
