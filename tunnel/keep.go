@@ -28,11 +28,11 @@ type KeepOptions struct {
 // Between two tries: at first a tenth of a second, doubled up to 5 s, so that a
 // data plane is back seconds after its control plane is. Each is shortened by
 // up to a half at random, or all data planes of a control plane would return at
-// the same moment. A refusal is a person's to mend: it is asked again each 30 s.
+// the same moment. A refusal is a person's to mend: it is asked again each 10 s.
 const (
 	firstBackOff   = 100 * time.Millisecond
 	lastBackOff    = 5 * time.Second
-	refusedBackOff = 30 * time.Second
+	refusedBackOff = 10 * time.Second
 	// A session that lived for so long was a good one: the next try is at once.
 	goodLife = 10 * time.Second
 )

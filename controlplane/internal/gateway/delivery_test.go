@@ -110,6 +110,34 @@ func TestDelivery(t *testing.T) {
 		})
 	}
 
+	t.Run("is the process's that holds the tunnel", func(t *testing.T) {
+		t.Parallel()
+		p := w.join(t, "two")
+		second := w.beside(t)
+		e := newExecutor(nil)
+		p.world = second
+		p.dial(t, e.handlers())
+		if w.Connected(organization, "two") {
+			t.Error("got the first process connected, want the second alone")
+		}
+		for i := range 5 {
+			w.run(t, "two", fmt.Sprint("two", i))
+		}
+		eventually(t, "all to be handed over", func() bool { return w.pending(t, "two") == 0 })
+		if got := e.heard(); len(got) != 5 {
+			t.Errorf("got %q, want each run once", got)
+		}
+		p.world = w
+		p.dial(t, e.handlers()) // a replica of the operator's
+		for i := range 20 {
+			w.run(t, "two", fmt.Sprint("both", i))
+		}
+		eventually(t, "all to be handed over", func() bool { return w.pending(t, "two") == 0 })
+		if tries := len(e.heard()); tries < 25 {
+			t.Errorf("got %d calls, want every run handed over", tries)
+		}
+	})
+
 	t.Run("of one run waits for another's next try no longer than for its own", func(t *testing.T) {
 		t.Parallel()
 		p := w.join(t, "apart")

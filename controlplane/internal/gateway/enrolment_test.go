@@ -91,6 +91,33 @@ func TestJoin(t *testing.T) {
 		wantCode(t, err, connect.CodeUnauthenticated)
 	})
 
+	t.Run("believes no data plane that plays the gateway", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		p := w.join(t, clusterName)
+		rogue := p.tls(t)
+		rogue.NextProtos = []string{"h2"}
+		if len(rogue.Certificates[0].Certificate) != 2 {
+			t.Fatalf("got a chain of %d, want the CA in it, which the rogue shows", len(rogue.Certificates[0].Certificate))
+		}
+		listener, err := tls.Listen("tcp", "127.0.0.1:0", rogue)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		shown := make(chan string, 1)
+		go http.Serve(listener, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { shown <- r.URL.Path }))
+		_, request := newRequest(t)
+		if _, err := tunnel.Join(t.Context(), listener.Addr().String(), w.token(t, "c2", time.Hour), request); err == nil {
+			t.Error("got a certificate, want the rogue refused")
+		}
+		select {
+		case path := <-shown:
+			t.Errorf("got the rogue called at %s, want the token kept from it", path)
+		default:
+		}
+	})
+
 	t.Run("gives the same data plane another certificate where the first answer was lost", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)

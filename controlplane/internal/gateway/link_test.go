@@ -118,6 +118,29 @@ func TestReportStates(t *testing.T) {
 	if run, _, err := w.store.GetRun(t.Context(), key); err != nil || run.Root.Phase != common.ActionPhase_ACTION_PHASE_RUNNING {
 		t.Errorf("got %s, %v, want the run as it was reported", run.Root.Phase, err)
 	}
+	t.Run("of a restored cluster begin anew", func(t *testing.T) {
+		answer, err := client.ReportStates(t.Context(), &tunnelv1.ReportStatesRequest{Epoch: "restored", Position: 2})
+		if err != nil || answer.GetPosition() != 2 {
+			t.Errorf("got %v, %v, want position 2 of another epoch", answer, err)
+		}
+		at, err := client.GetPosition(t.Context(), &tunnelv1.GetPositionRequest{})
+		if err != nil || at.GetPosition() != 2 || at.GetEpoch() != "restored" {
+			t.Errorf("got %v, %v, want position 2 of the epoch restored", at, err)
+		}
+	})
+
+	t.Run("of another cluster's runs change nothing", func(t *testing.T) {
+		other := link(w.join(t, "c2").dial(t, tunnel.Handlers{}), "executor")
+		ended := state(100, organization)
+		ended.Phase = common.ActionPhase_ACTION_PHASE_SUCCEEDED
+		if _, err := other.ReportStates(t.Context(), &tunnelv1.ReportStatesRequest{States: []*tunnelv1.ActionState{ended}, Position: 100}); err != nil {
+			t.Fatal(err)
+		}
+		if run, _, err := w.store.GetRun(t.Context(), key); err != nil || run.Root.Phase != common.ActionPhase_ACTION_PHASE_RUNNING {
+			t.Errorf("got %s, %v, want the run as its own cluster reported it", run.Root.Phase, err)
+		}
+	})
+
 	for name, c := range map[string]struct {
 		request *tunnelv1.ReportStatesRequest
 		code    connect.Code
@@ -125,6 +148,7 @@ func TestReportStates(t *testing.T) {
 		"refuses states of another organisation": {&tunnelv1.ReportStatesRequest{States: []*tunnelv1.ActionState{state(7, "other")}, Position: 8}, connect.CodePermissionDenied},
 		"refuses states out of order":            {&tunnelv1.ReportStatesRequest{States: []*tunnelv1.ActionState{state(9, organization), state(8, organization)}, Position: 9}, connect.CodeInvalidArgument},
 		"refuses states behind the position":     {&tunnelv1.ReportStatesRequest{States: []*tunnelv1.ActionState{state(9, organization)}, Position: 8}, connect.CodeInvalidArgument},
+		"refuses an epoch without end":           {&tunnelv1.ReportStatesRequest{Epoch: strings.Repeat("e", 65)}, connect.CodeInvalidArgument},
 		"refuses more than it will hold":         {&tunnelv1.ReportStatesRequest{States: make([]*tunnelv1.ActionState, 5001), Position: 8}, connect.CodeInvalidArgument},
 	} {
 		t.Run(name, func(t *testing.T) {

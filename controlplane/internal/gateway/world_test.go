@@ -116,6 +116,14 @@ func (w *world) start(t testing.TB) {
 	t.Cleanup(w.stop)
 }
 
+// beside is a second process on the same database.
+func (w *world) beside(t testing.TB) *world {
+	t.Helper()
+	second := &world{config: w.config, store: w.store, log: w.log}
+	second.start(t)
+	return second
+}
+
 // api remembers who called.
 func (w *world) api(rw http.ResponseWriter, r *http.Request) {
 	from, _ := caller.From(r.Context())
