@@ -3,12 +3,20 @@ package controlplane_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"io"
+	"math/big"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -152,6 +160,78 @@ func TestOrigins(t *testing.T) {
 			t.Errorf("got headers %q, want %s among them", got, name)
 		}
 	}
+}
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	first := writeCertificate(t, cert, key, time.Now().Add(-time.Hour))
+	w := newWorld(t, "api:\n  listen: 127.0.0.1:0\n  certFile: "+cert+"\n  keyFile: "+key+"\n")
+	url := "https" + strings.TrimPrefix(w.url, "http")
+	call := func(trusted *x509.Certificate, protocols *http.Protocols, options ...connect.ClientOption) error {
+		roots := x509.NewCertPool()
+		roots.AddCert(trusted)
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "localhost"}, Protocols: protocols}
+		defer transport.CloseIdleConnections()
+		_, err := projectconnect.NewProjectServiceClient(&http.Client{Transport: transport}, url, options...).GetProject(t.Context(), &project.GetProjectRequest{Id: "flytesnacks"})
+		return err
+	}
+	http1, http2 := new(http.Protocols), new(http.Protocols)
+	http1.SetHTTP1(true)
+	http2.SetHTTP2(true)
+	t.Run("speaks HTTP/1.1 and HTTP/2", func(t *testing.T) {
+		if err := call(first, http1); err != nil {
+			t.Error(err)
+		}
+		if err := call(first, http2, connect.WithGRPC()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("takes a certificate that was renewed", func(t *testing.T) {
+		second := writeCertificate(t, cert, key, time.Now())
+		if err := call(second, http2); err != nil {
+			t.Error(err)
+		}
+		if err := os.WriteFile(cert, []byte("half-writ"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := call(second, http2); err != nil {
+			t.Errorf("got %v while the file is written, want the one before", err)
+		}
+	})
+}
+
+// writeCertificate makes a certificate for localhost, written at the given time.
+func writeCertificate(t *testing.T, cert, key string, at time.Time) *x509.Certificate {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(at.UnixNano()), DNSNames: []string{"localhost"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: at.Add(-time.Hour), NotAfter: at.Add(24 * time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{key: {Type: "PRIVATE KEY", Bytes: encoded}, cert: {Type: "CERTIFICATE", Bytes: der}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(file, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
 }
 
 func TestOrganizations(t *testing.T) {

@@ -130,10 +130,11 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener, certificates 
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(certificates == nil)
 	web := &http.Server{
-		Handler:           s.Clients(),
-		TLSConfig:         certificates,
-		Protocols:         &protocols,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 1000},
+		Handler:   s.Clients(),
+		TLSConfig: certificates,
+		Protocols: &protocols,
+		// Watches live for hours: a client that is gone without a word is found by pings.
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 1000, SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
