@@ -29,6 +29,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	tunnelv1 "biplane.dev/biplane/api/gen/biplane/tunnel/v1"
 	"biplane.dev/biplane/api/gen/biplane/tunnel/v1/tunnelv1connect"
@@ -396,4 +397,18 @@ func certify(t *testing.T, folder string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// offline is a bucket that is not asked.
+func offline(storage config.Storage) *bucket.Bucket {
+	return bucket.New(storage, func(string) string { return "" })
+}
+
+func withWatch(t *testing.T) client.WithWatch {
+	t.Helper()
+	c, err := client.NewWithWatch(sandbox.Config, client.Options{Scheme: sandbox.Client.Scheme()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }

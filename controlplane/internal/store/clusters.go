@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -151,6 +152,9 @@ func (s *Store) Join(ctx context.Context, token JoinToken, sign func(Cluster) (C
 		certificate, err := sign(cluster)
 		if err != nil {
 			return err
+		}
+		if certificate.Key == "" {
+			return errors.New("a certificate without the digest of its key was signed")
 		}
 		if key != "" && key != certificate.Key {
 			return ErrToken

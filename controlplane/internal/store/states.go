@@ -57,6 +57,9 @@ func (s *Store) ApplyStates(ctx context.Context, organization, cluster, epoch st
 		}
 		if known != epoch {
 			recorded = 0
+			if err := t.forgetVersions(ctx, organization, cluster); err != nil {
+				return err
+			}
 		}
 		applied.Position = max(recorded, position)
 
@@ -104,6 +107,14 @@ func (t *tx) lockPosition(ctx context.Context, organization, cluster string) (ep
 		err = &NotFoundError{"cluster", cluster}
 	}
 	return epoch, position, err
+}
+
+// forgetVersions has the next state of whatever goes on count as a newer one. In a
+// cluster that was restored, objects have versions again that they had before.
+func (t *tx) forgetVersions(ctx context.Context, organization, cluster string) error {
+	_, err := t.exec(ctx, `UPDATE actions SET version = 0 WHERE organization = $1 AND ended_at = 0 AND (project, domain, run) IN
+		(SELECT project, domain, name FROM runs WHERE organization = $1 AND cluster = $2 AND ended_at = 0)`, organization, cluster)
+	return err
 }
 
 // apply records the newest state of each action, by a fixed number of statements

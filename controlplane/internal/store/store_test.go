@@ -1,0 +1,131 @@
+package store_test
+
+import (
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"biplane.dev/biplane/controlplane/internal/store/storetest"
+)
+
+var postgres *storetest.Server
+
+func TestMain(m *testing.M) {
+	server, err := storetest.StartServer(false)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "the store's tests need PostgreSQL:", err)
+		os.Exit(1)
+	}
+	postgres = server
+	code := m.Run()
+	server.Stop()
+	os.Exit(code)
+}
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	for _, backend := range []storetest.Backend{sqlite(), onPostgres()} {
+		t.Run(backend.Name, func(t *testing.T) {
+			t.Parallel()
+			storetest.Run(t, backend)
+		})
+	}
+}
+
+func sqlite() storetest.Backend {
+	file := func(url string) string { return strings.TrimPrefix(url, "sqlite:") }
+	return storetest.Backend{
+		Name:        "SQLite",
+		NewDatabase: func(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "a b%?.db") },
+		Driver:      "sqlite",
+		DataSource:  file,
+		Plan: func(t testing.TB, url, statement string) (scans []string) {
+			db, err := sql.Open("sqlite", file(url))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			rows, err := db.Query("EXPLAIN QUERY PLAN "+statement, nulls(statement)...)
+			if err != nil {
+				t.Fatalf("got %v, want a plan of %s", err, statement)
+			}
+			defer rows.Close()
+			for rows.Next() {
+				var id, parent, unused int
+				var detail string
+				if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+					t.Fatal(err)
+				}
+				if scan := sqliteScan.FindString(detail); scan != "" && !ownRows.MatchString(scan) {
+					scans = append(scans, detail)
+				}
+			}
+			return scans
+		},
+	}
+}
+
+func onPostgres() storetest.Backend {
+	same := func(url string) string { return url }
+	return storetest.Backend{
+		Name:        "PostgreSQL",
+		NewDatabase: postgres.NewDatabase,
+		Shared:      true,
+		Driver:      "pgx",
+		DataSource:  same,
+		Plan: func(t testing.TB, url, statement string) (scans []string) {
+			db, err := sql.Open("pgx", url+"&default_query_exec_mode=simple_protocol")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			db.SetMaxOpenConns(1)
+			execute := "EXECUTE explained"
+			if n := len(nulls(statement)); n > 0 {
+				execute += "(" + strings.TrimSuffix(strings.Repeat("NULL, ", n), ", ") + ")"
+			}
+			var lines []string
+			for _, step := range []string{"SET plan_cache_mode = force_generic_plan", "PREPARE explained AS " + statement, "EXPLAIN " + execute} {
+				rows, err := db.Query(step)
+				if err != nil {
+					t.Fatalf("got %v, want it done: %s", err, step)
+				}
+				for rows.Next() {
+					var line string
+					if err := rows.Scan(&line); err != nil {
+						t.Fatal(err)
+					}
+					lines = append(lines, line)
+				}
+				rows.Close()
+			}
+			for i, line := range lines {
+				indexed := i+1 < len(lines) && strings.Contains(lines[i+1], "Index Cond")
+				if postgresScan.MatchString(line) || strings.Contains(line, "Index") && strings.Contains(line, "Scan") && !indexed {
+					scans = append(scans, strings.TrimSpace(line))
+				}
+			}
+			return scans
+		},
+	}
+}
+
+var (
+	placeholder  = regexp.MustCompile(`\$\d+`)
+	sqliteScan   = regexp.MustCompile(`^SCAN.*|USE TEMP B-TREE FOR ORDER BY`)
+	ownRows      = regexp.MustCompile(`^SCAN (reported|root|changed|b|below|CONSTANT ROW|\d+ CONSTANT ROWS?|\d+-ROW VALUES CLAUSE)`)
+	postgresScan = regexp.MustCompile(`Seq Scan|(^|-> +)(Incremental )?Sort `)
+)
+
+// nulls is an argument for each placeholder of a statement.
+func nulls(statement string) []any {
+	numbers := map[string]bool{}
+	for _, number := range placeholder.FindAllString(statement, -1) {
+		numbers[number] = true
+	}
+	return make([]any, len(numbers))
+}
