@@ -124,7 +124,7 @@ func TestEnqueue(t *testing.T) {
 			"a domain with a hyphen":     {func(a *flyteactions.Action) { a.ActionId.Run.Domain = "a-b" }, connect.CodeInvalidArgument},
 			"no project":                 {func(a *flyteactions.Action) { a.ActionId.Run.Project = "" }, connect.CodeInvalidArgument},
 			"no id":                      {func(a *flyteactions.Action) { a.ActionId = nil }, connect.CodeInvalidArgument},
-			"another organisation":       {func(a *flyteactions.Action) { a.ActionId.Run.Org = "other" }, connect.CodePermissionDenied},
+			"another organisation":       {func(a *flyteactions.Action) { a.ActionId.Run.Org = "other" }, connect.CodeInvalidArgument},
 			"no spec":                    {func(a *flyteactions.Action) { a.Spec = nil }, connect.CodeInvalidArgument},
 			"no template":                {func(a *flyteactions.Action) { a.GetTask().Spec = nil }, connect.CodeInvalidArgument},
 			"no input":                   {func(a *flyteactions.Action) { a.InputUri = "" }, connect.CodeInvalidArgument},

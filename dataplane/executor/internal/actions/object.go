@@ -122,7 +122,7 @@ func (e *enqueued) beRoot(object *v1alpha1.TaskAction) error {
 func (e *enqueued) beChild(object *v1alpha1.TaskAction) error {
 	parent := e.parent
 	if org := object.Spec.Organization; org != "" && org != parent.Spec.Organization {
-		return refuse(connect.CodePermissionDenied, "run %s is not of the organisation %q: leave action_id.run.org out", e.run, cut(org, 80))
+		return refuse(connect.CodeInvalidArgument, "run %s is not of the organisation %q: leave action_id.run.org out", e.run, cut(org, 80))
 	}
 	if parent.Spec.Type != v1alpha1.TypeTask {
 		return refuse(connect.CodeInvalidArgument, "the parent %s is a %s: only tasks have children", referenceTo(parent), parent.Spec.Type)

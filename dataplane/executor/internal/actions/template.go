@@ -13,12 +13,21 @@ import (
 )
 
 // annotationUsed is when a template was last enqueued with, give or take
-// markUsedAfter. Whoever removes templates leaves those alone that were used less
-// than twice that ago: their action may be about to be created.
+// markUsedAfter: see UsedLately.
 const (
 	annotationUsed = "biplane.dev/used"
 	markUsedAfter  = time.Hour
 )
+
+// UsedLately says of a template that an action of it may be about to be created,
+// so that it must not be removed although none is there.
+func UsedLately(template client.Object, now time.Time) bool {
+	used, err := time.Parse(time.RFC3339, template.GetAnnotations()[annotationUsed])
+	if err != nil {
+		used = template.GetCreationTimestamp().Time // by somebody else than Enqueue
+	}
+	return now.Sub(used) < 2*markUsedAfter
+}
 
 // keepTemplate makes a template unless it is there.
 func (s *Server) keepTemplate(ctx context.Context, template *v1alpha1.TaskTemplate) error {

@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 }
 
 // deadline of whatever is waited for; nothing takes a tenth of it.
-const deadline = 20 * time.Second
+const deadline = time.Minute
 
 // world is a server on a workspace of its own. The test is the operator and the
 // reconciler.

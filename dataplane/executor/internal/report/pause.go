@@ -8,7 +8,7 @@ import (
 
 const (
 	firstPause = 100 * time.Millisecond
-	maxPause   = 5 * time.Second
+	maxPause   = 2 * time.Second
 )
 
 // pause between tries: twice as long each time, and never the same for two data

@@ -81,7 +81,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 		if time.Since(begun) > time.Minute {
 			pause = newPause()
 		}
-		r.Log.WarnContext(ctx, "listing all actions again", "error", err)
+		r.Log.WarnContext(ctx, "states are not reported now", "error", err)
 		pause.sleep(ctx)
 	}
 	return nil

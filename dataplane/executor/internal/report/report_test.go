@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 }
 
 // deadline of whatever is waited for; nothing takes a tenth of it.
-const deadline = 30 * time.Second
+const deadline = time.Minute
 
 // world is a workspace whose actions the test writes, as the reconciler does, and
 // the control plane that is to know of them. What other tests write is reported

@@ -46,7 +46,7 @@ func (s *session) send(ctx context.Context) error {
 		case errors.Is(err, errDoubt):
 			return err
 		case err != nil:
-			s.Log.WarnContext(ctx, "states are not recorded now", "error", err, "pending", s.pending.len())
+			s.Log.WarnContext(ctx, "the control plane does not take states now", "error", err, "pending", s.pending.len())
 			if err := s.returned(ctx, pause); err != nil {
 				return err
 			}
