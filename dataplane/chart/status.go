@@ -189,7 +189,7 @@ func ending(of *corev1.ContainerStateTerminated) string {
 func (c *cluster) wait(ctx context.Context, timeout time.Duration) (Status, error) {
 	deadline := time.NewTimer(timeout)
 	defer deadline.Stop()
-	tick := time.NewTicker(500 * time.Millisecond)
+	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	told := map[string]string{}
 	tell := func(name, line string) {
