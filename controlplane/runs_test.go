@@ -88,6 +88,29 @@ func TestCreateRun(t *testing.T) {
 		}
 		wait(t, plane.enqueued)
 	})
+	t.Run("makes one run of a call that is repeated", func(t *testing.T) {
+		request := &workflow.CreateRunRequest{Id: &workflow.CreateRunRequest_ProjectId{ProjectId: flytesnacks}, Task: withSpec(spec("hello.main")),
+			InputWrapper: &workflow.CreateRunRequest_OffloadedInputData{OffloadedInputData: &common.OffloadedInputData{Uri: "s3://meta/x", InputsHash: "h"}}}
+		made := map[string]string{}
+		for _, id := range []string{"6f2c1b0e-6f0a-4d5e-9b43-0c1f2d3e4a5b", "6f2c1b0e-6f0a-4d5e-9b43-0c1f2d3e4a5b", "11111111-6f0a-4d5e-9b43-0c1f2d3e4a5b"} {
+			ctx, call := connect.NewClientContext(t.Context())
+			call.RequestHeader().Set("X-Request-Id", id)
+			got, err := w.runs().CreateRun(ctx, request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			name := got.Run.Action.Id.Run.Name
+			if before := made[id]; before != "" && before != name {
+				t.Errorf("got %s, want %s again", name, before)
+			}
+			made[id] = name
+		}
+		wait(t, plane.enqueued)
+		wait(t, plane.enqueued)
+		if len(made) != 2 || len(plane.enqueued) != 0 {
+			t.Errorf("got %v, and %d hand-overs more, want two runs", made, len(plane.enqueued))
+		}
+	})
 	t.Run("takes a name once", func(t *testing.T) {
 		w.create(&workflow.CreateRunRequest{Id: named("mine")})
 		wait(t, plane.enqueued)

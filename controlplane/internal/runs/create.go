@@ -3,13 +3,16 @@ package runs
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"maps"
+	"math/big"
 	"path"
 	"slices"
 	"strings"
 
 	"connectrpc.com/connect"
+	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -67,6 +70,10 @@ func (s *Service) CreateRun(ctx context.Context, r *workflow.CreateRunRequest) (
 	run.InputsURI = inputs.GetUri()
 	run.Handover = handover(run, inputs.GetInputsHash())
 	made, err := s.store.CreateRun(ctx, run)
+	var exists *store.ExistsError
+	if errors.As(err, &exists) && r.GetProjectId() != nil {
+		made, _, err = s.store.GetRun(ctx, key) // by the same call, before
+	}
 	if err != nil {
 		return nil, createFailed(key, err)
 	}
@@ -84,7 +91,7 @@ func (s *Service) newKey(ctx context.Context, r *workflow.CreateRunRequest) (sto
 			return store.RunKey{}, err
 		}
 	case *workflow.CreateRunRequest_ProjectId:
-		key = store.RunKey{Organization: id.ProjectId.GetOrganization(), Project: id.ProjectId.GetName(), Domain: id.ProjectId.GetDomain(), Name: newName()}
+		key = store.RunKey{Organization: id.ProjectId.GetOrganization(), Project: id.ProjectId.GetName(), Domain: id.ProjectId.GetDomain(), Name: newName(ctx, r)}
 	default:
 		return store.RunKey{}, refusal.Invalid("the request names neither a run_id nor a project_id; give the project and domain of the run")
 	}
@@ -93,22 +100,24 @@ func (s *Service) newKey(ctx context.Context, r *workflow.CreateRunRequest) (sto
 	return key, err
 }
 
-// newName is r and 19 letters and digits: 98 bits.
-func newName() string {
-	const digits = "0123456789abcdefghijklmnopqrstuvwxyz"
-	name := make([]byte, 0, 20)
-	name = append(name, 'r')
-	var random [32]byte
-	for len(name) < 20 {
-		rand.Read(random[:])
-		for _, b := range random {
-			// 252 is the last multiple of 36: what is above would favour some digits.
-			if b < 252 && len(name) < 20 {
-				name = append(name, digits[b%36])
-			}
+// newName is r and 19 letters and digits. A call that the SDK repeats, since its
+// answer was lost, has the id of the first and gets the same name: a run is not
+// made twice. Ids that tasks make of four characters are too few for that.
+func newName(ctx context.Context, r *workflow.CreateRunRequest) string {
+	var bits [sha256.Size]byte
+	rand.Read(bits[:])
+	if call, ok := connect.CallInfoForHandlerContext(ctx); ok {
+		id, err := uuid.Parse(call.RequestHeader().Get("X-Request-Id"))
+		content, marshalErr := proto.MarshalOptions{Deterministic: true}.Marshal(r)
+		if err == nil && marshalErr == nil {
+			bits = sha256.Sum256(append(id[:], content...))
 		}
 	}
-	return string(name)
+	// 98 bits of 256: what the remainder favours is nothing.
+	number := new(big.Int).SetBytes(bits[:])
+	number.Mod(number, new(big.Int).Exp(big.NewInt(36), big.NewInt(19), nil))
+	text := number.Text(36)
+	return "r" + strings.Repeat("0", 19-len(text)) + text
 }
 
 // rootTask is what the root runs: a deployed task, or one that came with the
