@@ -21,8 +21,9 @@ import (
 // TaskAction stays where it is. cluster is the data plane's name.
 //
 // Not told are messages of errors and phases, the value of a signal, a condition's
-// webhook, and log lines. A condition's prompt is: it is put to a person, who
-// reads it in the control plane.
+// webhook, and log lines. Two texts are: a condition's prompt, which is put to a
+// person who reads it in the control plane, and why an action was aborted, which
+// comes from there.
 func StateOf(a *v1alpha1.TaskAction, cluster string) *tunnelv1.ActionState {
 	spec, status := a.Spec, a.Status
 	state := &tunnelv1.ActionState{
@@ -63,7 +64,7 @@ func StateOf(a *v1alpha1.TaskAction, cluster string) *tunnelv1.ActionState {
 		state.ErrorKind, state.ErrorCode = errorKind(status.Error.Kind), errorCode(status.Error.Code)
 	}
 	if status.Phase == v1alpha1.Aborted {
-		state.AbortReason = "what it was part of has ended"
+		state.AbortReason = status.Message // the reason of what it was part of
 		if spec.Abort != nil {
 			state.AbortReason = spec.Abort.Reason
 		}

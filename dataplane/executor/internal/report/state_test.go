@@ -30,7 +30,7 @@ import (
 // is added to TaskAction fails that test only if it leaves.
 var leaves = []string{
 	"condition.description", "condition.name", "condition.prompt", // a person is to read them there
-	"spec.Abort.Reason",
+	"spec.Abort.Reason", "status.Message", // why it was aborted, as somebody said there; the message of no other phase
 	"spec.Action", "spec.Domain", "spec.Environment", "spec.Group", "spec.InputURI", "spec.Organization", "spec.Parent", "spec.Project",
 	"spec.RecoveredFrom.Action", "spec.RecoveredFrom.Run", "spec.Run", "spec.ShortName",
 	"spec.TaskDomain", "spec.TaskName", "spec.TaskProject", "spec.TaskType", "spec.TaskVersion", "spec.Template",
@@ -55,6 +55,15 @@ func TestNothingElseLeaves(t *testing.T) {
 			text, err := protojson.Marshal(report.StateOf(a, "east"))
 			if err != nil {
 				t.Fatal(err)
+			}
+			a.Spec.Abort = nil // it was part of what was aborted
+			more, err := protojson.Marshal(report.StateOf(a, "east"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = append(text, more...)
+			if phase != v1alpha1.Aborted && strings.Contains(string(text), "<status.Message>") {
+				t.Errorf("got the message of %s told, want that of an abort alone", phase)
 			}
 			for _, found := range regexp.MustCompile(`<([A-Za-z.]+)>`).FindAllStringSubmatch(string(text), -1) {
 				seen[found[1]] = true
@@ -185,8 +194,8 @@ func TestStateOf(t *testing.T) {
 		"it says why it was aborted": {func(a *v1alpha1.TaskAction) {
 			a.Status.Phase, a.Spec.Abort = v1alpha1.Aborted, &v1alpha1.Abort{Reason: "enough"}
 		}, func(s *tunnelv1.ActionState) any { return s.AbortReason }, "enough"},
-		"it says so where nobody did": {func(a *v1alpha1.TaskAction) { a.Status.Phase = v1alpha1.Aborted },
-			func(s *tunnelv1.ActionState) any { return s.AbortReason }, "what it was part of has ended"},
+		"it says why what it was part of was": {func(a *v1alpha1.TaskAction) { a.Status.Phase, a.Status.Message = v1alpha1.Aborted, "its run has ended" },
+			func(s *tunnelv1.ActionState) any { return s.AbortReason }, "its run has ended"},
 		"it says what it was recovered from": {func(a *v1alpha1.TaskAction) {
 			a.Status.Phase, a.Spec.RecoveredFrom = v1alpha1.Recovered, &v1alpha1.ActionReference{Run: "r0", Action: "c1"}
 		}, func(s *tunnelv1.ActionState) any { return s.RecoveredFrom.GetRun().GetName() }, "r0"},
