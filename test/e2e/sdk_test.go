@@ -69,8 +69,10 @@ var commandLine = map[string]func(*testing.T, *person){
 	"flyte run fans out to a hundred by map": func(t *testing.T, p *person) {
 		p.succeeds(t, p.flyteRun(t, "nested.py", "mapped"), "328350")
 	},
-	"flyte run shows a thousand lines in order": func(t *testing.T, p *person) {
-		out := p.ok(t, "flyte", "run", "--follow", "waiting.py", "chatty")
+	"flyte get logs shows a thousand lines in order": func(t *testing.T, p *person) {
+		run := p.flyteRun(t, "waiting.py", "chatty")
+		p.succeeds(t, run, "1000")
+		out := p.ok(t, "flyte", "get", "logs", run)
 		last := -1
 		for line := range strings.SplitSeq(out, "\n") {
 			_, number, found := strings.Cut(line, "line ")
@@ -88,9 +90,7 @@ var commandLine = map[string]func(*testing.T, *person){
 	"flyte get logs reads those of a run that has ended": func(t *testing.T, p *person) {
 		run := p.flyteRun(t, "hello.py", "main", "--name", "later")
 		p.succeeds(t, run, "hello, later")
-		p.await(t, "the pod to be gone", func() bool {
-			return p.ok(t, "kubectl", "-n", "flytesnacks-development", "get", "pods", "-l", "flyte.org/run="+run, "-o", "name") == ""
-		})
+		p.podsGone(t, run)
 		if out := p.ok(t, "flyte", "get", "logs", run); !strings.Contains(out, "greeting later") {
 			t.Errorf("got %s, want the line that the task printed", out)
 		}
@@ -115,12 +115,10 @@ var commandLine = map[string]func(*testing.T, *person){
 	"flyte abort run ends fifty children": func(t *testing.T, p *person) {
 		run := p.flyteRun(t, "waiting.py", "many")
 		p.await(t, "children to run", func() bool {
-			return strings.Count(p.ok(t, "python", "drive.py", "phases", run), "running") >= 10
+			return p.phases(t, run)["RUNNING"] > 10 // the root is one
 		})
 		p.ok(t, "flyte", "abort", "run", run)
-		p.await(t, "all pods to be gone", func() bool {
-			return p.ok(t, "kubectl", "-n", "flytesnacks-development", "get", "pods", "-l", "flyte.org/run="+run, "-o", "name") == ""
-		})
+		p.podsGone(t, run)
 		if out := p.ok(t, "python", "drive.py", "wait", run); !strings.HasPrefix(out, "aborted") {
 			t.Errorf("got %s, want the run aborted", out)
 		}
@@ -166,4 +164,20 @@ func (p *person) succeeds(t *testing.T, run, output string) {
 	if got, want := strings.TrimSpace(p.ok(t, "python", "drive.py", "wait", run)), "succeeded "+output; got != want {
 		t.Errorf("got %q of run %s, want %q", got, run, want)
 	}
+}
+
+// phases counts the actions of a run, in the cluster.
+func (p *person) phases(t *testing.T, run string) map[string]int {
+	t.Helper()
+	counted := map[string]int{}
+	for phase := range strings.FieldsSeq(p.ok(t, "kubectl", "-n", "flytesnacks-development", "get", "taskactions", "-l", "flyte.org/run="+run, "-o", "jsonpath={.items[*].status.phase}")) {
+		counted[phase]++
+	}
+	return counted
+}
+
+// podsGone waits until a run has none left.
+func (p *person) podsGone(t *testing.T, run string) {
+	t.Helper()
+	p.ok(t, "kubectl", "-n", "flytesnacks-development", "wait", "--for", "delete", "pods", "-l", "flyte.org/run="+run, "--timeout", patience.String())
 }

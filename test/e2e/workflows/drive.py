@@ -20,9 +20,9 @@ match sys.argv[1:]:
     case ["phases", run]:
         for action in flyte.remote.Action.listall(for_run_name=run):
             if action.name != "a0":
-                print(action.phase)
+                print(action.phase.value)
     case ["wait", name]:
         run = flyte.remote.Run.get(name=name)
         run.wait(quiet=True)
         run.sync()
-        print(run.phase, run.outputs()[0] if run.phase == "succeeded" else "")
+        print(run.phase.value, run.outputs()[0] if run.phase == "succeeded" else "")
