@@ -16,9 +16,9 @@ import (
 // so calls that share a connection share a fate: one that is not read can use up
 // the window of all. Hence a connection, which is a stream of the tunnel, serves
 // one call at a time, and waits for the next one when the call has ended. An
-// opened stream costs no round trip, only memory; BenchmarkCall has the figures
-// of both. Rejected: one HTTP/2 connection for all calls (stalls); one for each
-// call (twice the cost of a small call).
+// opened stream costs no round trip, only work. Rejected: one HTTP/2 connection
+// for all calls (stalls); one for each call (three times the work of a small one,
+// BenchmarkCall).
 const (
 	maxIdleCalls = 32
 	idleCallLife = 30 * time.Second

@@ -23,6 +23,10 @@ import (
 // to end, and some to spare. The oldest makes room.
 const maxSessions = 8
 
+// watchPause between two looks at a data plane's certificates. A session that is
+// to end does within a second.
+const watchPause = 250 * time.Millisecond
+
 // cluster is one data plane as this process knows it, from its joining to its
 // removal.
 type cluster struct {
@@ -161,7 +165,6 @@ func (c *cluster) all() []*tunnel.Session {
 func (c *cluster) watch(ctx context.Context) {
 	woken, stop := c.gateway.Store.Watch(store.ClusterTopic(c.identity.Organization, c.identity.Cluster))
 	defer stop()
-	var again <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -170,23 +173,35 @@ func (c *cluster) watch(ctx context.Context) {
 			if !open {
 				return
 			}
-		case <-again:
 		}
-		again = nil
 		err := c.check(ctx)
-		var gone *store.NotFoundError
-		switch {
-		case errors.As(err, &gone):
+		for err != nil && !gone(err) && ctx.Err() == nil {
+			c.log.Error("cannot check certificates", "error", err)
+			pause(ctx, time.Second)
+			err = c.check(ctx)
+		}
+		if gone(err) {
 			c.log.Info("data plane removed")
 			c.gateway.mu.Lock()
 			delete(c.gateway.clusters, c.identity)
 			c.gateway.mu.Unlock()
 			c.end()
 			return
-		case err != nil && ctx.Err() == nil:
-			c.log.Error("cannot check certificates", "error", err)
-			again = time.After(time.Second)
 		}
+		// Every hand-over wakes us too. The pause makes one look of many.
+		pause(ctx, watchPause)
+	}
+}
+
+func gone(err error) bool {
+	var missing *store.NotFoundError
+	return errors.As(err, &missing)
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
 	}
 }
 

@@ -88,8 +88,6 @@ func (e *enrolment) Join(ctx context.Context, request *tunnelv1.JoinRequest) (*t
 		return nil, e.failed(ctx, "join failed", err)
 	}
 	log.Info("data plane joined", "organization", joined.Organization, "cluster", joined.Name)
-	// Its port, and its proxy's names, before it dials.
-	e.cluster(tunnel.Identity{Organization: joined.Organization, Cluster: joined.Name})
 	return &tunnelv1.JoinResponse{
 		CertificateChain: string(chain),
 		CaBundle:         string(e.CABundle()),

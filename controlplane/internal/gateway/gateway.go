@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/netutil"
 
 	tunnelv1 "biplane.dev/biplane/api/gen/biplane/tunnel/v1"
 	"biplane.dev/biplane/api/gen/flyteidl2/task"
@@ -44,6 +45,10 @@ import (
 // drainLimit is how long sessions may take to end when the gateway does. A
 // client's idle TLS session in the relay ends with it.
 const drainLimit = 5 * time.Second
+
+// maxConnections, whoever holds them: strangers must not use up the files that
+// clients and the database need.
+const maxConnections = 4096
 
 // Store is what the gateway asks of the store.
 type Store interface {
@@ -136,7 +141,7 @@ func New(ctx context.Context, options Options) (*Gateway, error) {
 func (g *Gateway) Run(ctx context.Context) error {
 	server := g.server()
 	served := make(chan error, 1)
-	go func() { served <- server.ServeTLS(g.listener, "", "") }()
+	go func() { served <- server.ServeTLS(netutil.LimitListener(g.listener, maxConnections), "", "") }()
 	g.Log.Info("listening for data planes", "address", g.listener.Addr().String(), "ca", g.CAFingerprint())
 	g.running.Go(func() { g.recall(ctx) })
 

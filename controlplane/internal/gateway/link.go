@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -25,6 +26,8 @@ const (
 	maxEpoch   = 64
 	maxPeers   = 16
 	maxMessage = 1024
+
+	maxHeartbeat = 256 << 10 // bytes; most are the proxy's CA bundle
 )
 
 var _ tunnelv1connect.LinkServiceHandler = (*link)(nil)
@@ -43,6 +46,9 @@ type link struct {
 // faster is answered, and costs nothing.
 func (l *link) Heartbeat(ctx context.Context, request *tunnelv1.HeartbeatRequest) (*tunnelv1.HeartbeatResponse, error) {
 	due := l.gateway.Config.Gateway.Heartbeat
+	if size := proto.Size(request); size > maxHeartbeat {
+		return nil, refusal.Invalid("the heartbeat has %d bytes; send at most %d", size, maxHeartbeat)
+	}
 	if len(request.GetPeers()) > maxPeers {
 		return nil, refusal.Invalid("peers has %d entries, and a data plane has at most %d processes", len(request.GetPeers()), maxPeers)
 	}

@@ -18,17 +18,17 @@ const (
 	// relayIdle is long: a client that follows a log may hear nothing for an hour.
 	relayIdle   = 2 * time.Hour
 	relayOpen   = 10 * time.Second
-	relayListen = 5 * time.Second // between two tries of a port that is taken
+	relayListen = time.Second // between two tries of a port that is taken
 	// relayPatience with a port that is taken: the process that we replace holds
 	// it until it is drained.
-	relayPatience = 4
+	relayPatience = 2 * int(drainLimit/relayListen)
 	rawProxy      = "proxy"
 )
 
 // relay passes what clients say to the port of this data plane on to its proxy,
 // and the answers back, until ctx ends. It is TLS that ends in the proxy: what
-// passes here is ciphertext. The port is listened on whether or not the data
-// plane is connected, so that nobody else gets it.
+// passes here is ciphertext. Once the data plane has a port, it is listened
+// on whether or not there is a tunnel, so that nobody else gets it.
 func (c *cluster) relay(ctx context.Context) {
 	listener := c.relayListener(ctx)
 	if listener == nil {
@@ -39,6 +39,7 @@ func (c *cluster) relay(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() { listener.Close() })
 	defer stop()
 	c.log.Info("relaying to the data plane's proxy", "address", listener.Addr().String())
+	passing.Go(func() { c.claim(ctx, listener) })
 	room := make(chan struct{}, maxRelayed)
 	for {
 		conn, err := listener.Accept()
@@ -98,26 +99,31 @@ func abort(conn net.Conn) {
 	conn.Close()
 }
 
-// relayListener listens on the port that the store keeps for this data plane,
-// or on another that it keeps from then on, if that one cannot be had.
+// relayListener listens on the port that the store keeps for this data plane.
+// One that has none yet gets one, and one whose port cannot be had another: but
+// only by the process that it has dialled, since clients go where the store says,
+// and would find no tunnel at another.
 func (c *cluster) relayListener(ctx context.Context) net.Listener {
-	for try := 0; ; try++ {
-		listener, err := c.relayPort(ctx, try >= relayPatience)
-		if err == nil {
+	for missed := 0; ; {
+		session, changed := c.reach()
+		listener, err := c.relayPort(ctx, session != nil, missed >= relayPatience)
+		switch {
+		case listener != nil:
 			return listener
-		}
-		if ctx.Err() == nil {
+		case err != nil && session != nil && ctx.Err() == nil:
+			missed++
 			c.log.Warn("cannot listen for the data plane's clients", "error", err)
 		}
 		select {
 		case <-time.After(relayListen):
+		case <-changed:
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-func (c *cluster) relayPort(ctx context.Context, another bool) (net.Listener, error) {
+func (c *cluster) relayPort(ctx context.Context, connected, another bool) (net.Listener, error) {
 	known, err := c.gateway.Store.GetCluster(ctx, c.identity.Organization, c.identity.Cluster)
 	if err != nil {
 		return nil, err
@@ -127,15 +133,19 @@ func (c *cluster) relayPort(ctx context.Context, another bool) (net.Listener, er
 		return nil, err
 	}
 	kept := int(known.RelayPort)
-	if kept != 0 && !another && (first == 0 || first <= kept && kept <= last) {
+	good := kept != 0 && (first == 0 || first <= kept && kept <= last)
+	switch {
+	case good && !another:
 		return c.listen(ctx, kept)
+	case !connected:
+		return nil, nil
 	}
 	for port := first; port <= last; port++ {
 		listener, err := c.listen(ctx, port)
 		if err != nil {
 			continue
 		}
-		err = c.gateway.Store.SetRelayPort(ctx, c.identity.Organization, c.identity.Cluster, uint16(listener.Addr().(*net.TCPAddr).Port))
+		err = c.setRelayPort(ctx, listener)
 		if err == nil {
 			return listener, nil
 		}
@@ -146,6 +156,35 @@ func (c *cluster) relayPort(ctx context.Context, another bool) (net.Listener, er
 		}
 	}
 	return nil, fmt.Errorf("no port of relay.ports is free (%q)", c.gateway.Config.Relay.Ports)
+}
+
+// claim has the store name our port for as long as the data plane's tunnel is
+// ours: while it was another process's, that one may have chosen another.
+func (c *cluster) claim(ctx context.Context, listener net.Listener) {
+	for {
+		session, changed := c.reach()
+		var again <-chan time.Time
+		if session != nil {
+			known, err := c.gateway.Store.GetCluster(ctx, c.identity.Organization, c.identity.Cluster)
+			if err == nil && int(known.RelayPort) != listener.Addr().(*net.TCPAddr).Port {
+				err = c.setRelayPort(ctx, listener)
+			}
+			if err != nil && ctx.Err() == nil {
+				c.log.Warn("cannot tell clients the data plane's port", "error", err)
+				again = time.After(relayListen)
+			}
+		}
+		select {
+		case <-changed:
+		case <-again:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *cluster) setRelayPort(ctx context.Context, listener net.Listener) error {
+	return c.gateway.Store.SetRelayPort(ctx, c.identity.Organization, c.identity.Cluster, uint16(listener.Addr().(*net.TCPAddr).Port))
 }
 
 func (c *cluster) listen(ctx context.Context, port int) (net.Listener, error) {

@@ -72,7 +72,10 @@ func TestRelay(t *testing.T) {
 
 	t.Run("fails a client where there is no tunnel, and has its port all the same", func(t *testing.T) {
 		t.Parallel()
-		w.join(t, "unconnected")
+		session := w.join(t, "unconnected").dial(t, upper)
+		w.relayPort(t, "unconnected")
+		session.Close()
+		eventually(t, "the tunnel to end", func() bool { return !w.Connected(organization, "unconnected") })
 		conn, err := relayed(w.relayPort(t, "unconnected"))
 		if errors.Is(err, syscall.ECONNRESET) { // as soon as that
 			return
@@ -88,7 +91,7 @@ func TestRelay(t *testing.T) {
 
 	t.Run("gives the port up with the cluster", func(t *testing.T) {
 		t.Parallel()
-		w.join(t, "removed")
+		w.join(t, "removed").dial(t, upper)
 		port := w.relayPort(t, "removed")
 		if err := w.store.RemoveCluster(t.Context(), organization, "removed", false); err != nil {
 			t.Fatal(err)
@@ -130,6 +133,7 @@ func TestRelayPorts(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		p := w.join(t, clusterName)
+		p.dial(t, upper)
 		port := w.relayPort(t, clusterName)
 		w.stop()
 		w.start(t)
@@ -146,12 +150,39 @@ func TestRelayPorts(t *testing.T) {
 		}
 	})
 
+	t.Run("follow the tunnel from one process to another and back", func(t *testing.T) {
+		t.Parallel()
+		first := newWorld(t)
+		second := first.beside(t)
+		p := first.join(t, clusterName)
+		works := func() {
+			t.Helper()
+			eventually(t, "the port in the store to lead to the tunnel", func() bool {
+				conn, err := relayed(first.relayPort(t, clusterName))
+				if err != nil {
+					return false
+				}
+				defer conn.Close()
+				conn.CloseWrite()
+				got, err := io.ReadAll(conn)
+				return err == nil && string(got) == "end of proxy"
+			})
+		}
+		for _, process := range []*world{first, second, first} {
+			p.world = process
+			session := p.dial(t, upper)
+			works()
+			session.Close()
+			eventually(t, "the tunnel to end", func() bool { return !process.Connected(organization, clusterName) })
+		}
+	})
+
 	t.Run("come from the range", func(t *testing.T) {
 		t.Parallel()
 		first := freeRange(t, 2)
 		w := newWorld(t, func(c *config.Config) { c.Relay.Ports = fmt.Sprintf("%d-%d", first, first+1) })
-		w.join(t, "c1")
-		w.join(t, "c2")
+		w.join(t, "c1").dial(t, upper)
+		w.join(t, "c2").dial(t, upper)
 		got := map[uint16]bool{w.relayPort(t, "c1"): true, w.relayPort(t, "c2"): true}
 		if len(got) != 2 || !got[first] || !got[first+1] {
 			t.Errorf("got the ports %v, want the two from %d", got, first)
