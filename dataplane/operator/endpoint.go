@@ -97,7 +97,7 @@ func (e *endpoint) route(r *http.Request) (destination, error) {
 	if err != nil {
 		return 0, connect.NewError(connect.CodeUnavailable, errors.New("the workspaces are not known yet; call again"))
 	}
-	if workspace == nil {
+	if workspace == nil || caller.Pod == "" { // a task is a pod
 		return allow(nil, caller, r.URL.Path)
 	}
 	r.Header.Set(headerProject, workspace.Spec.Project)
