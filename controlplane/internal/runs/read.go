@@ -38,7 +38,7 @@ func (s *Service) GetActionDetails(ctx context.Context, r *workflow.GetActionDet
 	if err != nil {
 		return nil, unknownAction(key, err)
 	}
-	return &workflow.GetActionDetailsResponse{Details: s.withTexts(ctx, found)}, nil
+	return &workflow.GetActionDetailsResponse{Details: s.withEvents(ctx, found)}, nil
 }
 
 // ListRuns gives a page of runs.

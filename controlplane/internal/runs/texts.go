@@ -20,16 +20,28 @@ const (
 	gone        = "the data plane has no message for it, or no longer"
 )
 
-// withTexts is an action's details, with the messages of its errors and the
-// events of its pods as the data plane tells them now. Nothing of them is kept.
+// withTexts is an action's details, with the messages of its errors and, beside
+// them, the events of its pods as the data plane tells them now. Nothing of them
+// is kept. Without errors the data plane is not asked.
 func (s *Service) withTexts(ctx context.Context, d store.ActionDetails) *workflow.ActionDetails {
 	m := details(d)
-	if !hasTexts(m) && d.Action.Ended() {
+	if !hasTexts(m) {
 		return m
 	}
-	if len(m.GetAttempts()) == 0 && m.GetErrorInfo() == nil {
+	return s.addTexts(ctx, d, m)
+}
+
+// withEvents is withTexts for who asks once: the events of a pod that is under way
+// say why it waits.
+func (s *Service) withEvents(ctx context.Context, d store.ActionDetails) *workflow.ActionDetails {
+	m := details(d)
+	if !hasTexts(m) && (d.Action.Ended() || len(m.GetAttempts()) == 0) {
 		return m
 	}
+	return s.addTexts(ctx, d, m)
+}
+
+func (s *Service) addTexts(ctx context.Context, d store.ActionDetails, m *workflow.ActionDetails) *workflow.ActionDetails {
 	texts, err := s.texts(ctx, d)
 	missing := unreachable
 	if connect.CodeOf(err) == connect.CodeNotFound {
