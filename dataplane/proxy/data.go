@@ -33,20 +33,29 @@ func (s *service) GetActionData(ctx context.Context, request *dataproxy.GetActio
 	if err != nil {
 		return nil, err
 	}
-	answer := &dataproxy.GetActionDataResponse{
-		Inputs: &task.Inputs{}, Outputs: &task.Outputs{}, InputsUri: inputsURI, OutputsUri: outputsURI,
-	}
-	found, err := s.readMessage(ctx, workspace, inputsURI, "inputs.pb", answer.Inputs)
+	in, err := s.open(ctx, workspace, inputsURI, "inputs.pb")
 	if err != nil {
 		return nil, err
 	}
-	if !found && inputsURI != "" {
+	defer in.close()
+	if inputsURI != "" && in.object == nil {
 		return nil, refuse(connect.CodeNotFound, "the inputs of the action %s of the run %s are no longer in the bucket", id.GetName(), id.GetRun().GetName())
 	}
-	if _, err := s.readMessage(ctx, workspace, outputsURI, "outputs.pb", answer.Outputs); err != nil {
+	out, err := s.open(ctx, workspace, outputsURI, "outputs.pb")
+	if err != nil {
 		return nil, err
 	}
-	return answer, nil
+	defer out.close()
+	if err := takePayload(ctx, in.size()+out.size()); err != nil {
+		return nil, err
+	}
+	answer := &dataproxy.GetActionDataResponse{
+		Inputs: &task.Inputs{}, Outputs: &task.Outputs{}, InputsUri: inputsURI, OutputsUri: outputsURI,
+	}
+	if err := in.decode(answer.Inputs); err != nil {
+		return nil, err
+	}
+	return answer, out.decode(answer.Outputs)
 }
 
 // dataURIs are where an action's inputs and outputs are; empty where it has none.
@@ -86,31 +95,64 @@ func (s *service) action(ctx context.Context, id *common.ActionIdentifier) (*v1a
 	return action, nil
 }
 
-// readMessage reads a message from a URI, of the file or of its folder.
-func (s *service) readMessage(ctx context.Context, workspace *v1alpha1.Workspace, uri, file string, into proto.Message) (found bool, err error) {
+// file is a message in the bucket that is about to be read. One that is not there
+// has no object, and leaves what it is decoded into empty.
+type file struct {
+	uri    string
+	object *bucket.Object
+}
+
+// open opens what a URI names, of the file or of its folder.
+func (s *service) open(ctx context.Context, workspace *v1alpha1.Workspace, uri, name string) (*file, error) {
+	f := &file{uri: uri}
 	if uri == "" {
-		return false, nil
+		return f, nil
 	}
 	if !strings.HasSuffix(uri, ".pb") {
-		uri = strings.TrimSuffix(uri, "/") + "/" + file
+		f.uri = strings.TrimSuffix(uri, "/") + "/" + name
 	}
-	key, err := s.keyOf(workspace, uri)
+	key, err := s.keyOf(workspace, f.uri)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	content, err := s.bucket.Get(ctx, key, maxInputs)
+	f.object, err = s.bucket.Open(ctx, key, 0)
 	switch {
 	case errors.Is(err, bucket.ErrNone):
-		return false, nil
-	case errors.Is(err, bucket.ErrTooLarge):
-		return false, refuse(connect.CodeFailedPrecondition, "%s is larger than the %d bytes that are sent at once; read it in the bucket", uri, maxInputs)
+		return f, nil
 	case err != nil:
-		return false, unreadable(err, path.Base(uri))
+		return nil, unreadable(err, name)
+	case f.object.Size > maxInputs:
+		f.close()
+		return nil, refuse(connect.CodeFailedPrecondition, "%s has %d bytes, and at most %d are sent at once; read it in the bucket", f.uri, f.object.Size, maxInputs)
+	}
+	return f, nil
+}
+
+func (f *file) close() {
+	if f.object != nil {
+		f.object.Close()
+	}
+}
+
+func (f *file) size() int64 {
+	if f.object == nil {
+		return 0
+	}
+	return f.object.Size
+}
+
+func (f *file) decode(into proto.Message) error {
+	if f.object == nil {
+		return nil
+	}
+	content, err := f.object.All(maxInputs)
+	if err != nil {
+		return unreadable(err, path.Base(f.uri))
 	}
 	if err := proto.Unmarshal(content, into); err != nil {
-		return false, because(err, connect.CodeFailedPrecondition, "%s cannot be decoded; whoever wrote it wrote something else", uri)
+		return because(err, connect.CodeFailedPrecondition, "%s cannot be decoded; whoever wrote it wrote something else", f.uri)
 	}
-	return true, nil
+	return nil
 }
 
 // keyOf is the key of a URI that somebody else made, a task for instance. It must

@@ -127,6 +127,7 @@ type service struct {
 	link  tunnelv1connect.LinkServiceClient
 
 	tails   chan struct{} // one for each log that is followed
+	budget  budget
 	now     func() time.Time
 	metrics *metrics
 	log     *slog.Logger
@@ -169,6 +170,7 @@ func newService(p parts, m *metrics) (*service, error) {
 		runs:    workflowconnect.NewRunServiceClient(controlPlane, at),
 		link:    tunnelv1connect.NewLinkServiceClient(controlPlane, at),
 		tails:   make(chan struct{}, maxTails),
+		budget:  newBudget(),
 		now:     time.Now,
 		metrics: m, log: p.log,
 	}, nil
@@ -178,7 +180,7 @@ func newService(p parts, m *metrics) (*service, error) {
 func (s *service) forClients() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(dataproxyconnect.NewDataProxyServiceHandler(s, s.options()...))
-	return mux
+	return s.budget.wrap(mux)
 }
 
 // forCluster is that, and what the control plane may call.

@@ -33,7 +33,7 @@ import (
 const (
 	// maxTails are followed at the same time. Each holds a connection to the API
 	// server and some buffers.
-	maxTails = 500
+	maxTails = 300
 	// startTimeout is how long a stream is held open for a container to start.
 	startTimeout = 10 * time.Minute
 	// keepTimeout is how long after an attempt's end its log may be on its way
@@ -226,7 +226,7 @@ func (t *tail) keptFolder() string {
 // follow sends one container's log.
 func (t *tail) follow(ctx context.Context, c container) error {
 	source := &source{tail: t, container: c}
-	lines := make(chan logs.Line, 64)
+	lines := make(chan logs.Line, 16)
 	sent := 0
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -371,11 +371,14 @@ func (s *source) Live(ctx context.Context, since time.Time, follow bool) (io.Rea
 // Kept implements logs.Sources.
 func (s *source) Kept(ctx context.Context, offset int64) (io.ReadCloser, error) {
 	s.log.Debug("reading a log in the bucket", "namespace", s.workspace.Name, "pod", s.pod, "container", s.name, "offset", offset)
-	body, err := s.bucket.Open(ctx, s.keptFolder()+path.Join(s.pod, s.name+".log"), offset)
+	object, err := s.bucket.Open(ctx, s.keptFolder()+path.Join(s.pod, s.name+".log"), offset)
 	if errors.Is(err, bucket.ErrNone) {
 		return nil, fmt.Errorf("%w: %w", logs.ErrGone, err)
 	}
-	return body, err
+	if err != nil {
+		return nil, err
+	}
+	return object, nil
 }
 
 func containerStatus(pod *corev1.Pod, name string) *corev1.ContainerStatus {

@@ -25,9 +25,9 @@ const (
 	// maxInputs is what one run's inputs may be together. The SDK has its tasks
 	// refuse more than 10 MiB unless their author said otherwise (max_inline_io_bytes),
 	// and has everything larger written as a file.
-	maxInputs = 64 << 20
+	maxInputs = 32 << 20
 	// maxRequest has room for a task's definition beside them.
-	maxRequest = maxInputs + 8<<20
+	maxRequest = maxInputs + 4<<20
 	// putAttempts and putTimeout of each bound one upload.
 	putAttempts = 3
 	putTimeout  = time.Minute

@@ -14,28 +14,34 @@ import (
 // deterministic form differs, since it puts any member of a oneof where the
 // first one of them would be.
 func appendMessage(b []byte, m protoreflect.Message) []byte {
+	// Fields that are newer than our copy of the interface are old to the SDK
+	// that sent them: they have their places between the others.
 	type field struct {
 		number protowire.Number
-		bytes  []byte
+		known  protoreflect.FieldDescriptor
+		value  protoreflect.Value
+		raw    []byte
 	}
 	var fields []field
 	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		fields = append(fields, field{fd.Number(), appendField(nil, fd, v)})
+		fields = append(fields, field{number: fd.Number(), known: fd, value: v})
 		return true
 	})
-	// Fields that are newer than our copy of the interface are old to the SDK
-	// that sent them.
 	for rest := m.GetUnknown(); len(rest) > 0; {
 		number, _, n := protowire.ConsumeField(rest)
 		if n < 0 {
 			break
 		}
-		fields = append(fields, field{number, rest[:n]})
+		fields = append(fields, field{number: number, raw: rest[:n]})
 		rest = rest[n:]
 	}
 	slices.SortStableFunc(fields, func(a, b field) int { return cmp.Compare(a.number, b.number) })
 	for _, f := range fields {
-		b = append(b, f.bytes...)
+		if f.known == nil {
+			b = append(b, f.raw...)
+		} else {
+			b = appendField(b, f.known, f.value)
+		}
 	}
 	return b
 }
@@ -54,18 +60,19 @@ func appendField(b []byte, fd protoreflect.FieldDescriptor, v protoreflect.Value
 		})
 		slices.SortFunc(entries, func(a, b entry) int { return compareKeys(fd.MapKey().Kind(), a.key, b.key) })
 		for _, e := range entries {
-			body := appendSingle(nil, fd.MapKey(), e.key.Value())
-			body = appendSingle(body, fd.MapValue(), e.value)
 			b = protowire.AppendTag(b, fd.Number(), protowire.BytesType)
-			b = protowire.AppendBytes(b, body)
+			b = appendSized(b, func(b []byte) []byte {
+				return appendSingle(appendSingle(b, fd.MapKey(), e.key.Value()), fd.MapValue(), e.value)
+			})
 		}
 	case fd.IsList() && fd.IsPacked():
-		var body []byte
-		for i := range v.List().Len() {
-			body = appendValue(body, fd, v.List().Get(i))
-		}
 		b = protowire.AppendTag(b, fd.Number(), protowire.BytesType)
-		b = protowire.AppendBytes(b, body)
+		b = appendSized(b, func(b []byte) []byte {
+			for i := range v.List().Len() {
+				b = appendValue(b, fd, v.List().Get(i))
+			}
+			return b
+		})
 	case fd.IsList():
 		for i := range v.List().Len() {
 			b = appendSingle(b, fd, v.List().Get(i))
@@ -73,6 +80,18 @@ func appendField(b []byte, fd protoreflect.FieldDescriptor, v protoreflect.Value
 	default:
 		b = appendSingle(b, fd, v)
 	}
+	return b
+}
+
+// appendSized puts the length of what write appends before it, which is moved for
+// that: megabytes are moved faster than they are allocated at every depth.
+func appendSized(b []byte, write func([]byte) []byte) []byte {
+	start := len(b)
+	b = write(b)
+	length := protowire.AppendVarint(nil, uint64(len(b)-start))
+	b = append(b, length...)
+	copy(b[start+len(length):], b[start:])
+	copy(b[start:], length)
 	return b
 }
 
@@ -109,7 +128,7 @@ func appendValue(b []byte, fd protoreflect.FieldDescriptor, v protoreflect.Value
 	case protoreflect.BytesKind:
 		return protowire.AppendBytes(b, v.Bytes())
 	default: // Flyte's interface has no groups
-		return protowire.AppendBytes(b, appendMessage(nil, v.Message()))
+		return appendSized(b, func(b []byte) []byte { return appendMessage(b, v.Message()) })
 	}
 }
 

@@ -26,18 +26,21 @@ import (
 // empty where there are none, as the SDK has it, and that is not a mistake: the
 // key of a task without inputs begins with its name.
 func Inputs(literals []*task.NamedLiteral, ignored []string) string {
+	sum, hashed := sha256.New(), false
 	var b []byte
 	for _, l := range literals {
 		if slices.Contains(ignored, l.GetName()) {
 			continue
 		}
-		b = append(append(b, l.GetName()...), ':')
+		b = append(append(b[:0], l.GetName()...), ':')
 		b = append(appendLiteral(b, l.GetValue()), ';')
+		sum.Write(b)
+		hashed = true
 	}
-	if b == nil {
+	if !hashed {
 		return ""
 	}
-	return digest(b)
+	return base64.StdEncoding.EncodeToString(sum.Sum(nil))
 }
 
 // Interface is the hash of a task's inputs and outputs, whatever their order.

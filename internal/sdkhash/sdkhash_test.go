@@ -3,6 +3,8 @@ package sdkhash_test
 import (
 	"bytes"
 	"compress/zlib"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"os"
@@ -85,4 +87,18 @@ func decode(t *testing.T, compressed []byte, into proto.Message) {
 	if err := proto.Unmarshal(b, into); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestUnknownFields(t *testing.T) {
+	t.Parallel()
+	t.Run("it puts fields that are newer than ours in their places", func(t *testing.T) {
+		t.Parallel()
+		known := &core.Blob{Metadata: &core.BlobMetadata{}, Uri: "u"} // the fields 1 and 3
+		known.ProtoReflect().SetUnknown([]byte{2<<3 | 2, 1, 'x'})
+		l := &core.Literal{Value: &core.Literal_Scalar{Scalar: &core.Scalar{Value: &core.Scalar_Blob{Blob: known}}}}
+		want := sha256.Sum256([]byte("x:\x0a\x0a\x12\x08\x0a\x00\x12\x01x\x1a\x01u;"))
+		if got, want := sdkhash.Inputs([]*task.NamedLiteral{{Name: "x", Value: l}}, nil), base64.StdEncoding.EncodeToString(want[:]); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	})
 }

@@ -113,24 +113,37 @@ func (b *Bucket) Reader() *s3.Client { return b.client }
 
 // Get reads a file of at most limit bytes.
 func (b *Bucket) Get(ctx context.Context, key string, limit int64) ([]byte, error) {
-	body, err := b.Open(ctx, key, 0)
+	object, err := b.Open(ctx, key, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer body.Close()
-	content, err := io.ReadAll(io.LimitReader(body, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", key, err)
+	defer object.Close()
+	return object.All(limit)
+}
+
+// Object is one that is being read.
+type Object struct {
+	io.ReadCloser
+	Size int64 // of what is still to be read
+
+	key string
+}
+
+// All reads the whole of it, if it is at most limit bytes.
+func (o *Object) All(limit int64) ([]byte, error) {
+	if o.Size > limit {
+		return nil, fmt.Errorf("reading %s: %w", o.key, ErrTooLarge)
 	}
-	if int64(len(content)) > limit {
-		return nil, fmt.Errorf("reading %s: %w", key, ErrTooLarge)
+	content := make([]byte, o.Size)
+	if _, err := io.ReadFull(o.ReadCloser, content); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", o.key, err)
 	}
 	return content, nil
 }
 
 // Open reads an object from an offset on. An offset at or behind its end reads
 // nothing.
-func (b *Bucket) Open(ctx context.Context, key string, offset int64) (io.ReadCloser, error) {
+func (b *Bucket) Open(ctx context.Context, key string, offset int64) (*Object, error) {
 	in := &s3.GetObjectInput{Bucket: &b.name, Key: &key}
 	if offset > 0 {
 		in.Range = aws.String(fmt.Sprintf("bytes=%d-", offset))
@@ -140,12 +153,12 @@ func (b *Bucket) Open(ctx context.Context, key string, offset int64) (io.ReadClo
 	case 404:
 		return nil, fmt.Errorf("reading %s: %w", key, ErrNone)
 	case 416:
-		return io.NopCloser(strings.NewReader("")), nil
+		return &Object{ReadCloser: io.NopCloser(strings.NewReader("")), key: key}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", key, err)
 	}
-	return object.Body, nil
+	return &Object{ReadCloser: object.Body, Size: aws.ToInt64(object.ContentLength), key: key}, nil
 }
 
 // Exists says whether there is an object.
