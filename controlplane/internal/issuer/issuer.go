@@ -59,9 +59,6 @@ func Open(url, subject, file string) (*Issuer, error) {
 	return &Issuer{url: url, subject: subject, key: key, id: base64.RawURLEncoding.EncodeToString(thumb)}, nil
 }
 
-// URL is what the tokens say who issued them.
-func (i *Issuer) URL() string { return i.url }
-
 // Keys is the set by which others verify the tokens.
 func (i *Issuer) Keys() jose.JSONWebKeySet {
 	return jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{

@@ -18,7 +18,6 @@ const (
 	maxLabel    = 63
 	maxRun      = 30
 	maxTaskName = 255
-	maxGroup    = 256
 	maxText     = 2048
 	// MaxProject leaves room for a hyphen and the longest domain in the name of
 	// a workspace's namespace, which Kubernetes bounds at 63.
@@ -82,9 +81,6 @@ func Task(name, version string) error {
 
 // TaskName checks what a task is called.
 func TaskName(name string) error { return text("the task's name", name, 1, maxTaskName) }
-
-// Group checks the label of a group of actions.
-func Group(name string) error { return text("the group", name, 0, maxGroup) }
 
 // Short checks a text that names or describes something, of at most so many
 // bytes; what says which it is.

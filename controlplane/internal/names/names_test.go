@@ -23,7 +23,6 @@ func TestNames(t *testing.T) {
 		"an organization":   {names.Organization, []string{"default", strings.Repeat("o", 63)}, []string{"", strings.Repeat("o", 64), "o/p"}},
 		"a cluster":         {names.Cluster, []string{"east-1"}, []string{"", "East"}},
 		"a task":            {names.TaskName, []string{"hello.main", strings.Repeat("t", 255)}, []string{"", "a\x00b", "a\xff", strings.Repeat("t", 256)}},
-		"a group":           {names.Group, []string{"", "my group"}, []string{strings.Repeat("g", 257), "a\tb"}},
 		"a domain of these": {func(name string) error { return names.Domain(name, store.Domains()) }, []string{"development", "staging", "production"}, []string{"", "dev"}},
 	} {
 		t.Run("takes what "+name+" may be called, and nothing else", func(t *testing.T) {
