@@ -24,7 +24,7 @@ func TestRestart(t *testing.T) {
 			children = append(children, enqueue(t, run, fmt.Sprintf("c%d", i), "a0", spec))
 		}
 		failed := enqueue(t, run, "failed", "a0", retries(scripted("error E RECOVERABLE USER"), 2))
-		for range 12 {
+		for range 8 {
 			if err := w.stopExecutor(); err != nil {
 				t.Fatal(err)
 			}

@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -89,20 +90,15 @@ type parts struct {
 	told    func() uint64 // up to where the control plane has recorded what we told
 }
 
-// A leader that is killed is replaced after so long. One that ends in order gives
-// the lease back.
-const (
-	leaseTime = 8 * time.Second
-	renewTime = 6 * time.Second
-	retryTime = time.Second
-)
-
 func newParts(cfg *config.Config, cluster *rest.Config, log *slog.Logger) (*parts, error) {
 	scheme, err := kube.Scheme()
 	if err != nil {
 		return nil, fmt.Errorf("making the scheme: %w", err)
 	}
-	lease, renew, retry := leaseTime, renewTime, retryTime
+	lock, err := leaderLock(cluster, cfg.Namespace)
+	if err != nil {
+		return nil, fmt.Errorf("making the lock of the leader: %w", err)
+	}
 	m, err := ctrl.NewManager(cluster, ctrl.Options{
 		Scheme: scheme,
 		Logger: logr.FromSlogHandler(log.Handler()),
@@ -112,12 +108,12 @@ func newParts(cfg *config.Config, cluster *rest.Config, log *slog.Logger) (*part
 				&corev1.Pod{}: {Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelManaged: "true"})},
 			},
 		},
-		Metrics:                       metricsserver.Options{BindAddress: "0"}, // ours are served with everything else
-		LeaderElection:                true,
-		LeaderElectionID:              "biplane-executor",
-		LeaderElectionNamespace:       cfg.Namespace,
-		LeaderElectionReleaseOnCancel: true,
-		LeaseDuration:                 &lease, RenewDeadline: &renew, RetryPeriod: &retry,
+		Metrics:                             metricsserver.Options{BindAddress: "0"}, // ours are served with everything else
+		LeaderElection:                      true,
+		LeaderElectionID:                    leaseName,
+		LeaderElectionNamespace:             cfg.Namespace,
+		LeaderElectionReleaseOnCancel:       true,
+		LeaderElectionResourceLockInterface: lock,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("making the manager: %w", err)
@@ -130,6 +126,25 @@ func newParts(cfg *config.Config, cluster *rest.Config, log *slog.Logger) (*part
 		cfg: cfg, log: log, cluster: cluster, manager: m, live: live,
 		store: bucket.New(cfg.Storage, os.Getenv), metrics: prometheus.NewRegistry(),
 	}, nil
+}
+
+const leaseName = "biplane-executor"
+
+// leaderLock is held by the pod rather than by the process: a container that was
+// killed and is started again in its pod goes on at once, where a new identity would
+// wait until the old one's lease has expired. Outside of a pod there is nothing that
+// keeps two processes of one name apart, so there the manager's own lock is taken.
+func leaderLock(cluster *rest.Config, namespace string) (resourcelock.Interface, error) {
+	pod, err := os.Hostname()
+	if _, inPod := os.LookupEnv("KUBERNETES_SERVICE_HOST"); !inPod || err != nil {
+		return nil, err
+	}
+	clientset, err := kubernetes.NewForConfig(cluster)
+	if err != nil {
+		return nil, err
+	}
+	return resourcelock.New(resourcelock.LeasesResourceLock, namespace, leaseName, clientset.CoreV1(), clientset.CoordinationV1(),
+		resourcelock.ResourceLockConfig{Identity: pod})
 }
 
 func (p *parts) serveActions(ctx context.Context) error {

@@ -72,6 +72,10 @@ func task(args []string) int {
 			if pause, err = time.ParseDuration(words[1]); err == nil {
 				time.Sleep(pause)
 			}
+		case "hang": // in the first attempt
+			if os.Getenv("FLYTE_ATTEMPT_NUMBER") == "0" {
+				time.Sleep(time.Hour)
+			}
 		case "wait":
 			time.Sleep(time.Hour)
 		default:

@@ -2,6 +2,7 @@ package executor
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -325,7 +326,7 @@ func TestDisruption(t *testing.T) {
 	t.Parallel()
 	t.Run("it begins another attempt when its pod is deleted", func(t *testing.T) {
 		t.Parallel()
-		a := enqueue(t, runName(t), "a0", "", scripted("sleep 2s", "outputs"))
+		a := enqueue(t, runName(t), "a0", "", scripted("hang", "outputs"))
 		a = until(t, a, "running", running)
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: a.Status.Attempts[0].Pod}}
 		if err := w.Client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
@@ -388,5 +389,67 @@ func TestDisruption(t *testing.T) {
 		}
 		until(t, a, "a pod", func(a *v1alpha1.TaskAction) bool { return len(a.Status.Attempts) == 1 })
 		w.Client.Delete(t.Context(), a)
+	})
+}
+
+func TestSuspended(t *testing.T) {
+	t.Run("it waits while its project is archived", func(t *testing.T) {
+		workspace := &v1alpha1.Workspace{
+			ObjectMeta: metav1.ObjectMeta{Name: namespace},
+			Spec:       v1alpha1.WorkspaceSpec{Organization: "acme", Project: "flytesnacks", Domain: "development", Suspended: true},
+		}
+		if err := w.Client.Create(t.Context(), workspace); err != nil {
+			t.Fatal(err)
+		}
+		run := runName(t)
+		a := until(t, enqueue(t, run, "a0", "", scripted("outputs")), "waiting", func(a *v1alpha1.TaskAction) bool {
+			return strings.Contains(a.Status.Message, "archived")
+		})
+		want(t, a, v1alpha1.Queued)
+		workspace.Spec.Suspended = false
+		if err := w.Client.Update(t.Context(), workspace); err != nil {
+			t.Fatal(err)
+		}
+		want(t, ended(t, a), v1alpha1.Succeeded)
+	})
+}
+
+func TestPrune(t *testing.T) {
+	t.Run("it removes a run that has ended long ago, and is recorded", func(t *testing.T) {
+		run := runName(t)
+		root := enqueue(t, run, "a0", "", scripted("sleep 1s", "outputs"))
+		child := enqueue(t, run, "child", "a0", scripted("outputs"))
+		lives := enqueue(t, run+"x", "a0", "", scripted("wait"))
+		kept(t, child)
+		kept(t, root)
+		until(t, lives, "running", running)
+
+		restart := func(keep time.Duration, told uint64) {
+			t.Helper()
+			if err := w.stopExecutor(); err != nil {
+				t.Fatal(err)
+			}
+			w.cfg.Executor.KeepFinished = keep
+			w.told = func() uint64 { return told }
+			if err := w.startExecutor(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		defer restart(w.cfg.Executor.KeepFinished, math.MaxUint64)
+		restart(time.Second, 1)     // the control plane has recorded nothing
+		time.Sleep(3 * time.Second) // so that it would have been removed
+		if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(root), root); err != nil {
+			t.Fatalf("got %v, want an action kept that is not recorded", err)
+		}
+		restart(time.Second, math.MaxUint64)
+		gone(t, root)
+		gone(t, child)
+		if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(lives), lives); err != nil {
+			t.Errorf("got %v, want a run kept that has not ended", err)
+		}
+		if err := w.Client.Delete(t.Context(), lives); err != nil {
+			t.Fatal(err)
+		}
+		gone(t, lives)
 	})
 }

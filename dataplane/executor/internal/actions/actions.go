@@ -26,6 +26,7 @@ import (
 
 	flyteactions "biplane.dev/biplane/api/gen/flyteidl2/actions"
 	"biplane.dev/biplane/api/gen/flyteidl2/actions/actionsconnect"
+	"biplane.dev/biplane/api/limits"
 	"biplane.dev/biplane/dataplane/internal/serve"
 )
 

@@ -21,6 +21,7 @@ import (
 	"biplane.dev/biplane/api/gen/flyteidl2/core"
 	"biplane.dev/biplane/api/gen/flyteidl2/task"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
+	"biplane.dev/biplane/api/limits"
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
 )
 
@@ -144,7 +145,7 @@ func TestEnqueue(t *testing.T) {
 				wantCode(t, err, c.want)
 			})
 		}
-		for name, size := range map[string]int{"a template of just over a megabyte": v1alpha1.MaxTemplateBytes, "a template of 5 MB": 5 << 20} {
+		for name, size := range map[string]int{"a template of just over a megabyte": limits.TaskSpecBytes, "a template of 5 MB": 5 << 20} {
 			t.Run(name, func(t *testing.T) {
 				action := w.taskAction("bad", "a0", "c1")
 				action.GetTask().Spec.TaskTemplate.GetContainer().Image = strings.Repeat("i", size)

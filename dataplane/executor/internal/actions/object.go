@@ -12,6 +12,7 @@ import (
 	flyteactions "biplane.dev/biplane/api/gen/flyteidl2/actions"
 	"biplane.dev/biplane/api/gen/flyteidl2/task"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
+	"biplane.dev/biplane/api/limits"
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
 )
 
@@ -155,10 +156,10 @@ func (e *enqueued) beTask(object *v1alpha1.TaskAction, action *workflow.TaskActi
 	if err != nil {
 		return nil, err
 	}
-	if len(text) > v1alpha1.MaxTemplateBytes {
+	if len(text) > limits.TaskSpecBytes {
 		return nil, refuse(connect.CodeInvalidArgument,
 			"the definition of task %q has %d bytes, and at most %d are taken: pass large data as inputs or files, not as default arguments or environment variables",
-			cut(spec.TaskTemplate.GetId().GetName(), maxText), len(text), v1alpha1.MaxTemplateBytes)
+			cut(spec.TaskTemplate.GetId().GetName(), maxText), len(text), limits.TaskSpecBytes)
 	}
 	digest := sha256.Sum256(text)
 	name := hex.EncodeToString(digest[:])

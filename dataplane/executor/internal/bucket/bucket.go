@@ -154,7 +154,8 @@ func (s *Store) Copy(ctx context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
-	source := url.PathEscape(fromBucket) + "/" + strings.ReplaceAll(url.PathEscape(fromKey), "%2F", "/")
+	// Encoded so that nobody reads it in another way: some take + for a blank.
+	source := fromBucket + "/" + strings.NewReplacer("+", "%20", "%2F", "/").Replace(url.QueryEscape(fromKey))
 	_, err = s.S3.CopyObject(ctx, &s3.CopyObjectInput{Bucket: &bucket, Key: &key, CopySource: &source})
 	if status(err) == 404 {
 		return ErrNone

@@ -64,7 +64,6 @@ func (w *work) fail(a *v1alpha1.Attempt, f *judge.Failure, phase v1alpha1.Phase)
 	a.Error = &failure
 	w.status.CacheStatus = a.CacheStatus
 	w.trimErrors()
-	w.Metrics.failed(f)
 
 	strategy := w.metadata().GetRetries()
 	last := failure // as the parent raises it

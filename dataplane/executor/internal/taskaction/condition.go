@@ -25,7 +25,7 @@ func (w *work) condition(context.Context) error {
 	if timeout <= 0 {
 		return nil
 	}
-	if until := w.action.CreationTimestamp.Add(timeout); w.now.Before(until) {
+	if until := born(w.action).Add(timeout); w.now.Before(until) {
 		w.lookAgain(until)
 		return nil
 	}

@@ -27,28 +27,25 @@ const ConditionKept = "Kept"
 // keep notes which logs are in the bucket and, when nothing runs any more, writes
 // the record of the action: so its texts can be read when its object is gone.
 func (w *work) keep(ctx context.Context) error {
-	if meta.IsStatusConditionTrue(w.status.Conditions, ConditionKept) {
-		return nil
-	}
 	pods, err := w.ownPods(ctx)
 	if err != nil {
 		return err
 	}
-	all := true
+	all := len(pods) <= len(w.status.Attempts)
 	for i := range w.status.Attempts {
 		a := &w.status.Attempts[i]
-		pod := pods[a.PodUID]
+		pod, err := w.podThere(ctx, pods, a)
+		if err != nil {
+			return err
+		}
 		if pod == nil {
 			continue
 		}
-		switch pod.Annotations[podlogs.Annotation] {
-		case podlogs.Kept:
-			a.LogsKept = true
-		case "":
-			all = false
-		}
+		mark := pod.Annotations[podlogs.Annotation]
+		a.LogsKept = mark == podlogs.Kept
+		all = all && mark != ""
 	}
-	if !all || len(pods) > len(w.status.Attempts) {
+	if !all || meta.IsStatusConditionTrue(w.status.Conditions, ConditionKept) {
 		return nil // an event of a pod will call again
 	}
 	name, folder, err := bucket.Split(strings.TrimSuffix(w.action.Spec.RunOutputBase, "/") + "/" + w.action.Spec.Action)
@@ -78,6 +75,15 @@ func (w *work) ownPods(ctx context.Context) (map[string]*corev1.Pod, error) {
 		pods[string(list.Items[i].UID)] = &list.Items[i]
 	}
 	return pods, nil
+}
+
+// podThere is the pod of an attempt. One that has just been made may not be known
+// to the cache.
+func (w *work) podThere(ctx context.Context, pods map[string]*corev1.Pod, a *v1alpha1.Attempt) (*corev1.Pod, error) {
+	if pod := pods[a.PodUID]; pod != nil || a.PodUID == "" || a.LogsKept || a.EndedAt == nil || w.now.Sub(a.EndedAt.Time) > time.Minute {
+		return pod, nil
+	}
+	return w.podOf(ctx, w.action.Namespace, a)
 }
 
 // eventsKept of each attempt.

@@ -6,7 +6,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
-	"biplane.dev/biplane/dataplane/executor/internal/judge"
 )
 
 // Metrics of a Reconciler.
@@ -43,8 +42,6 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 
 func (m *Metrics) started() { m.attempts.Inc() }
 
-func (m *Metrics) failed(f *judge.Failure) { m.failures.WithLabelValues(f.Budget.String()).Inc() }
-
 // wrote counts what a written status tells that the one before did not.
 func (m *Metrics) wrote(before, now *v1alpha1.TaskActionStatus, action *v1alpha1.TaskAction) {
 	if now.Phase.Terminal() && !before.Phase.Terminal() {
@@ -53,6 +50,8 @@ func (m *Metrics) wrote(before, now *v1alpha1.TaskActionStatus, action *v1alpha1
 			m.cache.WithLabelValues(now.CacheStatus).Inc()
 		}
 	}
+	m.failures.WithLabelValues("user").Add(float64(now.UserFailures - before.UserFailures))
+	m.failures.WithLabelValues("system").Add(float64(now.SystemFailures - before.SystemFailures))
 	if now.Phase == v1alpha1.Running && before.Phase != v1alpha1.Running && len(now.Attempts) == 1 {
 		m.queued.Observe(time.Since(action.CreationTimestamp.Time).Seconds())
 	}

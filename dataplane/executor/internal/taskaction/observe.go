@@ -134,22 +134,30 @@ func (w *work) over(since time.Time, limit time.Duration) bool {
 	return true
 }
 
-// ran is since when an attempt runs.
+// ran is since when an attempt runs. The node's time is of whole seconds, so that
+// ours is taken where it is of the same moment; it is much later where the executor
+// was away.
 func ran(a *v1alpha1.Attempt) time.Time {
-	if a.ContainerStartedAt != nil {
-		return a.ContainerStartedAt.Time
-	}
+	seen := a.StartedAt.Time
 	for i := len(a.Transitions) - 1; i >= 0; i-- {
 		if a.Transitions[i].Phase == v1alpha1.Running {
-			return a.Transitions[i].At.Time
+			seen = a.Transitions[i].At.Time
+			break
 		}
 	}
-	return a.StartedAt.Time
+	if began := a.ContainerStartedAt; began != nil && seen.Sub(began.Time) > 2*time.Second {
+		return began.Time
+	}
+	return seen
 }
+
+// born is when the action was created; of the second that is kept, the end, so that
+// nothing is too late too early.
+func born(a *v1alpha1.TaskAction) time.Time { return a.CreationTimestamp.Add(time.Second) }
 
 // queuedSince is when the current attempt, or the one to come, began to wait.
 func (w *work) queuedSince() time.Time {
-	since := w.action.CreationTimestamp.Time
+	since := born(w.action)
 	if before := w.before(); before != nil && before.EndedAt != nil {
 		since = before.EndedAt.Time
 	}
@@ -172,7 +180,7 @@ func (w *work) before() *v1alpha1.Attempt {
 // deadline ends the action when the time for all of its attempts is over.
 func (w *work) deadline(context.Context) error {
 	limit := w.metadata().GetTimeouts().GetDeadline().AsDuration()
-	if limit <= 0 || !w.over(w.action.CreationTimestamp.Time, limit) {
+	if limit <= 0 || !w.over(born(w.action), limit) {
 		return nil
 	}
 	failure := v1alpha1.ActionError{Code: tooLate, Kind: v1alpha1.UserError,
