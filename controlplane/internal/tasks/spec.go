@@ -5,10 +5,10 @@ import (
 
 	"biplane.dev/biplane/api/gen/flyteidl2/core"
 	"biplane.dev/biplane/api/gen/flyteidl2/task"
+	"biplane.dev/biplane/api/limits"
 	"biplane.dev/biplane/controlplane/internal/names"
 	"biplane.dev/biplane/controlplane/internal/refusal"
 	"biplane.dev/biplane/controlplane/internal/store"
-	"biplane.dev/biplane/dataplane/api/v1alpha1"
 )
 
 const maxLabel = 63
@@ -32,8 +32,8 @@ func Complete(spec *task.TaskSpec, key store.TaskKey) (*task.TaskSpec, error) {
 		ResourceType: core.ResourceType_TASK,
 		Org:          key.Organization, Project: key.Project, Domain: key.Domain, Name: key.Name, Version: key.Version,
 	}
-	if size := proto.Size(spec); size > v1alpha1.MaxTemplateBytes {
-		return nil, refusal.Invalid("the definition of task %q has %d bytes, and may have %d; pass large defaults as a File, or read them in the task", key.Name, size, v1alpha1.MaxTemplateBytes)
+	if size := proto.Size(spec); size > limits.TaskSpecBytes {
+		return nil, refusal.Invalid("the definition of task %q has %d bytes, and may have %d; pass large defaults as a File, or read them in the task", key.Name, size, limits.TaskSpecBytes)
 	}
 	return spec, nil
 }

@@ -2,10 +2,6 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// MaxTemplateBytes bounds a task's definition. etcd takes objects of 1.5 MB, and
-// what is larger is data that belongs into the bucket.
-const MaxTemplateBytes = 1 << 20
-
 // TaskTemplate is the definition that actions run, kept once in each workspace
 // and named by its digest. It never changes.
 //

@@ -26,7 +26,6 @@ import (
 
 	flyteactions "biplane.dev/biplane/api/gen/flyteidl2/actions"
 	"biplane.dev/biplane/api/gen/flyteidl2/actions/actionsconnect"
-	"biplane.dev/biplane/api/limits"
 	"biplane.dev/biplane/dataplane/internal/serve"
 )
 
@@ -85,7 +84,7 @@ func (s *Server) Handler() (string, http.Handler) {
 		connect.WithInterceptors(serve.Interceptor(), s.metrics), connect.WithReadMaxBytes(maxMessage))
 }
 
-// maxMessage is well over MaxTemplateBytes, so that who sends a larger template is told
+// maxMessage is well over limits.TaskSpecBytes, so that who sends a larger template is told
 // which limit it is that matters.
 const maxMessage = 8 << 20
 
