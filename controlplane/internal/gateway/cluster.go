@@ -34,6 +34,7 @@ type cluster struct {
 	identity tunnel.Identity
 	log      *slog.Logger
 	end      context.CancelFunc
+	faults   faults // of hand-overs
 
 	mu       sync.Mutex
 	sessions []*held       // the newest is the last
@@ -93,13 +94,11 @@ func (c *cluster) hold(h *held) error {
 	}
 	c.notify()
 	c.mu.Unlock()
-	c.gateway.metrics.sessions.Inc()
 	defer func() {
 		c.mu.Lock()
 		c.sessions = slices.DeleteFunc(c.sessions, func(other *held) bool { return other == h })
 		c.notify()
 		c.mu.Unlock()
-		c.gateway.metrics.sessions.Dec()
 	}()
 
 	// A session must not outlive its certificate. At five sixths of its life the

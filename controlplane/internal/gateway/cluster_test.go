@@ -117,6 +117,31 @@ func TestCertificateEnds(t *testing.T) {
 	}
 }
 
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.join(t, clusterName).dial(t, newExecutor(nil).handlers())
+	w.run(t, clusterName, "counted")
+	eventually(t, "the run to be handed over", func() bool { return w.pending(t, clusterName) == 0 })
+	families, err := w.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, family := range families {
+		if !strings.HasPrefix(family.GetName(), "biplane_controlplane_") {
+			t.Errorf("got the metric %s, want it to be of the control plane", family.GetName())
+		}
+		for _, metric := range family.GetMetric() {
+			got[family.GetName()] += metric.GetGauge().GetValue() + metric.GetCounter().GetValue()
+		}
+	}
+	if got["biplane_controlplane_tunnel_sessions"] != 1 || got["biplane_controlplane_tunnel_round_trip_seconds"] <= 0 ||
+		got["biplane_controlplane_handovers_total"] != 1 {
+		t.Errorf("got %v, want one session, its round trip, and one hand-over", got)
+	}
+}
+
 func TestTransport(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

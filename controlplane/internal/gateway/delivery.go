@@ -19,11 +19,12 @@ const (
 	lanes        = 16 // runs that are handed over at the same time
 	deliverLimit = 15 * time.Second
 
-	firstRetry = 200 * time.Millisecond
-	lastRetry  = 30 * time.Second
-	// maxTries of what fails in ways that time may or may not mend, with these
-	// waits a quarter of an hour. A data plane that cannot be reached is no try.
-	maxTries = 40
+	// Between two tries of one row. A fault is waited for longer than a circumstance:
+	// see judge.
+	firstRetry     = 200 * time.Millisecond
+	lastRetry      = 5 * time.Second
+	lastFaultRetry = 30 * time.Second
+	maxFaults      = 30 // with these waits more than ten minutes
 )
 
 // deliver hands the outbox over for as long as the data plane can be reached
@@ -137,10 +138,10 @@ func (c *cluster) deliverOne(ctx context.Context, handover store.Handover) outco
 		return stuck
 	}
 	code := connect.CodeOf(err)
-	switch {
-	case err == nil,
-		handover.Enqueue != nil && code == connect.CodeAlreadyExists,
-		handover.Abort != nil && code == connect.CodeNotFound:
+	fault := faulty(err)
+	faults := c.faults.count(handover.ID, fault)
+	switch judge(handover.Enqueue != nil, err, faults) {
+	case delivered:
 		c.gateway.metrics.handovers.WithLabelValues("delivered").Inc()
 		c.gateway.metrics.handoverSeconds.Observe(time.Since(handover.CreatedAt).Seconds())
 		log.Debug("handed over", "took", time.Since(began), "waited", time.Since(handover.CreatedAt))
@@ -148,8 +149,7 @@ func (c *cluster) deliverOne(ctx context.Context, handover store.Handover) outco
 			log.Error("cannot acknowledge a hand-over", "error", err)
 			return stuck
 		}
-		return done
-	case permanent(code) || transient(code) && handover.Tries+1 >= maxTries:
+	case refused:
 		c.gateway.metrics.handovers.WithLabelValues("rejected").Inc()
 		// The code and not the text, which is the data plane's.
 		log.Error("data plane refused a hand-over for good", "code", code.String(), "tries", handover.Tries+1)
@@ -157,19 +157,26 @@ func (c *cluster) deliverOne(ctx context.Context, handover store.Handover) outco
 			log.Error("cannot record a refused hand-over", "error", err)
 			return stuck
 		}
-		return done
-	case c.newest() == nil:
-		return stuck // it was never tried
+	case again:
+		if c.newest() == nil {
+			return stuck // it was never tried
+		}
+		c.gateway.metrics.handovers.WithLabelValues("retried").Inc()
+		most := lastRetry
+		if fault {
+			most = lastFaultRetry
+		}
+		wait := min(firstRetry<<min(handover.Tries, 16), most)
+		wait = wait/2 + rand.N(wait/2)
+		log.Warn("hand-over failed, to be tried again", "code", code.String(), "tries", handover.Tries+1, "in", wait)
+		if err := c.gateway.Store.Fail(ctx, organization, name, handover.ID, c.gateway.Now().Add(wait)); err != nil {
+			log.Error("cannot record a failed hand-over", "error", err)
+			return stuck
+		}
+		return later
 	}
-	c.gateway.metrics.handovers.WithLabelValues("retried").Inc()
-	wait := min(firstRetry<<min(handover.Tries, 16), lastRetry)
-	wait = wait/2 + rand.N(wait/2)
-	log.Warn("hand-over failed, to be tried again", "code", code.String(), "tries", handover.Tries+1, "in", wait)
-	if err := c.gateway.Store.Fail(ctx, organization, name, handover.ID, c.gateway.Now().Add(wait)); err != nil {
-		log.Error("cannot record a failed hand-over", "error", err)
-		return stuck
-	}
-	return later
+	c.faults.forget(handover.ID)
+	return done
 }
 
 func (c *cluster) call(ctx context.Context, handover store.Handover) error {
@@ -186,24 +193,79 @@ func (c *cluster) call(ctx context.Context, handover store.Handover) error {
 	return err
 }
 
-// permanent says that the same call will be refused for ever.
-func permanent(code connect.Code) bool {
-	switch code {
-	case connect.CodeInvalidArgument, connect.CodeFailedPrecondition, connect.CodeNotFound, connect.CodeAborted,
-		connect.CodeOutOfRange, connect.CodeUnimplemented, connect.CodeAlreadyExists, connect.CodeDataLoss:
+type verdict int
+
+const (
+	delivered verdict = iota
+	refused
+	again
+)
+
+// judge says what the answer to a hand-over means. What was done before is done.
+// What the data plane refuses, the same call will not change. A fault may be there
+// for ever or not, so it is tried for some time. All else, UNAVAILABLE above all,
+// is a circumstance, and is tried without end: a run is not lost because a cluster
+// was switched off for a week.
+func judge(enqueue bool, err error, faults int) verdict {
+	if err == nil {
+		return delivered
+	}
+	switch code := connect.CodeOf(err); code {
+	case connect.CodeAlreadyExists:
+		if enqueue {
+			return delivered
+		}
+		return refused
+	case connect.CodeNotFound:
+		if !enqueue {
+			return delivered
+		}
+		return refused
+	case connect.CodeInvalidArgument, connect.CodeFailedPrecondition, connect.CodeAborted,
+		connect.CodeOutOfRange, connect.CodeUnimplemented, connect.CodeDataLoss:
+		return refused
+	}
+	if faulty(err) && faults >= maxFaults {
+		return refused
+	}
+	return again
+}
+
+// faulty says that it is some program's fault.
+func faulty(err error) bool {
+	if err == nil {
+		return false
+	}
+	switch connect.CodeOf(err) {
+	case connect.CodeInternal, connect.CodeUnknown, connect.CodePermissionDenied, connect.CodeUnauthenticated:
 		return true
 	}
 	return false
 }
 
-// transient says that it is somebody's fault, so that it may be there for ever
-// or not. The others, UNAVAILABLE above all, are circumstances.
-func transient(code connect.Code) bool {
-	switch code {
-	case connect.CodeInternal, connect.CodeUnknown, connect.CodePermissionDenied, connect.CodeUnauthenticated:
-		return true
+// faults counts those of each row. They are in memory alone: after a restart a
+// row has its tries anew, which costs minutes and loses nothing.
+type faults struct {
+	mu    sync.Mutex
+	ofRow map[uint64]int
+}
+
+func (f *faults) count(id uint64, one bool) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if one {
+		if f.ofRow == nil {
+			f.ofRow = map[uint64]int{}
+		}
+		f.ofRow[id]++
 	}
-	return false
+	return f.ofRow[id]
+}
+
+func (f *faults) forget(id uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.ofRow, id)
 }
 
 // errorCode is the word that a client reads as the run's error code.

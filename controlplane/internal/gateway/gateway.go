@@ -132,6 +132,9 @@ func New(ctx context.Context, options Options) (*Gateway, error) {
 		clusters: map[tunnel.Identity]*cluster{},
 	}
 	g.serving = serving{ca: ca, names: options.Config.Gateway.Names, now: options.Now}
+	if options.Metrics != nil {
+		options.Metrics.MustRegister(newTunnels(g))
+	}
 	g.life, g.end = context.WithCancel(context.WithoutCancel(ctx))
 	return g, nil
 }

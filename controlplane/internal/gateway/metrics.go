@@ -1,9 +1,13 @@
 package gateway
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"maps"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 type metrics struct {
-	sessions        prometheus.Gauge
 	refused         prometheus.Counter
 	states          prometheus.Counter
 	handovers       *prometheus.CounterVec
@@ -16,9 +20,6 @@ type metrics struct {
 // newMetrics registers, if there is where.
 func newMetrics(registry prometheus.Registerer) *metrics {
 	m := &metrics{
-		sessions: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "biplane_controlplane_tunnel_sessions", Help: "Tunnels that data planes hold to this process.",
-		}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "biplane_controlplane_tunnels_refused_total", Help: "Tunnels refused for their certificate.",
 		}),
@@ -43,7 +44,53 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		}, []string{"direction"}),
 	}
 	if registry != nil {
-		registry.MustRegister(m.sessions, m.refused, m.states, m.handovers, m.handoverSeconds, m.relayed, m.relayRefused, m.relayBytes)
+		registry.MustRegister(m.refused, m.states, m.handovers, m.handoverSeconds, m.relayed, m.relayRefused, m.relayBytes)
 	}
 	return m
+}
+
+// tunnels tells of each data plane what its newest session is like when asked.
+// One that is not connected here has no figures.
+type tunnels struct {
+	gateway                      *Gateway
+	roundTrip, streams, sessions *prometheus.Desc
+}
+
+func newTunnels(g *Gateway) *tunnels {
+	of := []string{"organization", "cluster"}
+	return &tunnels{
+		gateway:   g,
+		roundTrip: prometheus.NewDesc("biplane_controlplane_tunnel_round_trip_seconds", "Of the newest tunnel of a data plane, smoothed.", of, nil),
+		streams:   prometheus.NewDesc("biplane_controlplane_tunnel_streams", "Open in all tunnels of a data plane.", of, nil),
+		sessions:  prometheus.NewDesc("biplane_controlplane_tunnel_sessions", "Tunnels that a data plane holds to this process.", of, nil),
+	}
+}
+
+// Describe is part of prometheus.Collector.
+func (t *tunnels) Describe(to chan<- *prometheus.Desc) {
+	to <- t.roundTrip
+	to <- t.streams
+	to <- t.sessions
+}
+
+// Collect is part of prometheus.Collector.
+func (t *tunnels) Collect(to chan<- prometheus.Metric) {
+	t.gateway.mu.Lock()
+	clusters := slices.Collect(maps.Values(t.gateway.clusters))
+	t.gateway.mu.Unlock()
+	for _, c := range clusters {
+		gauge := func(of *prometheus.Desc, value float64) {
+			to <- prometheus.MustNewConstMetric(of, prometheus.GaugeValue, value, c.identity.Organization, c.identity.Cluster)
+		}
+		sessions := c.all()
+		streams := 0
+		for _, session := range sessions {
+			streams += session.Stats().Streams
+		}
+		gauge(t.sessions, float64(len(sessions)))
+		gauge(t.streams, float64(streams))
+		if newest := c.newest(); newest != nil {
+			gauge(t.roundTrip, newest.RTT().Seconds())
+		}
+	}
 }

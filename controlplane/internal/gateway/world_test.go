@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/prometheus/client_golang/prometheus"
 
 	tunnelv1 "biplane.dev/biplane/api/gen/biplane/tunnel/v1"
 	"biplane.dev/biplane/api/gen/biplane/tunnel/v1/tunnelv1connect"
@@ -47,6 +48,7 @@ type world struct {
 	store   *store.Store
 	address string
 	log     *log
+	metrics *prometheus.Registry
 
 	mu      sync.Mutex
 	callers []caller.Caller // of the API
@@ -93,8 +95,9 @@ func newWorld(t testing.TB, change ...func(*config.Config)) *world {
 func (w *world) start(t testing.TB) {
 	t.Helper()
 	var err error
+	w.metrics = prometheus.NewRegistry()
 	w.Gateway, err = gateway.New(t.Context(), gateway.Options{
-		Config: w.config, Store: w.store, API: http.HandlerFunc(w.api), Uploads: w, Now: time.Now,
+		Config: w.config, Store: w.store, API: http.HandlerFunc(w.api), Uploads: w, Now: time.Now, Metrics: w.metrics,
 		Log: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
