@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"biplane.dev/biplane/api/gen/flyteidl2/common"
+	"biplane.dev/biplane/api/gen/flyteidl2/core"
 	"biplane.dev/biplane/api/gen/flyteidl2/dataproxy"
 	"biplane.dev/biplane/api/gen/flyteidl2/task"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
@@ -33,7 +34,7 @@ func (s *service) GetActionData(ctx context.Context, request *dataproxy.GetActio
 	if err != nil {
 		return nil, err
 	}
-	in, err := s.open(ctx, workspace, inputsURI, "inputs.pb")
+	in, err := s.open(ctx, workspace, inputsURI, "inputs.pb", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +42,7 @@ func (s *service) GetActionData(ctx context.Context, request *dataproxy.GetActio
 	if inputsURI != "" && in.object == nil {
 		return nil, refuse(connect.CodeNotFound, "the inputs of the action %s of the run %s are no longer in the bucket", id.GetName(), id.GetRun().GetName())
 	}
-	out, err := s.open(ctx, workspace, outputsURI, "outputs.pb")
+	out, err := s.open(ctx, workspace, outputsURI, "outputs.pb", func() (bool, error) { return s.cached(ctx, id) })
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +96,26 @@ func (s *service) action(ctx context.Context, id *common.ActionIdentifier) (*v1a
 	return action, nil
 }
 
+// cached says whether an action has its outputs from the cache, which is one for
+// all projects of an organisation: so they may be of another. The executor alone
+// says so, unlike where a trace's outputs are.
+func (s *service) cached(ctx context.Context, id *common.ActionIdentifier) (bool, error) {
+	action, err := s.action(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	if action != nil {
+		return action.Spec.Type == v1alpha1.TypeTask && action.Status.CacheStatus == "HIT", nil
+	}
+	answer, err := s.runs.GetActionDetails(ctx, &workflow.GetActionDetailsRequest{ActionId: id})
+	if err != nil {
+		return false, upstream(err, "the control plane cannot say now where the data of the action %s is", id.GetName())
+	}
+	details := answer.GetDetails()
+	return details.GetMetadata().GetActionType() == workflow.ActionType_ACTION_TYPE_TASK &&
+		details.GetStatus().GetCacheStatus() == core.CatalogCacheStatus_CACHE_HIT, nil
+}
+
 // file is a message in the bucket that is about to be read. One that is not there
 // has no object, and leaves what it is decoded into empty.
 type file struct {
@@ -102,8 +123,9 @@ type file struct {
 	object *bucket.Object
 }
 
-// open opens what a URI names, of the file or of its folder.
-func (s *service) open(ctx context.Context, workspace *v1alpha1.Workspace, uri, name string) (*file, error) {
+// open opens what a URI names, of the file or of its folder. Where it is not of
+// the workspace, unless says whether it may be read all the same.
+func (s *service) open(ctx context.Context, workspace *v1alpha1.Workspace, uri, name string, unless func() (bool, error)) (*file, error) {
 	f := &file{uri: uri}
 	if uri == "" {
 		return f, nil
@@ -112,6 +134,13 @@ func (s *service) open(ctx context.Context, workspace *v1alpha1.Workspace, uri, 
 		f.uri = strings.TrimSuffix(uri, "/") + "/" + name
 	}
 	key, err := s.keyOf(workspace, f.uri)
+	if err != nil && unless != nil {
+		if may, failed := unless(); failed != nil {
+			return nil, failed
+		} else if may {
+			key, err = s.bucket.Key(f.uri)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

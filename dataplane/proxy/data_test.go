@@ -85,6 +85,22 @@ func TestGetActionData(t *testing.T) {
 		}
 	})
 
+	t.Run("it reads outputs of another project where they came from the cache", func(t *testing.T) {
+		t.Parallel()
+		key := "other" + p.runKey("r1") + "/a0/1"
+		p.put(t, key+"/outputs.pb", marshal(t, out))
+		for run, status := range map[string]string{"hit": "HIT", "miss": "MISS"} {
+			p.put(t, p.runKey(run)+"/a0/inputs.pb", marshal(t, in))
+			p.taskAction(t, run, "a0", v1alpha1.TaskActionStatus{Phase: v1alpha1.Succeeded, CacheStatus: status, OutputURI: "s3://" + p.storage.MetadataBucket + "/" + key})
+			answer, err := proxy.GetActionData(t.Context(), &dataproxy.GetActionDataRequest{ActionId: p.action(run, "a0")})
+			if run == "miss" {
+				refused(t, err, connect.CodePermissionDenied, "nothing else may be read")
+			} else if err != nil || !proto.Equal(answer.GetOutputs(), out) {
+				t.Errorf("got %v, %v, want %v", answer, err, out)
+			}
+		}
+	})
+
 	t.Run("it tells a run a-b with the action c from a run a with the action b-c", func(t *testing.T) {
 		t.Parallel()
 		p.taskAction(t, "a", "b-c", v1alpha1.TaskActionStatus{})
