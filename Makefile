@@ -41,8 +41,10 @@ FUZZTIME ?= 30s
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: kubectl ## make what tests and the demo use besides Go: the emulator, the AWS CLI, boto3 (.cache/venv) and kubectl (.cache/bin)
+setup: kubectl ## make what tests and the demo use besides Go: PostgreSQL (Debian's), the emulator, the AWS CLI, boto3 (.cache/venv), Flyte (.cache/flyte-VERSION), kubectl (.cache/bin)
 	@test/python/setup.sh
+	@test/postgres/setup.sh
+	@test/python/setup.sh flyte-2.12.1 test/e2e/sdk/2.12.1.txt
 
 build: ## build static, reproducible binaries into bin/ (Kubernetes takes ten minutes the first time, seconds later)
 	go build -ldflags '-s -w $(stamp)' -o bin/ ./cmd/...
@@ -84,5 +86,5 @@ check: ## format, vet, static analysis, tidy modules, generated files, words
 generate: ## make the generated files again; leaves no difference when they are current
 	tools/generate.sh
 
-demo: build setup ## do the main job against the AWS double, then run a pod in the sandbox, and print what happened
+demo: build setup ## do the main job against the AWS double, then run a pod and workflows in the sandbox, and print what happened
 	@test/demo.sh

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# The main job, in two parts. An AWS account that knows nothing of the vendor is
+# The main job, in three parts. An AWS account that knows nothing of the vendor is
 # opened and closed again, against the AWS double; then a pod runs in the sandbox
-# and uses S3 as its role. Every command is printed as it would be typed, and
+# and uses S3 as its role; then Flyte's own command line runs workflows on a data
+# plane that has joined a control plane. Every command is printed as it would be typed, and
 # must end with the status that is written beside it here. `make demo` builds and
 # sets up what this needs.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
-PATH=$top/bin:$top/.cache/bin:$top/.cache/venv/bin:$PATH
+flyte=$top/.cache/flyte-2.12.1
+PATH=$top/bin:$top/.cache/bin:$top/.cache/venv/bin:$flyte/bin:$PATH
 export AWS_PAGER='' AWS_CLI_AUTO_PROMPT=off AWS_EC2_METADATA_DISABLED=true
 
 scratch=$(mktemp -d)
@@ -110,7 +112,7 @@ printf '$ aws iam list-roles; aws iam list-policies --scope Local\n%s\n' "${left
 say "The other half: what a data plane stands in. A real Kubernetes, an S3 that decides by roles, a node; no root, no engine"
 unset AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_CONFIG_FILE AWS_SHARED_CREDENTIALS_FILE
 sandbox=(--dir "$scratch/sandboxes") ns=flytesnacks-development
-run 0 biplane sandbox up "${sandbox[@]}" --python "$top/.cache/venv"
+run 0 biplane sandbox up "${sandbox[@]}" --python "$flyte"
 echo "\$ eval \"\$(biplane sandbox env --dir sandboxes)\""
 eval "$(biplane sandbox env "${sandbox[@]}")"
 run 0 kubectl get nodes
@@ -153,6 +155,25 @@ run 0 aws --profile admin s3 cp "s3://$bucket/answer" -
 say "A role that may only read is refused the same, by the documents that go to AWS"
 run 0 aws --profile proxy-system s3 cp "s3://$bucket/answer" -
 run 1 aws --profile proxy-system s3 rm "s3://$bucket/answer"
+
+say "A data plane has joined the control plane: it dialled, nobody dialled it"
+run 0 biplane cluster list
+run 0 kubectl -n union get pods
+
+say "Flyte's own command line, unmodified, runs a workflow there"
+cp -r "$top/test/e2e/workflows" workflows && cd workflows
+export NO_COLOR=1 COLUMNS=120
+run 0 flyte run --follow hello.py main --name Biplane
+
+say "A fan-out of fifty, whose children never wait for the control plane"
+run 0 flyte run --follow --name fanout nested.py fanout --n 50
+run 0 flyte get io fanout
+run 0 flyte get run fanout
+run 0 kubectl -n $ns get taskactions -l flyte.org/run=fanout
+
+say "What the control plane keeps of it: names, states, URIs. The greeting, an input, is not there"
+run 1 grep -c Biplane "$(biplane sandbox status "${sandbox[@]}" --output json | python3 -c 'import json, sys; print(json.load(sys.stdin)["controlplane"]["dir"])')/biplane.db"
+cd ..
 
 say "All of it goes away"
 run 0 biplane sandbox down "${sandbox[@]}" --purge
