@@ -56,10 +56,11 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"awsdouble": startDouble,
-			"makerole":  makeRole,
-			"attach":    attach,
-			"expire":    expire,
+			"awsdouble":    startDouble,
+			"controlplane": startControlPlane,
+			"makerole":     makeRole,
+			"attach":       attach,
+			"expire":       expire,
 		},
 	})
 }

@@ -110,7 +110,11 @@ func run(ctx context.Context, o Options, mayInstall bool) (Status, error) {
 	if values == nil && last != nil {
 		values = last.Config
 	}
-	values, err = withCluster(values, o.Cluster)
+	name := o.Cluster
+	if name == "" && last != nil && clusterIn(values) == "" {
+		name = clusterIn(last.Config)
+	}
+	values, err = withCluster(values, name)
 	if err != nil {
 		return Status{}, err
 	}
@@ -127,7 +131,7 @@ func run(ctx context.Context, o Options, mayInstall bool) (Status, error) {
 			return Status{}, err
 		} else if !there {
 			return Status{}, usererr.New(usererr.Invalid, "the data plane in namespace %s has not joined yet, and there is no join token", c.namespace).
-				WithHint("'biplane cluster add %s --token-file F' makes one; give it with --token-file F", clusterOf(values))
+				WithHint("'biplane cluster add %s --token-file F' makes one; give it with --token-file F", cmp.Or(clusterIn(values), "NAME"))
 		}
 	}
 	if o.DryRun {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"regexp"
 
 	"helm.sh/helm/v3/pkg/action"
@@ -77,18 +78,32 @@ func (c *cluster) cannot(what string, err error) error {
 	case errors.Is(err, context.Canceled):
 		return err
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
-		return usererr.New(usererr.Denied, "the cluster does not let you %s: %v", what, err).
+		return usererr.New(usererr.Denied, "the cluster does not let you %s: %s", what, said(err)).
 			WithHint("an administrator of the cluster can install; see 'kubectl auth whoami'").Because(err)
 	case isStatus(err):
-		return usererr.New(usererr.Refused, "the cluster refused to %s: %v", what, err).Because(err)
+		return usererr.New(usererr.Refused, "the cluster refused to %s: %s", what, said(err)).Because(err)
 	}
-	return usererr.New(usererr.Unavailable, "cannot %s: the cluster at %s does not answer: %v", what, c.server, err).
+	return usererr.New(usererr.Unavailable, "cannot %s: the cluster at %s does not answer: %s", what, c.server, said(err)).
 		WithHint("see whether 'kubectl version' reaches it").Because(err)
 }
 
 func isStatus(err error) bool {
 	var status apierrors.APIStatus
 	return errors.As(err, &status)
+}
+
+// said is what the API server or the network said, without what Helm and Kubernetes'
+// client have put around it.
+func said(err error) string {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		return status.Status().Message
+	}
+	var network *url.Error
+	if errors.As(err, &network) {
+		return network.Err.Error()
+	}
+	return err.Error()
 }
 
 // notOurs is how Helm says, in its words alone, that an object is not of the release.

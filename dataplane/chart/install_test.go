@@ -155,6 +155,7 @@ func TestInstall(t *testing.T) {
 		play(t)
 		o := to(options())
 		o.Values["log"] = map[string]any{"level": "debug"}
+		o.Cluster = "" // the release's stays
 		status, err := chart.Upgrade(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)

@@ -74,8 +74,8 @@ func (c *cluster) statusOf(ctx context.Context, of *release.Release) (Status, er
 	if of.Chart != nil && of.Chart.Metadata != nil {
 		status.Chart = of.Chart.Metadata.Version
 	}
+	status.Cluster = clusterIn(of.Config)
 	if section, ok := of.Config["controlPlane"].(map[string]any); ok {
-		status.Cluster, _ = section["cluster"].(string)
 		status.Gateway, _ = section["gateway"].(string)
 	}
 	var err error

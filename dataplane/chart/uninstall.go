@@ -79,8 +79,10 @@ func (c *cluster) purge(ctx context.Context) error {
 			return c.cannot("delete Secret "+name, err)
 		}
 	}
-	if err := c.kube.CoreV1().ConfigMaps(c.namespace).Delete(ctx, "biplane-ca", metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-		return c.cannot("delete ConfigMap biplane-ca", err)
+	for _, name := range []string{"biplane-ca", "biplane-received"} {
+		if err := c.kube.CoreV1().ConfigMaps(c.namespace).Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			return c.cannot("delete ConfigMap "+name, err)
+		}
 	}
 	return nil
 }

@@ -76,12 +76,10 @@ func withCluster(values map[string]any, name string) (map[string]any, error) {
 	return values, nil
 }
 
-func clusterOf(values map[string]any) string {
+// clusterIn is the name in the values, or "".
+func clusterIn(values map[string]any) string {
 	section, _ := values["controlPlane"].(map[string]any)
 	name, _ := section["cluster"].(string)
-	if name == "" {
-		return "NAME"
-	}
 	return name
 }
 
