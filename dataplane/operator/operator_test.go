@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -37,6 +38,7 @@ import (
 	"biplane.dev/biplane/dataplane/internal/authn"
 	"biplane.dev/biplane/dataplane/internal/serve"
 	"biplane.dev/biplane/internal/usererr"
+	"biplane.dev/biplane/tunnel"
 )
 
 // plane is a data plane: an operator, and small processes in the places of the
@@ -565,9 +567,7 @@ func testStream(t *testing.T, e *executor, api actionsconnect.ActionsServiceClie
 	}
 }
 
-func testInbound(t *testing.T, p *plane, session interface {
-	RoundTripper() http.RoundTripper
-}) {
+func testInbound(t *testing.T, p *plane, session *tunnel.Session) {
 	down := &http.Client{Transport: session.RoundTripper(), Timeout: patience}
 
 	t.Run("passes calls to the process that the host names, as the operator", func(t *testing.T) {
@@ -592,5 +592,90 @@ func testInbound(t *testing.T, p *plane, session interface {
 				testStream(t, p.executor, actionsconnect.NewActionsServiceClient(down, "http://executor", option))
 			})
 		}
+	})
+	t.Run("passes a client's own session to the proxy, byte by byte", func(t *testing.T) {
+		stream, err := session.OpenRaw(t.Context(), "proxy")
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent := bytes.Repeat([]byte("ciphertext "), 100_000)
+		go func() {
+			stream.Write(sent)
+			stream.CloseWrite()
+		}()
+		got, err := io.ReadAll(stream)
+		if err != nil || !bytes.Equal(got, sent) {
+			t.Errorf("got %d bytes and %v, want the %d that were sent", len(got), err, len(sent))
+		}
+	})
+	t.Run("has no raw stream to anybody else", func(t *testing.T) {
+		stream, err := session.OpenRaw(t.Context(), "executor")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
+			t.Errorf("got %v, want it reset", err)
+		}
+	})
+}
+
+func TestOneOperatorWorks(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t)
+	putToken(t, p.namespace, p.gateway.token)
+	first := p.start("first")
+	p.gateway.next(t)
+	second := p.start("second")
+	until(t, "the second to wait", func() error {
+		if err := second.Ready(); err == nil || !strings.Contains(err.Error(), "another operator is at work") {
+			return fmt.Errorf("%v", err)
+		}
+		return nil
+	})
+	if !first.leading.Load() || second.leading.Load() {
+		t.Errorf("got %v and %v leading, want the first alone", first.leading.Load(), second.leading.Load())
+	}
+	first.stop()
+	p.gateway.next(t)
+	until(t, "the second to be at work", second.Ready)
+	if p.gateway.joins != 1 {
+		t.Errorf("got %d joins, want 1", p.gateway.joins)
+	}
+}
+
+func TestRenewedCertificateIsDialledWith(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t)
+	putToken(t, p.namespace, p.gateway.token)
+	o := p.start("first")
+	old := p.gateway.next(t)
+	// What waits on the old session goes on while the new one stands.
+	down := actionsconnect.NewActionsServiceClient(&http.Client{Transport: old.RoundTripper()}, "http://executor")
+	go func() { p.executor.next <- "s3://out/1" }()
+	var stream *connect.ServerStreamForClient[actions.WatchForUpdatesResponse]
+	until(t, "the executor", func() (err error) {
+		stream, err = down.WatchForUpdates(t.Context(), &actions.WatchForUpdatesRequest{})
+		if err == nil && !stream.Receive() {
+			err = stream.Err()
+		}
+		return err
+	})
+	o.membership.changed <- struct{}{}
+	p.gateway.next(t)
+	p.executor.next <- "s3://out/2"
+	if !stream.Receive() || stream.Msg().GetActionUpdate().GetOutputUri() != "s3://out/2" {
+		t.Errorf("got %v %v, want the stream to go on", stream.Msg(), stream.Err())
+	}
+	p.executor.next <- ""
+	select {
+	case <-old.Done():
+	case <-time.After(patience):
+		t.Error("got a session that stays, want it ended once nothing uses it")
+	}
+	until(t, "the new session", func() error {
+		if !o.link.Up() {
+			return errors.New("it is down")
+		}
+		return nil
 	})
 }
