@@ -82,13 +82,9 @@ func until(t *testing.T, a *v1alpha1.TaskAction, what string, is func(*v1alpha1.
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
-	watching, err := client.NewWithWatch(w.Config, client.Options{Scheme: w.Client.Scheme()})
-	if err != nil {
-		t.Fatal(err)
-	}
 	last := &v1alpha1.TaskAction{}
 	for ctx.Err() == nil {
-		events, err := watching.Watch(ctx, &v1alpha1.TaskActionList{}, client.InNamespace(a.Namespace), client.MatchingFields{"metadata.name": a.Name})
+		events, err := w.watching.Watch(ctx, &v1alpha1.TaskActionList{}, client.InNamespace(a.Namespace), client.MatchingFields{"metadata.name": a.Name})
 		if err != nil {
 			t.Fatal(err)
 		}

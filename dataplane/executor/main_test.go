@@ -21,6 +21,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"biplane.dev/biplane/dataplane/config"
@@ -42,6 +43,8 @@ type world struct {
 	*clustertest.Cluster
 	cfg   *config.Config
 	store *bucket.Store // as the executor sees it
+
+	watching client.WithWatch
 
 	mu   sync.Mutex
 	stop func() error // the executor's reconcilers
@@ -93,6 +96,10 @@ func inWorld(c *clustertest.Cluster, run func() int) (int, error) {
 		},
 	}}
 	w.store = bucket.New(w.cfg.Storage, os.Getenv)
+	var err error
+	if w.watching, err = client.NewWithWatch(c.Config, client.Options{Scheme: c.Client.Scheme()}); err != nil {
+		return 0, err
+	}
 	if err := w.prepare(folder); err != nil {
 		return 0, err
 	}

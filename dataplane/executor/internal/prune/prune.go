@@ -28,6 +28,7 @@ import (
 const (
 	runsEvery = time.Minute
 	logsEvery = 6 * time.Hour
+	logsFirst = 10 * time.Minute // after the start, which may be more often than that
 )
 
 // Pruner of one cluster.
@@ -50,7 +51,7 @@ func Recorded(resourceVersion string, position uint64) bool {
 
 // Run prunes until the context ends. What fails is tried again the next time.
 func (p *Pruner) Run(ctx context.Context) error {
-	runs, logs := time.NewTicker(p.runsEvery()), time.NewTicker(logsEvery)
+	runs, logs := time.NewTicker(p.runsEvery()), time.NewTimer(logsFirst)
 	defer runs.Stop()
 	defer logs.Stop()
 	for {
@@ -62,6 +63,7 @@ func (p *Pruner) Run(ctx context.Context) error {
 			err = errors.Join(p.runs(ctx), p.templates(ctx))
 		case <-logs.C:
 			err = p.logs(ctx)
+			logs.Reset(logsEvery)
 		}
 		if err != nil && ctx.Err() == nil {
 			p.Log.Warn("removing what is old", "error", err)
