@@ -228,6 +228,18 @@ func TestToken(t *testing.T) {
 	}
 }
 
+// Whatever is taken for a token is written as it was read.
+func FuzzParseToken(f *testing.F) {
+	f.Add("bpj1." + strings.Repeat("0a", 32) + ".secret")
+	f.Add("bpj1..")
+	f.Fuzz(func(t *testing.T, text string) {
+		token, err := tunnel.ParseToken(text)
+		if err == nil && token.String() != strings.TrimSpace(text) {
+			t.Errorf("got %q of %q, want it unchanged", token, text)
+		}
+	})
+}
+
 func TestIdentity(t *testing.T) {
 	t.Parallel()
 	want := tunnel.Identity{Organization: "acme", Cluster: "c1"}
