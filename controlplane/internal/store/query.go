@@ -303,9 +303,15 @@ func enumNumber(e protoreflect.EnumDescriptor, value string) (protoreflect.EnumN
 	return 0, strconv.ErrSyntax
 }
 
+// shortName leaves out what the names of all values begin with.
 func shortName(e protoreflect.EnumDescriptor, v protoreflect.EnumValueDescriptor) string {
-	prefix, _ := strings.CutSuffix(string(e.Values().Get(0).Name()), "UNSPECIFIED")
-	return strings.TrimPrefix(string(v.Name()), prefix)
+	prefix := string(v.Name())
+	for i := range e.Values().Len() {
+		for !strings.HasPrefix(string(e.Values().Get(i).Name()), prefix) {
+			prefix = prefix[:len(prefix)-1]
+		}
+	}
+	return string(v.Name())[strings.LastIndex(prefix, "_")+1:]
 }
 
 func enumNames(e protoreflect.EnumDescriptor) string {

@@ -235,15 +235,15 @@ func (s *Store) GetRun(ctx context.Context, key RunKey) (Run, *task.RunSpec, err
 	return run, spec, err
 }
 
-// A run is read with its root action, so that one statement gives a whole page. The
-// join is written as CROSS JOIN, which tells SQLite to begin with runs: their
-// indexes have the order of the page.
+// A run is read with its root action, so that one statement gives a whole page. No
+// run is without one. But of a LEFT JOIN both databases know that it leaves out no
+// run, so they begin with runs, in the order of the page, and stop at its end.
 const (
 	runOwnColumns = `r.organization, r.project, r.domain, r.name, r.cluster, r.labels, r.source, r.relation, r.creator,
 		r.inputs_uri, r.base_uri, r.aborted, r.created_at, r.revision, r.change`
 	runColumns = runOwnColumns + ", " + actionColumns
-	fromRuns   = `FROM runs r CROSS JOIN actions a WHERE a.organization = r.organization AND a.project = r.project
-		AND a.domain = r.domain AND a.run = r.name AND a.name = '` + RootAction + `' AND r.organization = $1`
+	fromRuns   = `FROM runs r LEFT JOIN actions a ON a.organization = r.organization AND a.project = r.project
+		AND a.domain = r.domain AND a.run = r.name AND a.name = '` + RootAction + `' WHERE r.organization = $1`
 )
 
 // runRow is where the columns of a run are scanned into.

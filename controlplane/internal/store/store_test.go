@@ -1,13 +1,17 @@
 package store_test
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"biplane.dev/biplane/controlplane/internal/store/storetest"
 )
@@ -37,14 +41,16 @@ func TestStore(t *testing.T) {
 }
 
 func sqlite() storetest.Backend {
-	file := func(url string) string { return strings.TrimPrefix(url, "sqlite:") }
+	file := func(address string) string {
+		return "file:" + (&url.URL{Path: strings.TrimPrefix(address, "sqlite:")}).EscapedPath()
+	}
 	return storetest.Backend{
 		Name:        "SQLite",
 		NewDatabase: func(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "a b%?.db") },
 		Driver:      "sqlite",
 		DataSource:  file,
-		Plan: func(t testing.TB, url, statement string) (scans []string) {
-			db, err := sql.Open("sqlite", file(url))
+		Plan: func(t testing.TB, address, statement string) (scans []string) {
+			db, err := sql.Open("sqlite", file(address))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,31 +83,25 @@ func onPostgres() storetest.Backend {
 		Shared:      true,
 		Driver:      "pgx",
 		DataSource:  same,
-		Plan: func(t testing.TB, url, statement string) (scans []string) {
-			db, err := sql.Open("pgx", url+"&default_query_exec_mode=simple_protocol")
+		Plan: func(t testing.TB, address, statement string) (scans []string) {
+			connection, err := pgx.Connect(t.Context(), address)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer db.Close()
-			db.SetMaxOpenConns(1)
+			defer connection.Close(context.WithoutCancel(t.Context()))
 			execute := "EXECUTE explained"
 			if n := len(nulls(statement)); n > 0 {
 				execute += "(" + strings.TrimSuffix(strings.Repeat("NULL, ", n), ", ") + ")"
 			}
 			var lines []string
 			for _, step := range []string{"SET plan_cache_mode = force_generic_plan", "PREPARE explained AS " + statement, "EXPLAIN " + execute} {
-				rows, err := db.Query(step)
+				results, err := connection.PgConn().Exec(t.Context(), step).ReadAll()
 				if err != nil {
 					t.Fatalf("got %v, want it done: %s", err, step)
 				}
-				for rows.Next() {
-					var line string
-					if err := rows.Scan(&line); err != nil {
-						t.Fatal(err)
-					}
-					lines = append(lines, line)
+				for _, row := range results[0].Rows {
+					lines = append(lines, string(row[0]))
 				}
-				rows.Close()
 			}
 			for i, line := range lines {
 				indexed := i+1 < len(lines) && strings.Contains(lines[i+1], "Index Cond")

@@ -113,6 +113,7 @@ CREATE TABLE run_labels (
     value        TEXT NOT NULL,
     PRIMARY KEY (organization, project, domain, run, label)
 );
+CREATE INDEX run_labels_value ON run_labels (organization, project, domain, label, value, run);
 
 CREATE TABLE actions (
     organization   TEXT    NOT NULL,

@@ -1,7 +1,7 @@
 package storetest
 
 import (
-	"fmt"
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -38,8 +38,8 @@ func testOrganisations(t *testing.T, b Backend) {
 		changed, cursor, err := w.ChangedRuns(ctx, store.RunScope{Organization: "globex"}, store.RunCursor{}, 10)
 		must(t, err)
 		groups := get(w.GroupRuns(ctx, "globex", "alpha", "development", run.CreatedAt, run.CreatedAt.AddDate(1, 0, 0), 10))(t)
-		return fmt.Sprint(run, runs, actions, tasks, projects, clusters, config, due, wake, changed, cursor, groups,
-			w.CheckCertificate(ctx, "globex", "east", "globexeast"), known, position)
+		return string(get(json.Marshal([]any{run, runs, actions, tasks, projects, clusters, config, due, wake, changed, cursor, groups,
+			w.CheckCertificate(ctx, "globex", "east", "globexeast"), known, position}))(t))
 	}
 	before := look()
 

@@ -3,6 +3,7 @@ package storetest
 import (
 	"database/sql"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,7 +26,7 @@ func hotCalls(w *world) []hotCall {
 			n.Spec.Labels = labels("team", "blue")
 			get(w.CreateRun(t.Context(), n))(t)
 		}},
-		{"ApplyStates of many", 12, func(t testing.TB) {
+		{"ApplyStates of many, in another epoch", 13, func(t testing.TB) {
 			batch := states()
 			for i := range 100 {
 				position++
@@ -82,6 +83,9 @@ func hotCalls(w *world) []hotCall {
 		{"MatchActions", 1, func(t testing.TB) {
 			get(w.MatchActions(t.Context(), key, []string{"a0", "c1"}, []*common.Filter{filter("phase", common.Filter_EQUAL, "4")}))(t)
 		}},
+		{"DeployTask", 6, func(t testing.TB) {
+			get(w.DeployTask(t.Context(), taskKey("env.main", "v1"), taskSpec("main"), nil))(t)
+		}},
 		{"ListTasks", 1, func(t testing.TB) {
 			page(w.ListTasks(t.Context(), store.TaskScope{Organization: "acme", Project: "alpha", Domain: "development"}, store.Query{}))(t)
 		}},
@@ -96,9 +100,6 @@ func hotCalls(w *world) []hotCall {
 		{"GetTask", 1, func(t testing.TB) {
 			_, _, err := w.GetTask(t.Context(), taskKey("env.main", "v1"))
 			must(t, err)
-		}},
-		{"DeployTask", 6, func(t testing.TB) {
-			get(w.DeployTask(t.Context(), taskKey("env.main", "v1"), taskSpec("main"), nil))(t)
 		}},
 		{"Next", 2, func(t testing.TB) {
 			_, _, err := w.Next(t.Context(), "acme", "east", 10)
@@ -161,7 +162,7 @@ func testPlans(t *testing.T, b Backend) {
 				if mayScan(hot.name, scan) {
 					continue
 				}
-				t.Errorf("%s: got %q, want an index to be used, in %s", hot.name, scan, statement)
+				t.Errorf("%s: got %q, want an index to be used, in %s", hot.name, scan, statement[max(strings.Index(statement, "FROM"), 0):])
 			}
 		}
 	}
@@ -170,9 +171,18 @@ func testPlans(t *testing.T, b Backend) {
 	}
 }
 
-// mayScan is true for what reads or sorts a whole answer on purpose.
+// mayScan is true for what sorts or sums up a whole answer on purpose, or one that
+// PostgreSQL takes for a short one.
 func mayScan(call, scan string) bool {
-	return call == "GroupRuns" // of the runs of one workspace in a time, found by an index
+	switch call {
+	case "GroupRuns": // of the runs of one workspace in a time, found by an index
+		return !strings.Contains(scan, "runs")
+	case "GetConfig", // of all projects of an organisation
+		"ListRuns by label", // which is taken to be rare
+		"Prune of nothing":  // a time between two others is, too
+		return strings.Contains(scan, "Sort")
+	}
+	return false
 }
 
 // seed fills the tables with some ten thousand rows, by statements of its own.
@@ -183,7 +193,7 @@ func seed(t *testing.T, b Backend, w *world) {
 	rows := func(n int) string {
 		return fmt.Sprintf("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d) ", n)
 	}
-	const who = `CASE i % 3 WHEN 0 THEN 'globex' ELSE 'acme' END, CASE i % 5 WHEN 0 THEN 'alpha' ELSE 'p' || (i % 50) END,
+	const who = `CASE i % 5 WHEN 0 THEN 'globex' ELSE 'acme' END, CASE i % 3 WHEN 0 THEN 'beta' ELSE 'alpha' END,
 		CASE i % 4 WHEN 0 THEN 'staging' ELSE 'development' END`
 	const first = 1700000000000000
 	for _, statement := range []string{
@@ -191,13 +201,13 @@ func seed(t *testing.T, b Backend, w *world) {
 		rows(3000) + `INSERT INTO projects (organization, id, name, description, labels, state, created_at, updated_at)
 			SELECT CASE i % 3 WHEN 0 THEN 'acme' ELSE 'o' || i END, 'p' || i, '', '', '', 0, i, i FROM n`,
 		rows(3000) + `INSERT INTO task_specs (organization, digest, spec, uses) SELECT 'acme', 'd' || i, '', 1 FROM n`,
-		rows(6000) + `INSERT INTO tasks (organization, project, domain, name, version, spec_digest, task_type, short_name, environment,
+		rows(10000) + `INSERT INTO tasks (organization, project, domain, name, version, spec_digest, task_type, short_name, environment,
 			short_description, entrypoint, deployed_by, deployer, deployed_at, latest)
-			SELECT ` + who + `, 'env.t' || (i / 10), 'v' || i, 'd' || (i % 3000), '', '', '', '', FALSE, '', '', i, i % 10 = 0 FROM n`,
+			SELECT ` + who + `, 'env.t' || (i / 2), 'v' || i, 'd' || (i % 3000), '', '', '', '', FALSE, '', '', i, i % 2 = 0 FROM n`,
 		rows(12000) + `INSERT INTO runs (organization, project, domain, name, cluster, spec, labels, relation, source, created_by, creator,
 			inputs_uri, base_uri, aborted, created_at, phase, task_name, task_version, environment, short_name, error_kind, updated_at,
 			ended_at, revision, change)
-			SELECT ` + who + `, 'run' || i, 'c' || (i % 100), '', '', '', 2, '', '', '', '', FALSE, ` + fmt.Sprint(first) + ` + i, 5, 'env.t' || (i % 400),
+			SELECT ` + who + `, 'run' || i, 'c' || (i % 10), '', '', '', 2, '', '', '', '', FALSE, ` + fmt.Sprint(first) + ` + i, 5, 'env.t' || (i % 400),
 			'v' || (i % 10), '', '', 0, ` + fmt.Sprint(first) + ` + i, CASE i % 7 WHEN 0 THEN 0 ELSE ` + fmt.Sprint(first) + ` + i END, 1, i FROM n`,
 		`INSERT INTO run_labels (organization, project, domain, run, label, value)
 			SELECT organization, project, domain, name, 'team', task_name FROM runs`,
@@ -208,7 +218,7 @@ func seed(t *testing.T, b Backend, w *world) {
 			SELECT organization, project, domain, name, CASE i WHEN 1 THEN 'a0' ELSE 'k' || i END, CASE i WHEN 1 THEN '' ELSE 'a0' END, '', 1,
 			'', '', '', '', task_name, task_version, '', '', '', 'd' || (change % 3000), phase, 1, created_at + i, updated_at, ended_at, 0, '', '',
 			0, '', '', '', '', 1, '', '', i FROM runs, n`,
-		rows(400) + `INSERT INTO clusters (organization, name, draining, created_at, joined_at, token_id, token_hash, token_key, token_expires_at,
+		rows(1000) + `INSERT INTO clusters (organization, name, draining, created_at, joined_at, token_id, token_hash, token_key, token_expires_at,
 			certificate_serial, certificate_expires_at, relay_port, proxy_names, handovers)
 			SELECT 'acme', 'c' || i, FALSE, i, 1, '', '', '', 0, '', 0, 0, '', 0 FROM n`,
 		`INSERT INTO cluster_positions (organization, cluster, epoch, position) SELECT organization, name, '', 1 FROM clusters WHERE name <> 'east'`,
@@ -216,7 +226,7 @@ func seed(t *testing.T, b Backend, w *world) {
 		rows(3000) + `INSERT INTO certificates (organization, cluster, serial, expires_at, revoked)
 			SELECT 'acme', 'c' || (i % 400), 's' || i, ` + fmt.Sprint(int64(9e15)) + ` + i, FALSE FROM n`,
 		rows(4000) + `INSERT INTO outbox (organization, cluster, id, kind, project, domain, run, payload, created_at, tries, next_try)
-			SELECT 'acme', 'c' || (i % 400), i, 1, 'alpha', 'development', 'run' || i, '', i, 0, 0 FROM n`,
+			SELECT 'acme', 'c' || (i % 3), i, 1, 'alpha', 'development', 'run' || i, '', i, 0, 0 FROM n`,
 		rows(3000) + `INSERT INTO wanted_specs (organization, cluster, digest) SELECT 'acme', 'c' || (i % 400), 'w' || i FROM n`,
 		"ANALYZE",
 	} {

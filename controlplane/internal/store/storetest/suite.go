@@ -216,7 +216,7 @@ func states(all ...*tunnelv1.ActionState) []*tunnelv1.ActionState { return all }
 // apply reports states, behind which the position is that of the last.
 func (w *world) apply(t testing.TB, states ...*tunnelv1.ActionState) store.Applied {
 	t.Helper()
-	return get(w.ApplyStates(t.Context(), "acme", "east", "epoch", states, states[len(states)-1].GetPosition()))(t)
+	return get(w.ApplyStates(t.Context(), "acme", "east", epoch, states, states[len(states)-1].GetPosition()))(t)
 }
 
 // epoch is that in which positions are counted, unless it is what is tested.

@@ -111,7 +111,7 @@ func fill(m protoreflect.Message, path string, depth int, texts map[string]strin
 	for i := range m.Descriptor().Fields().Len() {
 		field := m.Descriptor().Fields().Get(i)
 		at := strings.TrimPrefix(path+"."+string(field.Name()), ".")
-		if field.ContainingOneof() != nil && m.Has(field) || field.IsMap() {
+		if oneof := field.ContainingOneof(); oneof != nil && m.WhichOneof(oneof) != nil || field.IsMap() {
 			continue
 		}
 		var value protoreflect.Value
