@@ -55,8 +55,9 @@ const (
 
 // ClusterServiceClient is a client for the biplane.cluster.v1.ClusterService service.
 type ClusterServiceClient interface {
-	// AddCluster registers a data plane, or gives one that has not joined yet a
-	// new token; the old token is void then. ALREADY_EXISTS once it has joined.
+	// AddCluster registers a data plane, or gives one that has not joined yet, or
+	// whose certificate has expired, a new token; the old token is void then.
+	// ALREADY_EXISTS once it has joined.
 	AddCluster(context.Context, *v1.AddClusterRequest) (*v1.AddClusterResponse, error)
 	ListClusters(context.Context, *v1.ListClustersRequest) (*v1.ListClustersResponse, error)
 	GetCluster(context.Context, *v1.GetClusterRequest) (*v1.GetClusterResponse, error)
@@ -170,8 +171,9 @@ func (c *clusterServiceClient) RemoveCluster(ctx context.Context, req *v1.Remove
 
 // ClusterServiceHandler is an implementation of the biplane.cluster.v1.ClusterService service.
 type ClusterServiceHandler interface {
-	// AddCluster registers a data plane, or gives one that has not joined yet a
-	// new token; the old token is void then. ALREADY_EXISTS once it has joined.
+	// AddCluster registers a data plane, or gives one that has not joined yet, or
+	// whose certificate has expired, a new token; the old token is void then.
+	// ALREADY_EXISTS once it has joined.
 	AddCluster(context.Context, *v1.AddClusterRequest) (*v1.AddClusterResponse, error)
 	ListClusters(context.Context, *v1.ListClustersRequest) (*v1.ListClustersResponse, error)
 	GetCluster(context.Context, *v1.GetClusterRequest) (*v1.GetClusterResponse, error)
