@@ -79,8 +79,9 @@ func (t *tx) requireCluster(ctx context.Context, organization, name string) erro
 }
 
 // AddCluster registers a data plane with the token by which it may join, or gives
-// one that has not joined another; the one before is void then. *ExistsError once
-// it has joined, *NotFoundError for an unknown organisation.
+// one that has not joined another; the one before is void then. One that was away
+// until its certificate had expired is given another too: it keeps its runs.
+// *ExistsError once it has joined, *NotFoundError for an unknown organisation.
 func (s *Store) AddCluster(ctx context.Context, organization, name string, token JoinToken, expires time.Time) (cluster Cluster, err error) {
 	err = s.change(ctx, func(t *tx) error {
 		var one int
@@ -95,7 +96,8 @@ func (s *Store) AddCluster(ctx context.Context, organization, name string, token
 				token_key, token_expires_at, certificate_serial, certificate_expires_at, relay_port, proxy_names, handovers)
 			VALUES ($1, $2, FALSE, $3, 0, $4, $5, '', $6, '', 0, 0, '', 0)
 			ON CONFLICT (organization, name) DO UPDATE SET token_id = excluded.token_id, token_hash = excluded.token_hash,
-				token_expires_at = excluded.token_expires_at WHERE clusters.joined_at = 0`,
+				token_key = '', token_expires_at = excluded.token_expires_at
+			WHERE clusters.joined_at = 0 OR clusters.certificate_expires_at <= excluded.created_at`,
 			organization, name, t.now, token.id, token.hash(), micros(expires))
 		if err != nil {
 			return err
