@@ -16,6 +16,9 @@ import (
 	"biplane.dev/biplane/tunnel"
 )
 
+// admitLimit of the store's answer. The data plane waits for ours for 10 s.
+const admitLimit = 8 * time.Second
+
 // server is the one port: HTTP for EnrolmentService, and the tunnel by its ALPN
 // protocol, which net/http hands over after the handshake.
 func (g *Gateway) server() *http.Server {
@@ -87,7 +90,9 @@ func (g *Gateway) peer(ctx context.Context, state *tls.ConnectionState) (tunnel.
 func (g *Gateway) admit(conn *tls.Conn) {
 	log := g.Log.With("remote", conn.RemoteAddr().String())
 	state := conn.ConnectionState()
-	identity, leaf, err := g.peer(g.life, &state)
+	limit, cancel := context.WithTimeout(g.life, admitLimit)
+	identity, leaf, err := g.peer(limit, &state)
+	cancel()
 	log = log.With("organization", identity.Organization, "cluster", identity.Cluster)
 	if err != nil {
 		g.metrics.refused.Inc()
