@@ -65,6 +65,10 @@ func TestMain(m *testing.M) {
 		for _, variable := range []string{"SSL_CERT_FILE", "AWS_CA_BUNDLE"} {
 			os.Setenv(variable, filepath.Join(c.Sandbox.Dir, "aws", "ca-bundle.crt"))
 		}
+		if err := grant(context.Background(), c.Client); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 		return m.Run()
 	}, "kubernetes", "s3", "node"))
 }
@@ -151,7 +155,7 @@ func start(t *testing.T) *plane {
 				Operator: config.Process{Endpoint: operator},
 				Proxy:    config.Proxy{Origins: []string{"https://console.example"}},
 			},
-			cluster:      sandbox.Config,
+			cluster:      limited(sandbox),
 			bucket:       bucket.New(p.storage, role(t, "proxy-system")),
 			controlPlane: peer.NewTransport(peer.Options{CAFile: filepath.Join(p.folder, "ca.crt"), TokenFile: filepath.Join(p.folder, "proxy-token")}),
 			certificates: certificates,
@@ -191,6 +195,7 @@ func workspace(t *testing.T) v1alpha1.Workspace {
 		t.Fatal(err)
 	}
 	sandbox.Account(t, w.Name, "tasks")
+	grantWorkspace(t, w.Name)
 	return w
 }
 
@@ -373,25 +378,34 @@ func serveControlPlane(t *testing.T, c *controlPlane, folder string) string {
 // certify writes a CA, and a certificate of it for this machine.
 func certify(t *testing.T, folder string) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	template := func(serial int64) *x509.Certificate {
+		return &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	}
+	sign := func(of, by *x509.Certificate, key, signer *ecdsa.PrivateKey) []byte {
+		der, err := x509.CreateCertificate(rand.Reader, of, by, key.Public(), signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	}
+	var keys [2]*ecdsa.PrivateKey
+	for i := range keys {
+		var err error
+		if keys[i], err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ca, leaf := template(1), template(2)
+	ca.IsCA, ca.BasicConstraintsValid, ca.Subject.CommonName = true, true, "data plane"
+	leaf.IPAddresses, leaf.DNSNames = []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"localhost"}
+	private, err := x509.MarshalPKCS8PrivateKey(keys[1])
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	for file, content := range map[string][]byte{
-		"ca.crt": certificate, "tls.crt": certificate, "tls.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
+		"ca.crt":  sign(ca, ca, keys[0], keys[0]),
+		"tls.crt": sign(leaf, ca, keys[1], keys[0]),
+		"tls.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
 	} {
 		if err := os.WriteFile(filepath.Join(folder, file), content, 0o600); err != nil {
 			t.Fatal(err)
