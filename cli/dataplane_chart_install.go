@@ -34,7 +34,7 @@ should be, nothing is changed. After a kill or Ctrl-C, the same command goes on.
 			if err := required(cmd, "cluster", f.cluster, "NAME, as in 'biplane cluster add NAME'"); err != nil {
 				return err
 			}
-			if err := required(cmd, "values", f.values, "FILE; docs/dataplane.md has an example"); err != nil {
+			if err := required(cmd, "values", f.values, "FILE; docs/cluster.md has an example"); err != nil {
 				return err
 			}
 			return a.installChart(cmd.Context(), f, chart.Install)

@@ -258,7 +258,7 @@ func TestInstall(t *testing.T) {
 	t.Run("it finishes what was killed at any point", func(t *testing.T) {
 		play(t)
 		kills := 0
-		for after := 50 * time.Millisecond; ; after += 150 * time.Millisecond {
+		for after := 40 * time.Millisecond; ; after += 60 * time.Millisecond {
 			cmd := exec.Command(os.Args[0], "-test.run=^$")
 			cmd.Env = append(os.Environ(), installing+"="+cluster.Kubeconfig)
 			var stderr strings.Builder

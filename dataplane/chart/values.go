@@ -45,7 +45,7 @@ func ReadValues(name string, text []byte) (map[string]any, error) {
 	values, err := chartutil.ReadValues(text)
 	if err != nil {
 		return nil, usererr.New(usererr.Invalid, "%s is not YAML: %s", name, strings.TrimPrefix(err.Error(), "error converting YAML to JSON: yaml: ")).
-			WithHint("docs/dataplane.md has an example").Because(err)
+			WithHint("docs/cluster.md has an example").Because(err)
 	}
 	return values, nil
 }
@@ -105,7 +105,7 @@ func check(chart *helmchart.Chart, values map[string]any) error {
 		section, _ := all[one.section].(map[string]any)
 		if value, _ := section[one.key].(string); value == "" {
 			return usererr.New(usererr.Invalid, "the values lack %s.%s: %s", one.section, one.key, one.what).
-				WithHint("give them in a file with --values; docs/dataplane.md has an example")
+				WithHint("give them in a file with --values; docs/cluster.md has an example")
 		}
 	}
 	return nil
@@ -134,7 +134,7 @@ func wrongValue(chart *helmchart.Chart, err error) error {
 		return sentence.WithHint("'helm show values' of the chart lists every key")
 	}
 	return usererr.New(usererr.Invalid, "the value %s cannot be used: %s", path, last[2]).
-		WithHint("docs/dataplane.md says what it takes").Because(err)
+		WithHint("docs/cluster.md says what it takes").Because(err)
 }
 
 func join(path, key string) string {
