@@ -64,7 +64,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	to, err := e.route(r)
 	if err != nil {
 		e.o.metrics.refused.Inc()
-		answer(w, r, err)
+		authn.Refuse(w, r, err)
 		return
 	}
 	switch to {
@@ -132,7 +132,7 @@ func (o *Operator) forwarder(name, scheme, host string, transport http.RoundTrip
 		ErrorLog:      slog.NewLogLogger(o.log.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			o.log.Debug("a call was not passed on", "to", name, "path", r.URL.Path, "error", err)
-			answer(w, r, unreachable(r.Context(), name, err))
+			authn.Refuse(w, r, unreachable(r.Context(), name, err))
 		},
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -151,16 +151,6 @@ func unreachable(ctx context.Context, name string, err error) error {
 		return cause // this operator is being shut down
 	}
 	return connect.NewError(connect.CodeUnavailable, fmt.Errorf("the %s cannot be reached now", name))
-}
-
-// answer writes an error in the protocol that the caller speaks.
-func answer(w http.ResponseWriter, r *http.Request, err error) {
-	writer := connect.NewErrorWriter()
-	if writer.IsSupported(r) {
-		_ = writer.Write(w, r, err) // fails when the caller is gone
-		return
-	}
-	http.Error(w, err.Error(), http.StatusNotFound)
 }
 
 // buffers are those that bodies pass through.

@@ -8,6 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"biplane.dev/biplane/dataplane/internal/authn"
 	"biplane.dev/biplane/dataplane/internal/peer"
 	"biplane.dev/biplane/tunnel"
 )
@@ -46,7 +47,7 @@ func newInbound(o *Operator) tunnel.Handlers {
 func (in *inbound) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	handler, ok := in.calls[r.Host]
 	if !ok {
-		answer(w, r, connect.NewError(connect.CodeNotFound, fmt.Errorf("a data plane has no process called %q", r.Host)))
+		authn.Refuse(w, r, connect.NewError(connect.CodeNotFound, fmt.Errorf("a data plane has no process called %q", r.Host)))
 		return
 	}
 	handler.ServeHTTP(w, r)

@@ -52,7 +52,9 @@ func newLink(o *Operator) *link {
 		account:    o.config.Namespace + "/" + operatorAccount,
 		membership: o.membership, gateway: o.config.ControlPlane.Gateway, log: o.log,
 		inbound: newInbound(o),
-		tell:    (&heartbeat{operator: o}).Run,
+		tell: func(ctx context.Context, client tunnelv1connect.LinkServiceClient) {
+			(&heartbeat{operator: o}).Run(ctx, client)
+		},
 		listen:  o.received.Watch,
 		dialled: func(took time.Duration, err error) { o.metrics.dialled(took, err) },
 		up:      make(chan struct{}),

@@ -12,6 +12,7 @@ package authn
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -59,14 +60,13 @@ type API interface {
 type Authenticator struct {
 	api     API
 	answers *cache
-	errors  *connect.ErrorWriter
 }
 
 // New returns an Authenticator. The account of the process needs the right to
 // create tokenreviews (and, for WrapMetrics, subjectaccessreviews), which the
 // ClusterRole system:auth-delegator has.
 func New(api API) *Authenticator {
-	return &Authenticator{api: api, answers: newCache(), errors: connect.NewErrorWriter()}
+	return &Authenticator{api: api, answers: newCache()}
 }
 
 // Wrap lets the requests through whose token is good, and puts their Caller
@@ -78,17 +78,17 @@ func (a *Authenticator) Wrap(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, err := bearer(r)
 		if err != nil {
-			a.refuse(w, r, err)
+			Refuse(w, r, err)
 			return
 		}
 		who, err := a.identify(r.Context(), token, v1alpha1.TokenAudience)
 		if err != nil {
-			a.refuse(w, r, err)
+			Refuse(w, r, err)
 			return
 		}
 		caller, ok := who.caller()
 		if !ok {
-			a.refuse(w, r, errInvalid)
+			Refuse(w, r, errInvalid)
 			return
 		}
 		handler.ServeHTTP(w, r.WithContext(With(r.Context(), caller)))
@@ -98,15 +98,14 @@ func (a *Authenticator) Wrap(handler http.Handler) http.Handler {
 // Only lets through what comes from the named accounts, each NAMESPACE/NAME. It
 // goes inside Wrap.
 func Only(handler http.Handler, accounts ...string) http.Handler {
-	errors := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, ok := From(r.Context())
 		if !ok {
-			refuse(errors, w, r, errBare)
+			Refuse(w, r, errBare)
 			return
 		}
 		if !slices.Contains(accounts, caller.Name()) {
-			refuse(errors, w, r, connect.NewError(connect.CodePermissionDenied,
+			Refuse(w, r, connect.NewError(connect.CodePermissionDenied,
 				fmt.Errorf("the service account %s may not call %s", caller.Name(), r.URL.Path)))
 			return
 		}
@@ -196,23 +195,30 @@ func (a *Authenticator) identify(ctx context.Context, token, audience string) (i
 	return answer, nil
 }
 
-// refuse answers in the protocol that the caller speaks.
-func (a *Authenticator) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	refuse(a.errors, w, r, err)
-}
-
-func refuse(errors *connect.ErrorWriter, w http.ResponseWriter, r *http.Request, err error) {
-	if errors.IsSupported(r) {
-		_ = errors.Write(w, r, err) // fails when the caller is gone, who needs no answer then
+// Refuse answers with a *connect.Error in the protocol that the caller speaks, and
+// to one who speaks none of Connect's with a status and a sentence.
+func Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if writer := connect.NewErrorWriter(); writer.IsSupported(r) {
+		_ = writer.Write(w, r, err) // fails when the caller is gone, who needs no answer then
 		return
 	}
-	status, sentence := http.StatusServiceUnavailable, err.Error()
+	status := http.StatusInternalServerError
 	switch connect.CodeOf(err) {
 	case connect.CodeUnauthenticated:
 		status = http.StatusUnauthorized
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	case connect.CodePermissionDenied:
 		status = http.StatusForbidden
+	case connect.CodeNotFound, connect.CodeUnimplemented:
+		status = http.StatusNotFound
+	case connect.CodeResourceExhausted:
+		status = http.StatusTooManyRequests
+	case connect.CodeUnavailable:
+		status = http.StatusServiceUnavailable
+	}
+	sentence := err.Error()
+	if said := new(connect.Error); errors.As(err, &said) {
+		sentence = said.Message()
 	}
 	http.Error(w, sentence, status)
 }

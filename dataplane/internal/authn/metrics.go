@@ -21,7 +21,7 @@ func (a *Authenticator) WrapMetrics(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, err := bearer(r)
 		if err != nil {
-			a.refuse(w, r, err)
+			Refuse(w, r, err)
 			return
 		}
 		who, err := a.identify(r.Context(), token, v1alpha1.TokenAudience)
@@ -32,7 +32,7 @@ func (a *Authenticator) WrapMetrics(handler http.Handler) http.Handler {
 			err = a.mayGet(r.Context(), token, who.user, r.URL.Path)
 		}
 		if err != nil {
-			a.refuse(w, r, err)
+			Refuse(w, r, err)
 			return
 		}
 		handler.ServeHTTP(w, r)
