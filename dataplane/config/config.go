@@ -3,9 +3,13 @@
 package config
 
 import (
+	"net"
+	"strconv"
+	"strings"
 	"time"
 
 	"biplane.dev/biplane/internal/configfile"
+	"biplane.dev/biplane/internal/usererr"
 )
 
 // Folders where the chart mounts what the processes need.
@@ -154,9 +158,30 @@ func Load(file string) (*Config, error) {
 		if process.Endpoint == "" {
 			process.Endpoint = name + "." + c.Namespace + ".svc.cluster.local:8443"
 		}
+		if err := checkAddress(file, name+".endpoint", process.Endpoint); err != nil {
+			return nil, err
+		}
+		// The SDK would send a task's token in plain text, or none.
+		if host, _, _ := strings.Cut(process.Endpoint, ":"); strings.Contains(host, "localhost") || strings.Contains(host, "docker") {
+			return nil, usererr.New(usererr.Invalid, "%s: %s.endpoint is %q, which Flyte's SDK takes for plain text", file, name, process.Endpoint).
+				WithHint(`name a host without "localhost" and "docker" in it; 127.0.0.1 will do`)
+		}
+	}
+	if c.ControlPlane.Gateway != "" {
+		if err := checkAddress(file, "controlPlane.gateway", c.ControlPlane.Gateway); err != nil {
+			return nil, err
+		}
 	}
 	if c.Storage.ClientEndpoint == "" {
 		c.Storage.ClientEndpoint = c.Storage.Endpoint
 	}
 	return c, nil
+}
+
+func checkAddress(file, key, address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if n, numeric := strconv.ParseUint(port, 10, 16); err != nil || host == "" || strings.Contains(host, "/") || numeric != nil || n == 0 {
+		return usererr.New(usererr.Invalid, "%s: %s is %q", file, key, address).WithHint("write HOST:PORT, without a scheme")
+	}
+	return nil
 }
