@@ -19,6 +19,7 @@ import (
 	"biplane.dev/biplane/api/gen/biplane/dataplane/v1/dataplanev1connect"
 	"biplane.dev/biplane/api/gen/flyteidl2/dataproxy"
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
+	"biplane.dev/biplane/dataplane/internal/peer"
 )
 
 func TestWhoMayCall(t *testing.T) {
@@ -84,34 +85,31 @@ func (p *plane) relayed(t *testing.T, http2 bool) *http.Client {
 		TLSClientConfig:   &tls.Config{RootCAs: roots, ServerName: "localhost"},
 		ForceAttemptHTTP2: http2,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			conn, status, err := p.handOver(ctx, roots, "operator-token", "POST", "Upgrade: biplane-raw\r\nConnection: Upgrade\r\n")
-			if err == nil && status != http.StatusSwitchingProtocols {
-				err = fmt.Errorf("got status %d", status)
-			}
-			return conn, err
+			return peer.Upgrade(ctx, peer.Options{CAFile: filepath.Join(p.folder, "ca.crt"), TokenFile: filepath.Join(p.folder, "operator-token")},
+				p.address, rawPath, rawProtocol)
 		},
 	}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
 }
 
-func (p *plane) handOver(ctx context.Context, roots *x509.CertPool, tokenFile, method, headers string) (net.Conn, int, error) {
+// handOver sends what may not be taken for it, and returns the status.
+func (p *plane) handOver(ctx context.Context, roots *x509.CertPool, tokenFile, method, headers string) (int, error) {
 	token, err := os.ReadFile(filepath.Join(p.folder, tokenFile))
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	conn, err := (&tls.Dialer{Config: &tls.Config{RootCAs: roots, NextProtos: []string{"http/1.1"}}}).DialContext(ctx, "tcp", p.address)
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
+	defer conn.Close()
 	fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: proxy\r\nAuthorization: Bearer %s\r\n%s\r\n", method, rawPath, token, headers)
-	r := bufio.NewReader(conn)
-	response, err := http.ReadResponse(r, nil)
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
-		conn.Close()
-		return nil, 0, err
+		return 0, err
 	}
-	return &clientConn{Conn: conn, reader: r, free: func() {}}, response.StatusCode, nil
+	return response.StatusCode, response.Body.Close()
 }
 
 func TestClientDoor(t *testing.T) {
@@ -177,11 +175,10 @@ func TestClientDoor(t *testing.T) {
 	} {
 		t.Run("it "+test.name, func(t *testing.T) {
 			t.Parallel()
-			conn, status, err := p.handOver(t.Context(), roots, test.token, test.method, test.headers)
+			status, err := p.handOver(t.Context(), roots, test.token, test.method, test.headers)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer conn.Close()
 			if status != test.status {
 				t.Errorf("got %d, want %d", status, test.status)
 			}

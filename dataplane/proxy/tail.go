@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"biplane.dev/biplane/api/gen/flyteidl2/common"
@@ -443,44 +444,50 @@ const lookAgain = 5 * time.Second
 
 // change waits for one of the objects to change.
 func (t *tail) change(ctx context.Context, now state, pod string) error {
+	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, lookAgain)
+	var watches sync.WaitGroup
+	defer watches.Wait()
 	defer cancel()
 	changed := make(chan struct{}, 2)
-	watch := func(list client.ObjectList, name, version string) error {
-		w, err := t.cluster.Watch(ctx, list, client.InNamespace(t.workspace.Name), client.MatchingFields{"metadata.name": name},
-			&client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: version}})
-		if err != nil {
-			return err
+	watch := func(list client.ObjectList, name string, last client.Object) {
+		options := &client.ListOptions{
+			Namespace: t.workspace.Name, FieldSelector: fields.OneTermEqualSelector("metadata.name", name), Raw: &metav1.ListOptions{},
 		}
-		go func() {
+		if last != nil {
+			options.Raw.ResourceVersion = last.GetResourceVersion()
+		}
+		w, err := t.cluster.Watch(ctx, list, options)
+		if err != nil {
+			t.log.Debug("watching", "name", name, "error", err) // the next look tells whether the cluster answers
+			return
+		}
+		watches.Go(func() {
 			defer w.Stop()
-			<-w.ResultChan()
-			changed <- struct{}{}
-		}()
-		return nil
+			select {
+			case <-w.ResultChan():
+				changed <- struct{}{}
+			case <-ctx.Done():
+			}
+		})
 	}
-	actionVersion, podVersion := "", ""
+	// An interface with nothing in it is not nil.
+	var lastAction, lastPod client.Object
 	if now.action != nil {
-		actionVersion = now.action.ResourceVersion
+		lastAction = now.action
 	}
 	if now.pod != nil {
-		podVersion = now.pod.ResourceVersion
+		lastPod = now.pod
 	}
-	err := watch(&v1alpha1.TaskActionList{}, v1alpha1.ActionName(t.id.GetRun().GetName(), t.id.GetName()), actionVersion)
-	if err == nil && pod != "" {
-		err = watch(&corev1.PodList{}, pod, podVersion)
-	}
-	if err != nil {
-		t.log.Debug("watching", "error", err) // the next look tells whether the cluster answers
+	watch(&v1alpha1.TaskActionList{}, v1alpha1.ActionName(t.id.GetRun().GetName(), t.id.GetName()), lastAction)
+	if pod != "" {
+		watch(&corev1.PodList{}, pod, lastPod)
 	}
 	select {
 	case <-changed:
 	case <-ctx.Done():
 	}
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.DeadlineExceeded) {
-		return cause
-	}
-	return nil
+	return context.Cause(caller)
 }
 
 func attemptOf(attempts []v1alpha1.Attempt, number int32) *v1alpha1.Attempt {
