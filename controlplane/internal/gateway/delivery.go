@@ -42,6 +42,12 @@ const (
 func (c *cluster) deliver(ctx context.Context) {
 	woken, stop := c.gateway.Store.Watch(store.ClusterTopic(c.identity.Organization, c.identity.Cluster))
 	defer stop()
+	var (
+		running  sync.WaitGroup
+		busy     = map[store.RunKey]bool{} // those that are being handed over
+		finished = make(chan store.RunKey, lanes)
+	)
+	defer running.Wait()
 	for {
 		session, changed := c.reach()
 		if session == nil {
@@ -58,16 +64,22 @@ func (c *cluster) deliver(ctx context.Context) {
 		}
 		if err != nil {
 			c.log.Error("cannot read the outbox", "error", err)
-			wake = time.Now().Add(time.Second)
+			wake = c.gateway.Now().Add(time.Second)
 		}
-		if len(due) > 0 && c.deliverAll(ctx, due) {
-			continue
+		for _, rows := range byRun(due) {
+			run := rows[0].Run
+			if busy[run] || len(busy) == lanes {
+				continue
+			}
+			busy[run] = true
+			running.Go(func() {
+				c.deliverRun(ctx, rows)
+				finished <- run
+			})
 		}
-		var later <-chan time.Time
-		if len(due) > 0 { // the session went; its end wakes us, or this does
-			later = time.After(firstRetry)
-		} else if !wake.IsZero() {
-			later = time.After(max(wake.Sub(c.gateway.Now()), 0))
+		var retry <-chan time.Time
+		if !wake.IsZero() {
+			retry = time.After(max(wake.Sub(c.gateway.Now()), 0))
 		}
 		select {
 		case <-ctx.Done():
@@ -77,47 +89,45 @@ func (c *cluster) deliver(ctx context.Context) {
 				return
 			}
 		case <-session.Draining():
-		case <-later:
+		case <-retry:
+		case run := <-finished:
+			delete(busy, run)
+		}
+		for len(finished) > 0 {
+			delete(busy, <-finished)
 		}
 	}
 }
 
-// deliverAll makes the calls, those of one run one after the other. It reports
-// whether every row has moved: if so there may be more due.
-func (c *cluster) deliverAll(ctx context.Context, due []store.Handover) bool {
-	var runs []store.RunKey
-	byRun := map[store.RunKey][]store.Handover{}
+// byRun groups hand-overs, and keeps the order of the runs and of each one's.
+func byRun(due []store.Handover) [][]store.Handover {
+	var runs [][]store.Handover
+	at := map[store.RunKey]int{}
 	for _, handover := range due {
-		if byRun[handover.Run] == nil {
-			runs = append(runs, handover.Run)
+		i, known := at[handover.Run]
+		if !known {
+			i = len(runs)
+			at[handover.Run] = i
+			runs = append(runs, nil)
 		}
-		byRun[handover.Run] = append(byRun[handover.Run], handover)
+		runs[i] = append(runs[i], handover)
 	}
-	var (
-		running sync.WaitGroup
-		lane    = make(chan struct{}, lanes)
-		mu      sync.Mutex
-		moved   = true
-	)
-	for _, run := range runs {
-		lane <- struct{}{}
-		running.Go(func() {
-			defer func() { <-lane }()
-			for _, handover := range byRun[run] {
-				switch c.deliverOne(ctx, handover) {
-				case done:
-					continue
-				case stuck:
-					mu.Lock()
-					moved = false
-					mu.Unlock()
-				}
-				return // what comes behind it waits with it
-			}
-		})
+	return runs
+}
+
+// deliverRun makes the calls of one run, one after the other, up to the first
+// that has to be made again.
+func (c *cluster) deliverRun(ctx context.Context, rows []store.Handover) {
+	for _, handover := range rows {
+		switch c.deliverOne(ctx, handover) {
+		case done:
+		case later:
+			return
+		case stuck:
+			pause(ctx, firstRetry)
+			return
+		}
 	}
-	running.Wait()
-	return moved
 }
 
 type outcome int

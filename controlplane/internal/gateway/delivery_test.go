@@ -3,15 +3,19 @@ package gateway_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"connectrpc.com/connect"
 
+	"biplane.dev/biplane/api/gen/flyteidl2/actions/actionsconnect"
 	"biplane.dev/biplane/api/gen/flyteidl2/common"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
 	"biplane.dev/biplane/controlplane/internal/store"
+	"biplane.dev/biplane/tunnel"
 )
 
 func TestDelivery(t *testing.T) {
@@ -136,6 +140,33 @@ func TestDelivery(t *testing.T) {
 		if tries := len(e.heard()); tries < 25 {
 			t.Errorf("got %d calls, want every run handed over", tries)
 		}
+	})
+
+	t.Run("of one run waits for no other's answer", func(t *testing.T) {
+		t.Parallel()
+		p := w.join(t, "hangs")
+		asked, hang := make(chan struct{}), make(chan struct{})
+		defer close(hang)
+		e := newExecutor(nil)
+		mux := http.NewServeMux()
+		path, handler := actionsconnect.NewActionsServiceHandler(e)
+		var once sync.Once
+		mux.HandleFunc(path, func(rw http.ResponseWriter, r *http.Request) {
+			first := false
+			once.Do(func() { first = true })
+			if first {
+				close(asked)
+				<-hang
+			}
+			handler.ServeHTTP(rw, r)
+		})
+		w.run(t, "hangs", "hangs")
+		p.dial(t, tunnel.Handlers{RPC: mux})
+		wait(t, asked, "the first to be asked")
+		for i := range 5 {
+			w.run(t, "hangs", fmt.Sprint("hangs", i))
+		}
+		eventually(t, "the others to be handed over", func() bool { return len(e.heard()) == 5 && w.pending(t, "hangs") == 1 })
 	})
 
 	t.Run("of one run waits for another's next try no longer than for its own", func(t *testing.T) {
