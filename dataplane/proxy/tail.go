@@ -70,14 +70,11 @@ func (s *service) TailLogs(ctx context.Context, request *dataproxy.TailLogsReque
 	// The end of this process is not the caller's wish, who would not come back.
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	drained := make(chan struct{})
-	defer close(drained)
-	draining := serve.Draining(ctx)
 	go func() {
 		select {
-		case <-draining:
+		case <-serve.Draining(ctx):
 			cancel(serve.ErrDraining())
-		case <-drained:
+		case <-ctx.Done():
 		}
 	}()
 
@@ -343,6 +340,11 @@ func (s *source) Where(ctx context.Context) (kind logs.Kind, err error) {
 		over := now.pod.Status.Phase == corev1.PodFailed || now.pod.Status.Phase == corev1.PodSucceeded || now.attempt.Phase.Terminal()
 		return over, s.late(now)
 	})
+	// An API server that is away for a moment is no end: the caller would begin
+	// anew, and read every line twice.
+	if connect.CodeOf(err) == connect.CodeUnavailable {
+		err = fmt.Errorf("%w: %w", logs.ErrUnknown, err)
+	}
 	return kind, err
 }
 

@@ -40,7 +40,7 @@ const (
 // Sources are where a log is read.
 type Sources interface {
 	// Where waits until it is known where the log is. It is asked again whenever
-	// what it said is found to be over.
+	// what it said is found to be over. Its error is the end, but ErrUnknown.
 	Where(ctx context.Context) (Kind, error)
 	// Live reads at the kubelet, with timestamps; the lines of since and later, if
 	// it is not zero, and as they come, if the container is running.
@@ -49,8 +49,12 @@ type Sources interface {
 	Kept(ctx context.Context, offset int64) (io.ReadCloser, error)
 }
 
-// ErrGone is what Live and Kept return where the log is no longer there.
-var ErrGone = errors.New("the log is no longer there")
+var (
+	// ErrGone is what Live and Kept return where the log is no longer there.
+	ErrGone = errors.New("the log is no longer there")
+	// ErrUnknown is what Where returns where it may know more in a moment.
+	ErrUnknown = errors.New("where the log is cannot be told now")
+)
 
 const (
 	// attempts to go on from where a source broke, none of which gave a line.
@@ -105,7 +109,7 @@ type follower struct {
 func (f *follower) next(ctx context.Context) (done bool, err error) {
 	kind, err := f.sources.Where(ctx)
 	if err != nil {
-		return true, err
+		return !errors.Is(err, ErrUnknown), err
 	}
 	switch kind {
 	case Running:

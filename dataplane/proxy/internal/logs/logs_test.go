@@ -27,14 +27,16 @@ type container struct {
 }
 
 type stay struct {
-	kind logs.Kind
-	cut  int   // bytes of the whole log that there are by then; -1: all
-	err  error // how the connection breaks; nil: cleanly
+	kind    logs.Kind
+	cut     int   // bytes of the whole log that there are by then; -1: all
+	err     error // how the connection breaks; nil: cleanly
+	unknown error // what Where answers instead, if not nil
 }
 
 func (c *container) Where(context.Context) (logs.Kind, error) {
-	if len(c.plan) == 0 {
-		return 0, errors.New("asked once more than planned")
+	if err := c.plan[0].unknown; err != nil {
+		c.pop()
+		return 0, err
 	}
 	return c.plan[0].kind, nil
 }
@@ -194,6 +196,26 @@ func TestFollow(t *testing.T) {
 		c := &container{log: log, kept: log[second:], plan: []stay{{kind: logs.Running, cut: third}, {kind: logs.Kept, cut: -1}}}
 		if got, err := follow(t, c); err != nil || got != "a\nb\nc\nd\ne\n" {
 			t.Errorf("got %q, %v", got, err)
+		}
+	})
+	t.Run("it asks again where nobody knows for a moment, and gives up after a while", func(t *testing.T) {
+		t.Parallel()
+		now := stay{unknown: logs.ErrUnknown}
+		c := &container{log: log, plan: []stay{{kind: logs.Running, cut: third}, now, now, now, {kind: logs.Ended, cut: -1}}}
+		if got, err := follow(t, c); err != nil || got != "a\nb\nc\nd\ne\n" {
+			t.Errorf("got %q, %v", got, err)
+		}
+		c = &container{log: log, plan: []stay{now}}
+		if got, err := follow(t, c); !errors.Is(err, logs.ErrUnknown) {
+			t.Errorf("got %q, %v, want %v", got, err, logs.ErrUnknown)
+		}
+	})
+	t.Run("it ends where it is told to", func(t *testing.T) {
+		t.Parallel()
+		want := errors.New("there is no such action")
+		c := &container{plan: []stay{{unknown: want}}}
+		if _, err := follow(t, c); !errors.Is(err, want) {
+			t.Errorf("got %v, want %v", err, want)
 		}
 	})
 	t.Run("it ends where there is no log", func(t *testing.T) {
