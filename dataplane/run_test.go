@@ -32,7 +32,8 @@ func TestRun(t *testing.T) {
 		{"refuses more words than it understands", []string{"operator", "now"}, 2, `"now" is not understood`},
 		{"refuses a configuration with an unknown key", []string{"operator", "--config", file("storage:\n  bukket: a\n")}, 2, `there is no key "storage.bukket"`},
 		{"refuses a level of logs that there is not", []string{"operator", "--config", file("log:\n  level: loud\n")}, 2, `log.level is "loud"`},
-		{"says that there is no cluster", []string{"operator", "--config", file("")}, 2, "there is no cluster to work in"},
+		{"asks for a control plane", []string{"operator", "--config", file("")}, 2, "controlPlane.gateway is missing"},
+		{"says that there is no cluster", []string{"operator", "--config", file("controlPlane:\n  gateway: gateway.example:8091\n")}, 2, "there is no cluster to work in"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer

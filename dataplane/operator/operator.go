@@ -39,10 +39,15 @@ import (
 	"biplane.dev/biplane/dataplane/internal/peer"
 	"biplane.dev/biplane/dataplane/internal/serve"
 	"biplane.dev/biplane/dataplane/operator/internal/pki"
+	"biplane.dev/biplane/internal/usererr"
 )
 
 // Run is `biplane-dataplane operator`.
 func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+	if cfg.ControlPlane.Gateway == "" {
+		return usererr.New(usererr.Invalid, "controlPlane.gateway is missing from the configuration").
+			WithHint("write HOST:PORT of the control plane's gateway")
+	}
 	kubernetes, err := kube.Config("operator")
 	if err != nil {
 		return err

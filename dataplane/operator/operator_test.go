@@ -643,6 +643,35 @@ func TestOneOperatorWorks(t *testing.T) {
 	}
 }
 
+func TestIdentity(t *testing.T) {
+	t.Parallel()
+	namespace := apiServer.Namespace(t, "union")
+	apiServer.Account(t, namespace, "operator-system")
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "operator-1"},
+		Spec:       corev1.PodSpec{ServiceAccountName: "operator-system", Containers: []corev1.Container{{Name: "main", Image: "host.example/true"}}},
+	}
+	if err := apiServer.Client.Create(t.Context(), pod); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ name, token, want string }{
+		{"is the pod's, which a container that is started again has too", apiServer.Token(t, namespace, "operator-system", v1alpha1.TokenAudience, pod), "operator-1_" + string(pod.UID)},
+		{"is not told by a token of no pod", apiServer.Token(t, namespace, "operator-system", v1alpha1.TokenAudience, nil), ""},
+		{"is not told by what is no token", "hello", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "token")
+			if err := os.WriteFile(file, []byte(test.token), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if got := podOf(file); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
 func TestRenewedCertificateIsDialledWith(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t)
