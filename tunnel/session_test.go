@@ -344,6 +344,39 @@ func TestHalfOpen(t *testing.T) {
 	})
 }
 
+// On a slow link that is full, the answer to a ping waits behind megabytes for
+// longer than any patience. What comes the other way says that all is well.
+func TestFullLinkLives(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t)
+	g := newGateway(t, a)
+	w := newSlowWire(t, g.address, 0, 128<<10) // 1 Mbit/s upwards
+	control, data := g.pair(t, a, w.address, tunnel.Handlers{Raw: func(_ context.Context, _ string, stream *tunnel.Stream) {
+		io.Copy(io.Discard, stream)
+	}}, tunnel.Handlers{})
+	for range 8 { // fill the windows of as many
+		stream, err := data.OpenRaw(t.Context(), "sink")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Reset()
+		go func() {
+			for block := make([]byte, 64<<10); ; {
+				if _, err := stream.Write(block); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	select {
+	case <-control.Done():
+		t.Errorf("got the session's end above: %v", control.Err())
+	case <-data.Done():
+		t.Errorf("got the session's end below: %v", data.Err())
+	case <-time.After(9 * time.Second): // twice the silence that is death
+	}
+}
+
 func TestQuietLinkLives(t *testing.T) {
 	t.Parallel()
 	control, data := pair(t, tunnel.Handlers{}, tunnel.Handlers{RPC: echo})

@@ -14,6 +14,7 @@ type wire struct {
 	address string
 	target  string
 	delay   time.Duration // of one direction
+	rate    int           // bytes a second towards target; 0: any
 
 	mu     sync.Mutex
 	frozen chan struct{} // closed: nothing passes any more
@@ -22,11 +23,16 @@ type wire struct {
 
 func newWire(t testing.TB, target string, delay time.Duration) *wire {
 	t.Helper()
+	return newSlowWire(t, target, delay, 0)
+}
+
+func newSlowWire(t testing.TB, target string, delay time.Duration, rate int) *wire {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{address: listener.Addr().String(), target: target, delay: delay, frozen: make(chan struct{})}
+	w := &wire{address: listener.Addr().String(), target: target, delay: delay, rate: rate, frozen: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -43,8 +49,8 @@ func newWire(t testing.TB, target string, delay time.Duration) *wire {
 			w.mu.Lock()
 			w.conns = append(w.conns, near, far)
 			w.mu.Unlock()
-			running.Go(func() { w.pass(ctx, far, near) })
-			running.Go(func() { w.pass(ctx, near, far) })
+			running.Go(func() { w.pass(ctx, far, near, w.rate) })
+			running.Go(func() { w.pass(ctx, near, far, 0) })
 		}
 	})
 	t.Cleanup(func() {
@@ -76,7 +82,7 @@ type chunk struct {
 
 // pass copies, each byte no sooner than delay after it came. Between the two
 // goroutines is what a long link has in flight: up to 64 MiB.
-func (w *wire) pass(ctx context.Context, to, from net.Conn) {
+func (w *wire) pass(ctx context.Context, to, from net.Conn, rate int) {
 	flight := make(chan chunk, 1024)
 	defer to.Close()
 	defer from.Close()
@@ -90,6 +96,13 @@ func (w *wire) pass(ctx context.Context, to, from net.Conn) {
 			}
 			if _, err := to.Write(c.bytes); err != nil {
 				from.Close()
+			}
+			if rate > 0 {
+				select {
+				case <-time.After(time.Duration(len(c.bytes)) * time.Second / time.Duration(rate)):
+				case <-ctx.Done():
+					rate = 0
+				}
 			}
 		}
 		to.Close()
