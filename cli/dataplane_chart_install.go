@@ -97,10 +97,9 @@ func (a *app) installChart(ctx context.Context, f installFlags, do func(context.
 			fmt.Fprintf(a.Err, "%s can be read by other users of this machine: 'chmod 600 %s', until the token is used\n", called(f.tokenFile), shellQuoted(f.tokenFile))
 		}
 	}
-	p := a.progress("asking the cluster")
+	p := a.progress("installing")
 	defer p.stop()
 	options.Target = a.target(p)
-	p.now("installing")
 	status, err := do(ctx, options)
 	p.stop()
 	if err != nil {

@@ -80,7 +80,8 @@ type Options struct {
 // processes are ready and it has joined its control plane. It does what is
 // missing: with a release that is there already it is an upgrade.
 //
-// Errors for people are *usererr.Error.
+// Errors for people are *usererr.Error. When ctx ends while Helm writes, Install
+// returns and a call of Helm's may still be under way: it cannot be broken off.
 func Install(ctx context.Context, o Options) (Status, error) {
 	return run(ctx, o, true)
 }
@@ -275,8 +276,9 @@ func (c *cluster) apply(ctx context.Context, chart *helmchart.Chart, values map[
 }
 
 // recoverRelease makes of a release that a killed run left pending one that Helm
-// upgrades from. It returns nil where there is none to upgrade. Who may be at
-// work on it still, we know by the lock; of Helm's own command line, by the clock.
+// upgrades from. It returns nil where there is none to upgrade. By the lock, no
+// other run of ours is at work on it. One of Helm's own command line could be, which
+// Helm cannot tell from a killed one either.
 func (c *cluster) recoverRelease(ctx context.Context, last *release.Release) (*release.Release, error) {
 	switch {
 	case last == nil:

@@ -84,7 +84,7 @@ func (c *cluster) cannot(what string, err error) error {
 		return usererr.New(usererr.Refused, "the cluster refused to %s: %s", what, said(err)).Because(err)
 	}
 	return usererr.New(usererr.Unavailable, "cannot %s: the cluster at %s does not answer: %s", what, c.server, said(err)).
-		WithHint("see whether 'kubectl version' reaches it").Because(err)
+		WithHint("see whether 'kubectl version' reaches it, or name another with --kubeconfig FILE").Because(err)
 }
 
 func isStatus(err error) bool {

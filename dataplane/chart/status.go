@@ -198,14 +198,14 @@ func (c *cluster) wait(ctx context.Context, timeout time.Duration) (Status, erro
 			c.progress(name + ": " + line)
 		}
 	}
+	last, err := c.lastRelease()
+	if err != nil {
+		return Status{}, err
+	}
+	if last == nil {
+		return Status{}, c.notInstalled() // somebody was quick, with Helm's command line
+	}
 	for {
-		last, err := c.lastRelease()
-		if err != nil {
-			return Status{}, err
-		}
-		if last == nil {
-			return Status{}, usererr.New(usererr.Refused, "somebody uninstalled the release %s meanwhile", ReleaseName)
-		}
 		status, err := c.statusOf(ctx, last)
 		if err != nil {
 			return Status{}, err
@@ -227,14 +227,14 @@ func (c *cluster) wait(ctx context.Context, timeout time.Duration) (Status, erro
 		case <-ctx.Done():
 			return status, context.Cause(ctx)
 		case <-deadline.C:
-			return status, c.tooLong(ctx, status, timeout)
+			return status, c.tooLong(status, timeout)
 		case <-tick.C:
 		}
 	}
 }
 
 // tooLong names what the wait was for, and the last thing that it said.
-func (c *cluster) tooLong(ctx context.Context, status Status, timeout time.Duration) error {
+func (c *cluster) tooLong(status Status, timeout time.Duration) error {
 	for _, process := range status.Processes {
 		if process.Ready {
 			continue
