@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -147,7 +148,14 @@ func wireType(kind protoreflect.Kind) protowire.Type {
 func compareKeys(kind protoreflect.Kind, a, b protoreflect.MapKey) int {
 	switch kind {
 	case protoreflect.StringKind:
-		return cmp.Compare(a.String(), b.String())
+		// Of two keys of which one begins with the other, the SDK's protobuf writes
+		// the longer one first. It is an accident of its (it sorts from behind), and
+		// in every hash.
+		one, other := a.String(), b.String()
+		if strings.HasPrefix(one, other) || strings.HasPrefix(other, one) {
+			return cmp.Compare(len(other), len(one))
+		}
+		return cmp.Compare(one, other)
 	case protoreflect.BoolKind:
 		return cmp.Compare(protowire.EncodeBool(a.Bool()), protowire.EncodeBool(b.Bool()))
 	case protoreflect.Uint32Kind, protoreflect.Uint64Kind, protoreflect.Fixed32Kind, protoreflect.Fixed64Kind:

@@ -8,6 +8,7 @@ import base64
 import datetime
 import json
 import pathlib
+import random
 import struct
 import zlib
 from importlib.metadata import version
@@ -16,6 +17,7 @@ import msgpack
 from flyte._internal.runtime import convert
 from flyteidl2.core import interface_pb2, literals_pb2 as lit, types_pb2 as typ
 from flyteidl2.task import common_pb2
+from google.protobuf.descriptor import FieldDescriptor as field
 from google.protobuf import duration_pb2, json_format, struct_pb2, timestamp_pb2
 
 L = lit.Literal
@@ -118,6 +120,8 @@ literals = {
     "a list with a hash": hashed_list,
     "a map with a hash in it": mapping(k=hashed, j=hashed_list),
     "metadata": L(scalar=lit.Scalar(primitive=lit.Primitive(integer=1)), metadata={"b": "1", "a": "2"}),
+    "metadata of keys that begin with each other": L(metadata={k: "1" for k in ("a", "", "ab", "b", "aa", "é", "éa", "a\x00")}),
+    "a struct of keys that begin with each other": scalar(generic=struct_of(x=1, x1=2, x11={"y": 1, "yy": 2})),
     "an artifact": L(scalar=lit.Scalar(primitive=lit.Primitive(integer=1)), artifact_id=None),
     "binary of another kind": binary(b"\x82\xa1b\x01\xa1a\x02", tag="cbor"),
     "binary of no kind": binary(b"\x00\xff", tag=""),
@@ -187,11 +191,62 @@ interfaces = {
     "no inputs and no outputs": interface([], []),
     "some": interface([("b", integer, "the b"), ("a", text, "")], [("o1", integer, ""), ("o0", text, "")]),
     "an enum": interface([("e", enum, "")], []),
+    "a dataclass": interface([("d", typ.LiteralType(simple=typ.SimpleType.STRUCT, metadata=struct_of(type="object", title="D", properties={"x": {}, "x1": {}, "": {}})), "")], []),
     "a data frame": interface([("d", typ.LiteralType(structured_dataset_type=dataset, metadata=struct_of(b=2, a=1)), "")], []),
     "a list, a map and a union": interface([
         ("l", typ.LiteralType(collection_type=integer), ""), ("m", typ.LiteralType(map_value_type=text), ""),
         ("u", typ.LiteralType(union_type=typ.UnionType(variants=[integer, text]), annotation=typ.TypeAnnotation(annotations=struct_of(z=1, y=2))), "")], []),
 }
+
+
+# Messages of any shape, in which every field of a literal and of a type comes up
+# beside others.
+dice = random.Random(1)
+TEXTS = ["", "a", "ab", "b", "é漢🙂", "x" * 200]
+NUMBERS = {
+    field.CPPTYPE_BOOL: [False, True], field.CPPTYPE_DOUBLE: [0.0, -0.0, 1.5, float("inf")], field.CPPTYPE_FLOAT: [0.0, 1.5],
+    field.CPPTYPE_INT32: [0, 1, -(2**31)], field.CPPTYPE_INT64: [0, 1, -(2**63)], field.CPPTYPE_UINT32: [0, 2**32 - 1], field.CPPTYPE_UINT64: [0, 2**64 - 1],
+}
+
+
+def value_of(f):
+    if f.type == field.TYPE_STRING:
+        return dice.choice(TEXTS)
+    if f.type == field.TYPE_BYTES:
+        return dice.randbytes(dice.randrange(8))
+    if f.enum_type:
+        return dice.choice(f.enum_type.values).number
+    return dice.choice(NUMBERS[f.cpp_type])
+
+
+def filled(m, depth=0):
+    for f in m.DESCRIPTOR.fields:
+        if dice.random() < 0.5 + depth * 0.05 or f.full_name == "flyteidl2.core.Literal.hash" and dice.random() < 0.8:
+            continue
+        if f.message_type and f.message_type.GetOptions().map_entry:
+            key, value = f.message_type.fields
+            for _ in range(dice.randrange(4)):
+                if value.message_type:
+                    filled(getattr(m, f.name)[value_of(key)], depth + 1)
+                else:
+                    getattr(m, f.name)[value_of(key)] = value_of(value)
+        elif f.is_repeated:
+            for _ in range(dice.randrange(3)):
+                if f.message_type:
+                    filled(getattr(m, f.name).add(), depth + 1)
+                else:
+                    getattr(m, f.name).append(value_of(f))
+        elif f.message_type:
+            getattr(m, f.name).SetInParent()
+            filled(getattr(m, f.name), depth + 1)
+        else:
+            setattr(m, f.name, value_of(f))
+    return m
+
+
+for n in range(100):
+    cases.append({"name": f"anything, {n}", "literals": [common_pb2.NamedLiteral(name=dice.choice(TEXTS), value=filled(lit.Literal())) for _ in range(3)]})
+    interfaces[f"anything, {n}"] = filled(interface_pb2.TypedInterface())
 
 
 def encoded(m):
