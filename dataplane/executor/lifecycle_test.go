@@ -219,6 +219,15 @@ func TestLifecycle(t *testing.T) {
 
 func TestPod(t *testing.T) {
 	t.Parallel()
+	t.Run("it keeps the log of every attempt, while there are others", func(t *testing.T) {
+		t.Parallel()
+		a := kept(t, enqueue(t, runName(t), "a0", "", retries(scripted("say here", "until 1", "sleep 12s", "outputs"), 1)))
+		for i, attempt := range a.Status.Attempts {
+			if log := logOf(t, a, i+1); !attempt.LogsKept || !strings.Contains(log, " here\n") {
+				t.Errorf("got logs kept: %v, and the log %q of attempt %d", attempt.LogsKept, log, i+1)
+			}
+		}
+	})
 	t.Run("it has its names, its token and its client's configuration", func(t *testing.T) {
 		t.Parallel()
 		run := runName(t)

@@ -24,8 +24,9 @@ import (
 // ConditionKept says that the record of an action that has ended is in the bucket.
 const ConditionKept = "Kept"
 
-// keep notes which logs are in the bucket and, when nothing runs any more, writes
-// the record of the action: so its texts can be read when its object is gone.
+// keep notes which logs are in the bucket and, when the action has ended and nothing
+// of it runs any more, writes its record: so its texts can be read when its object is
+// gone. An event of a pod calls again when there is more to keep.
 func (w *work) keep(ctx context.Context) error {
 	pods, err := w.ownPods(ctx)
 	if err != nil {
@@ -38,15 +39,14 @@ func (w *work) keep(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if pod == nil {
-			continue
+		if pod != nil {
+			mark := pod.Annotations[podlogs.Annotation]
+			a.LogsKept = a.Phase.Terminal() && mark == podlogs.Kept
+			all = all && mark != ""
 		}
-		mark := pod.Annotations[podlogs.Annotation]
-		a.LogsKept = mark == podlogs.Kept
-		all = all && mark != ""
 	}
-	if !all || meta.IsStatusConditionTrue(w.status.Conditions, ConditionKept) {
-		return nil // an event of a pod will call again
+	if !all || !w.status.Phase.Terminal() || meta.IsStatusConditionTrue(w.status.Conditions, ConditionKept) {
+		return nil
 	}
 	name, folder, err := bucket.Split(strings.TrimSuffix(w.action.Spec.RunOutputBase, "/") + "/" + w.action.Spec.Action)
 	if err != nil {
@@ -148,7 +148,7 @@ func (w *work) tidy(ctx context.Context) error {
 			err = w.deletePod(ctx, pod)
 		case !judge.Over(pod):
 			err = w.stop(ctx, pod, a)
-		case pod.Annotations[podlogs.Annotation] != "":
+		case a.LogsKept, pod.Annotations[podlogs.Annotation] == podlogs.Lost:
 			err = w.deleteLater(ctx, pod, a)
 		}
 		if err != nil {

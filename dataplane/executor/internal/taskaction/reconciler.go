@@ -143,7 +143,7 @@ func (r *Reconciler) reconcile(ctx context.Context, request reconcile.Request) (
 		}
 		err = step(w, ctx)
 	}
-	if err == nil && w.status.Phase.Terminal() {
+	if err == nil {
 		err = w.keep(ctx) // the logs, and what can be read when the object is gone
 	}
 	if conflict, writeErr := w.write(ctx); conflict {

@@ -96,11 +96,20 @@ func (b *Builder) Build(a Attempt) (*corev1.Pod, error) {
 	pod.Spec.RestartPolicy = corev1.RestartPolicyNever // an attempt is one start; another is ours to begin
 	links := false                                     // a namespace with a thousand Services must not fill the environment
 	pod.Spec.EnableServiceLinks = &links
+	if pod.Spec.TerminationGracePeriodSeconds == nil {
+		grace := int64(graceSeconds)
+		pod.Spec.TerminationGracePeriodSeconds = &grace
+	}
 	if account := a.account(); account != "" {
 		pod.Spec.ServiceAccountName = account
 	}
 	return pod, nil
 }
+
+// graceSeconds is how long a pod that is stopped may go on where its author does not
+// say: a Python program that is process 1 does not hear SIGTERM, and most tasks are one.
+// With Kubernetes' 30 seconds an attempt after a timeout would wait for as long.
+const graceSeconds = 10
 
 // Name of the pod of an attempt.
 func Name(action *v1alpha1.TaskAction, attempt int32) string {

@@ -77,6 +77,7 @@ metadata:
   ownerReferences: [{apiVersion: biplane.dev/v1alpha1, kind: TaskAction, name: r1-a0, uid: uid, controller: true}]
 spec:
   restartPolicy: Never
+  terminationGracePeriodSeconds: 10
   enableServiceLinks: false
   containers: [{name: r1-a0-0, image: "i:1", args: [a0], terminationMessagePolicy: FallbackToLogsOnError}]`},
 		{"it has another name for each attempt", func(a *Attempt) { a.Number = 12 }, "metadata: {name: r1-a0-11, labels: {flyte.org/attempt: \"12\"}}"},
