@@ -251,7 +251,7 @@ for n in range(100):
 
 def encoded(m):
     # Some are long, to have lengths of 32 bits, and all zeros.
-    return base64.b64encode(zlib.compress(m.SerializeToString(), 9)).decode()
+    return base64.b64encode(zlib.compress(m.SerializeToString(deterministic=True), 9)).decode()
 
 
 def main():
