@@ -18,7 +18,7 @@ from flyte._internal.runtime import convert
 from flyteidl2.core import interface_pb2, literals_pb2 as lit, types_pb2 as typ
 from flyteidl2.task import common_pb2
 from google.protobuf.descriptor import FieldDescriptor as field
-from google.protobuf import duration_pb2, json_format, struct_pb2, timestamp_pb2
+from google.protobuf import duration_pb2, struct_pb2, timestamp_pb2
 
 L = lit.Literal
 
