@@ -189,7 +189,7 @@ func (t *tx) putActions(ctx context.Context, actions []Action) error {
 		error_kind = excluded.error_kind, error_code = excluded.error_code, abort_reason = excluded.abort_reason,
 		aborter = excluded.aborter, recovered_from = excluded.recovered_from, attempt_count = excluded.attempt_count,
 		attempts = excluded.attempts, revision = excluded.revision`
-	for some := range slices.Chunk(actions, 200) { // 35 arguments each; SQLite takes 32,766
+	for some := range slices.Chunk(actions, t.rows(35)) {
 		rows := newStatement(`INSERT INTO actions (` + columns + `) VALUES `)
 		for i, a := range some {
 			messages, err := encodeAll(a.AbortedBy, a.RecoveredFrom, &workflow.ActionDetails{Attempts: a.Attempts}, a.Condition)

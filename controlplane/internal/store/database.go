@@ -46,7 +46,12 @@ func (d database) close() error {
 type conn struct {
 	runner
 	log *slog.Logger
+	// args is how many arguments one statement of many rows should have.
+	args int
 }
+
+// rows is how many rows of so many arguments each a statement should have.
+func (c conn) rows(arguments int) int { return max(1, c.args/arguments) }
 
 type runner interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
@@ -146,7 +151,8 @@ func (s *Store) change(ctx context.Context, f func(t *tx) error) error {
 		if err == nil || errors.Is(err, errNothing) {
 			return nil
 		}
-		if attempt == attempts || !s.database.again(err) {
+		var unbegun *unbegunError
+		if attempt == attempts || ctx.Err() != nil || !errors.As(err, &unbegun) && !s.database.again(err) {
 			return err
 		}
 		s.database.log.DebugContext(ctx, "transaction again", "attempt", attempt, "error", err)
@@ -160,13 +166,20 @@ func (s *Store) change(ctx context.Context, f func(t *tx) error) error {
 	}
 }
 
+// unbegunError is the failure of a transaction in which nothing was done yet. The
+// connection may have been the last of a server that was started again meanwhile.
+type unbegunError struct{ cause error }
+
+func (e *unbegunError) Error() string { return "beginning a transaction: " + e.cause.Error() }
+func (e *unbegunError) Unwrap() error { return e.cause }
+
 func (d database) try(ctx context.Context, f func(t *tx) error) error {
 	begun, err := d.writer.BeginTx(ctx, nil)
 	if err != nil {
-		return err
+		return &unbegunError{err}
 	}
 	defer begun.Rollback() // does nothing behind a commit
-	t := &tx{conn: conn{begun, d.log}, now: time.Now().UnixMicro(), topics: map[Topic]struct{}{}}
+	t := &tx{conn: conn{begun, d.log, d.reads.args}, now: time.Now().UnixMicro(), topics: map[Topic]struct{}{}}
 	if err := f(t); err != nil {
 		return err
 	}

@@ -37,9 +37,10 @@ func (s *Store) Ready(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	has, needs, err := provider.GetVersions(ctx)
-	if err != nil {
-		return fmt.Errorf("asking the database for its version: %w", err)
+	sources := provider.ListSources()
+	needs, has := sources[len(sources)-1].Version, int64(0)
+	if _, err := s.database.reads.one(ctx, `SELECT COALESCE(max(version_id), 0) FROM goose_db_version WHERE is_applied`, nil, scanInto(&has)); err != nil {
+		return fmt.Errorf("the database does not say its version; if it is new, run 'biplane-controlplane migrate': %w", err)
 	}
 	switch {
 	case has < needs:
@@ -56,7 +57,7 @@ func (d database) migrations() (*goose.Provider, error) {
 	if d.dialect == goose.DialectPostgres {
 		files = bytewise{migrations}
 		// One process migrates, the others wait for it and find it done.
-		locker, err := lock.NewPostgresSessionLocker()
+		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300)) // every second
 		if err != nil {
 			return nil, err
 		}

@@ -32,7 +32,7 @@ func openPostgres(ctx context.Context, url string, log *slog.Logger, hub *hub) (
 	pool.SetConnMaxIdleTime(5 * time.Minute)
 	d := database{
 		dialect: goose.DialectPostgres,
-		reads:   conn{pool, log}, pool: pool, writer: pool,
+		reads:   conn{pool, log, postgresArgs}, pool: pool, writer: pool,
 		log: log, again: postgresAgain, taken: postgresTaken, hub: hub,
 	}
 	// In the transaction, so that a wake-up is sent exactly if the change is made. It
@@ -51,6 +51,9 @@ func postgresAgain(err error) bool {
 	var failed *pgconn.PgError
 	return errors.As(err, &failed) && (failed.Code == "40P01" || failed.Code == "40001")
 }
+
+// postgresArgs is large, since each statement is a round trip. PostgreSQL takes 65,535.
+const postgresArgs = 8000
 
 func postgresTaken(err error) bool {
 	var failed *pgconn.PgError

@@ -58,10 +58,14 @@ func openSQLite(ctx context.Context, file string, log *slog.Logger, hub *hub) (d
 	}
 	return database{
 		dialect: goose.DialectSQLite3,
-		reads:   conn{pool, log}, pool: pool, writer: writer,
+		reads:   conn{pool, log, sqliteArgs}, pool: pool, writer: writer,
 		log: log, again: sqliteAgain, taken: sqliteTaken, hub: hub,
 	}, nil
 }
+
+// sqliteArgs is small, since the driver looks for each argument in all of them, and
+// since a statement is no round trip.
+const sqliteArgs = 300
 
 func sqliteTaken(err error) bool {
 	const constraintUnique = 2067

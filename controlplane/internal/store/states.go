@@ -117,8 +117,8 @@ func (t *tx) forgetVersions(ctx context.Context, organization, cluster string) e
 	return err
 }
 
-// apply records the newest state of each action, by a fixed number of statements
-// for each few hundred of them. It says how many have no run here.
+// apply records the newest state of each action, by a number of statements that does
+// not depend on theirs until there are hundreds. It says how many have no run here.
 func (t *tx) apply(ctx context.Context, organization, cluster string, states map[ActionKey]*tunnelv1.ActionState) (unknown int, err error) {
 	keys := make([]ActionKey, 0, len(states))
 	for key := range states {
@@ -172,7 +172,7 @@ func (t *tx) apply(ctx context.Context, organization, cluster string, states map
 	for i, root := range roots {
 		runs[i] = root.Key.Run
 	}
-	for some := range slices.Chunk(runs, 500) {
+	for some := range slices.Chunk(runs, t.rows(3)) {
 		if _, err := t.changeRuns(ctx, some); err != nil {
 			return 0, err
 		}
@@ -192,7 +192,7 @@ func (t *tx) lockRuns(ctx context.Context, organization, cluster string, keys []
 		runs[i] = key.Run
 	}
 	revisions := make(map[RunKey]uint64)
-	for some := range slices.Chunk(slices.Compact(runs), 500) {
+	for some := range slices.Chunk(slices.Compact(runs), t.rows(3)) {
 		lock := newStatement("", organization, cluster)
 		rows := make([]string, len(some))
 		for i, run := range some {
@@ -217,7 +217,7 @@ func (t *tx) lockRuns(ctx context.Context, organization, cluster string, keys []
 
 func (t *tx) readActions(ctx context.Context, organization string, keys []ActionKey) (map[ActionKey]Action, error) {
 	known := make(map[ActionKey]Action, len(keys))
-	for some := range slices.Chunk(keys, 500) {
+	for some := range slices.Chunk(keys, t.rows(4)) {
 		read := newStatement("", organization)
 		rows := make([]string, len(some))
 		for i, key := range some {
@@ -416,7 +416,7 @@ func timeOr(given *timestamppb.Timestamp, now int64) time.Time {
 
 // updateRuns gives runs what became of their roots.
 func (t *tx) updateRuns(ctx context.Context, organization string, roots []Action) error {
-	for some := range slices.Chunk(roots, 500) {
+	for some := range slices.Chunk(roots, t.rows(7)) {
 		update := newStatement("", organization)
 		rows := make([]string, len(some))
 		for i, root := range some {
@@ -445,7 +445,7 @@ func (t *tx) wantSpecs(ctx context.Context, organization, cluster string, digest
 		all = append(all, digest)
 	}
 	slices.Sort(all)
-	for some := range slices.Chunk(all, 500) {
+	for some := range slices.Chunk(all, t.rows(1)) {
 		use := newStatement("", organization)
 		err := t.each(ctx, `UPDATE task_specs SET uses = uses + 1 WHERE organization = $1 AND digest IN (`+argList(use, some)+`) RETURNING digest`,
 			use.args, func(scan scanner) error {
@@ -458,7 +458,7 @@ func (t *tx) wantSpecs(ctx context.Context, organization, cluster string, digest
 			return err
 		}
 	}
-	for some := range slices.Chunk(all, 500) {
+	for some := range slices.Chunk(all, t.rows(1)) {
 		want := newStatement("INSERT INTO wanted_specs (organization, cluster, digest) VALUES ", organization, cluster)
 		var rows []string
 		for _, digest := range some {

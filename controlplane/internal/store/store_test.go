@@ -47,8 +47,19 @@ func sqlite() storetest.Backend {
 	return storetest.Backend{
 		Name:        "SQLite",
 		NewDatabase: func(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "a b%?.db") },
-		Driver:      "sqlite",
-		DataSource:  file,
+		Copy: func(t testing.TB, address string) string {
+			copied := filepath.Join(t.TempDir(), "copy.db")
+			content, err := os.ReadFile(strings.TrimPrefix(address, "sqlite:"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(copied, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return "sqlite:" + copied
+		},
+		Driver:     "sqlite",
+		DataSource: file,
 		Plan: func(t testing.TB, address, statement string) (scans []string) {
 			db, err := sql.Open("sqlite", file(address))
 			if err != nil {
@@ -80,9 +91,13 @@ func onPostgres() storetest.Backend {
 	return storetest.Backend{
 		Name:        "PostgreSQL",
 		NewDatabase: postgres.NewDatabase,
+		Copy:        postgres.Copy,
 		Shared:      true,
-		Driver:      "pgx",
-		DataSource:  same,
+		Interrupt: func(t testing.TB, address string) {
+			postgres.Exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+storetest.Name(address)+"'")
+		},
+		Driver:     "pgx",
+		DataSource: same,
 		Plan: func(t testing.TB, address, statement string) (scans []string) {
 			connection, err := pgx.Connect(t.Context(), address)
 			if err != nil {
@@ -94,7 +109,8 @@ func onPostgres() storetest.Backend {
 				execute += "(" + strings.TrimSuffix(strings.Repeat("NULL, ", n), ", ") + ")"
 			}
 			var lines []string
-			for _, step := range []string{"SET plan_cache_mode = force_generic_plan", "PREPARE explained AS " + statement, "EXPLAIN " + execute} {
+			for _, step := range []string{"SET plan_cache_mode = force_generic_plan", "SET random_page_cost = 1.1", // as for an SSD
+				"PREPARE explained AS " + statement, "EXPLAIN " + execute} {
 				results, err := connection.PgConn().Exec(t.Context(), step).ReadAll()
 				if err != nil {
 					t.Fatalf("got %v, want it done: %s", err, step)

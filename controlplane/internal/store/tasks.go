@@ -95,10 +95,11 @@ func (s *Store) DeployTask(ctx context.Context, key TaskKey, spec *task.TaskSpec
 		Entrypoint: spec.GetTaskTemplate().GetMetadata().GetIsEntrypoint(), DeployedBy: by,
 	}
 	err = s.change(ctx, func(t *tx) error {
-		made.DeployedAt = fromMicros(t.now)
 		if err := t.requireProject(ctx, key.Organization, key.Project); err != nil {
 			return err
 		}
+		t.now = time.Now().UnixMicro() // behind the lock, so that the latest is the last
+		made.DeployedAt = fromMicros(t.now)
 		var before string
 		if _, err := t.one(ctx, `SELECT spec_digest FROM tasks
 			WHERE organization = $1 AND project = $2 AND domain = $3 AND name = $4 AND version = $5`,

@@ -12,7 +12,7 @@ type Topic struct {
 
 // Names may hold anything, and a topic must not be another's.
 func topic(kind string, names ...string) Topic {
-	escape := strings.NewReplacer("%", "%25", "/", "%2F")
+	escape := strings.NewReplacer("%", "%25", "/", "%2F", "\x00", "%00")
 	for i := range names {
 		names[i] = escape.Replace(names[i])
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -158,8 +159,28 @@ func (s *Server) URL(database string) string {
 // NewDatabase makes an empty one, which goes with the test.
 func (s *Server) NewDatabase(t testing.TB) (url string) {
 	t.Helper()
+	return s.newDatabase(t, "template1")
+}
+
+// Copy makes one with what is in another of the server's.
+func (s *Server) Copy(t testing.TB, url string) (copied string) {
+	t.Helper()
+	return s.newDatabase(t, Name(url))
+}
+
+// Name is that of the database behind a URL.
+func Name(address string) string {
+	parsed, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimPrefix(parsed.Path, "/")
+}
+
+func (s *Server) newDatabase(t testing.TB, template string) string {
+	t.Helper()
 	name := fmt.Sprintf("test%d", s.databases.Add(1))
-	s.Exec(t, "CREATE DATABASE "+name)
+	s.Exec(t, "CREATE DATABASE "+name+" TEMPLATE "+template)
 	t.Cleanup(func() { s.Exec(t, "DROP DATABASE "+name+" WITH (FORCE)") })
 	return s.URL(name)
 }

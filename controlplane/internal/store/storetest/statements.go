@@ -20,13 +20,13 @@ func hotCalls(w *world) []hotCall {
 	position := uint64(1_000_000)
 	scope := store.RunScope{Organization: "acme", Project: "alpha", Domain: "development"}
 	return []hotCall{
-		{"CreateRun", 12, func(t testing.TB) {
+		{name: "CreateRun", statements: 12, call: func(t testing.TB) {
 			run++
 			n := newRun(runKey(fmt.Sprint("hot", run)))
 			n.Spec.Labels = labels("team", "blue")
 			get(w.CreateRun(t.Context(), n))(t)
 		}},
-		{"ApplyStates of many, in another epoch", 13, func(t testing.TB) {
+		{name: "ApplyStates of many, in another epoch", statements: 13, call: func(t testing.TB) {
 			batch := states()
 			for i := range 100 {
 				position++
@@ -37,92 +37,92 @@ func hotCalls(w *world) []hotCall {
 			position++
 			batch = append(batch, state(key, "a0", position, inProgress))
 			w.apply(t, batch...)
-		}},
-		{"GetRun", 1, func(t testing.TB) {
+		}, many: true},
+		{name: "GetRun", statements: 1, call: func(t testing.TB) {
 			_, _, err := w.GetRun(t.Context(), key)
 			must(t, err)
 		}},
-		{"GetAction", 1, func(t testing.TB) { get(w.GetAction(t.Context(), store.ActionKey{Run: key, Name: "a0"}))(t) }},
-		{"ListRuns", 1, func(t testing.TB) { page(w.ListRuns(t.Context(), scope, store.Query{Limit: 50}))(t) }},
-		{"ListRuns, newest first", 1, func(t testing.TB) {
+		{name: "GetAction", statements: 1, call: func(t testing.TB) { get(w.GetAction(t.Context(), store.ActionKey{Run: key, Name: "a0"}))(t) }},
+		{name: "ListRuns", statements: 1, call: func(t testing.TB) { page(w.ListRuns(t.Context(), scope, store.Query{Limit: 50}))(t) }},
+		{name: "ListRuns, newest first", statements: 1, call: func(t testing.TB) {
 			page(w.ListRuns(t.Context(), scope, store.Query{Limit: 50, Sort: []*common.Sort{{Key: "created_at"}}}))(t)
 		}},
-		{"ListRuns, second page", 2, func(t testing.TB) {
+		{name: "ListRuns, second page", statements: 2, call: func(t testing.TB) {
 			_, next := page(w.ListRuns(t.Context(), scope, store.Query{Limit: 2}))(t)
 			page(w.ListRuns(t.Context(), scope, store.Query{Limit: 2, Token: next}))(t)
 		}},
-		{"ListRuns of the organisation", 1, func(t testing.TB) {
+		{name: "ListRuns of the organisation", statements: 1, call: func(t testing.TB) {
 			page(w.ListRuns(t.Context(), store.RunScope{Organization: "acme"}, store.Query{}))(t)
 		}},
-		{"ListRuns of a task", 1, func(t testing.TB) {
+		{name: "ListRuns of a task", statements: 1, call: func(t testing.TB) {
 			of := scope
 			of.TaskName = "env.main"
 			page(w.ListRuns(t.Context(), of, store.Query{}))(t)
 		}},
-		{"ListRuns of a version", 1, func(t testing.TB) {
+		{name: "ListRuns of a version", statements: 1, call: func(t testing.TB) {
 			of := scope
 			of.TaskName, of.TaskVersion = "env.main", "v1"
 			page(w.ListRuns(t.Context(), of, store.Query{}))(t)
 		}},
-		{"ListRuns by label", 1, func(t testing.TB) {
+		{name: "ListRuns by label", statements: 1, call: func(t testing.TB) {
 			page(w.ListRuns(t.Context(), scope, store.Query{Filters: []*common.Filter{filter("labels.team", common.Filter_EQUAL, "blue")}}))(t)
 		}},
-		{"ListRuns, last changed", 1, func(t testing.TB) {
+		{name: "ListRuns, last changed", statements: 1, call: func(t testing.TB) {
 			page(w.ListRuns(t.Context(), scope, store.Query{Sort: []*common.Sort{{Key: "updated_at"}}}))(t)
 		}},
-		{"ChangedRuns", 1, func(t testing.TB) {
+		{name: "ChangedRuns", statements: 1, call: func(t testing.TB) {
 			_, _, err := w.ChangedRuns(t.Context(), scope, store.RunCursor{Change: 1}, 10)
 			must(t, err)
 		}},
-		{"ListActions", 1, func(t testing.TB) { page(w.ListActions(t.Context(), key, store.Query{Limit: 100}))(t) }},
-		{"ChangedActions", 1, func(t testing.TB) {
+		{name: "ListActions", statements: 1, call: func(t testing.TB) { page(w.ListActions(t.Context(), key, store.Query{Limit: 100}))(t) }},
+		{name: "ChangedActions", statements: 1, call: func(t testing.TB) {
 			_, _, err := w.ChangedActions(t.Context(), key, store.ActionCursor{Revision: 1}, 10)
 			must(t, err)
 		}},
-		{"CountChildren", 1, func(t testing.TB) { get(w.CountChildren(t.Context(), key, []string{"a0", "c1", "c2"}))(t) }},
-		{"MatchActions", 1, func(t testing.TB) {
+		{name: "CountChildren", statements: 1, call: func(t testing.TB) { get(w.CountChildren(t.Context(), key, []string{"a0", "c1", "c2"}))(t) }},
+		{name: "MatchActions", statements: 1, call: func(t testing.TB) {
 			get(w.MatchActions(t.Context(), key, []string{"a0", "c1"}, []*common.Filter{filter("phase", common.Filter_EQUAL, "4")}))(t)
 		}},
-		{"DeployTask", 6, func(t testing.TB) {
+		{name: "DeployTask", statements: 6, call: func(t testing.TB) {
 			get(w.DeployTask(t.Context(), taskKey("env.main", "v1"), taskSpec("main"), nil))(t)
 		}},
-		{"ListTasks", 1, func(t testing.TB) {
+		{name: "ListTasks", statements: 1, call: func(t testing.TB) {
 			page(w.ListTasks(t.Context(), store.TaskScope{Organization: "acme", Project: "alpha", Domain: "development"}, store.Query{}))(t)
 		}},
-		{"ListTasks of the organisation", 1, func(t testing.TB) {
+		{name: "ListTasks of the organisation", statements: 1, call: func(t testing.TB) {
 			page(w.ListTasks(t.Context(), store.TaskScope{Organization: "acme"}, store.Query{}))(t)
 		}},
-		{"the latest version", 1, func(t testing.TB) {
+		{name: "the latest version", statements: 1, call: func(t testing.TB) {
 			page(w.ListTasks(t.Context(), store.TaskScope{Organization: "acme", Project: "alpha", Domain: "development"},
 				store.Query{Limit: 1, Filters: []*common.Filter{filter("name", common.Filter_EQUAL, "env.main")}}))(t)
 		}},
-		{"ListVersions", 1, func(t testing.TB) { page(w.ListVersions(t.Context(), taskKey("env.main", ""), store.Query{}))(t) }},
-		{"GetTask", 1, func(t testing.TB) {
+		{name: "ListVersions", statements: 1, call: func(t testing.TB) { page(w.ListVersions(t.Context(), taskKey("env.main", ""), store.Query{}))(t) }},
+		{name: "GetTask", statements: 1, call: func(t testing.TB) {
 			_, _, err := w.GetTask(t.Context(), taskKey("env.main", "v1"))
 			must(t, err)
 		}},
-		{"Next", 2, func(t testing.TB) {
+		{name: "Next", statements: 2, call: func(t testing.TB) {
 			_, _, err := w.Next(t.Context(), "acme", "east", 10)
 			must(t, err)
 		}},
-		{"Acknowledge", 1, func(t testing.TB) { must(t, w.Acknowledge(t.Context(), "acme", "east", 1)) }},
-		{"Heartbeat", 1, func(t testing.TB) {
+		{name: "Acknowledge", statements: 1, call: func(t testing.TB) { must(t, w.Acknowledge(t.Context(), "acme", "east", 1)) }},
+		{name: "Heartbeat", statements: 1, call: func(t testing.TB) {
 			must(t, w.Heartbeat(t.Context(), "acme", "east", &tunnelv1.HeartbeatRequest{Version: "1"}))
 		}},
-		{"GetConfig", 1, func(t testing.TB) { get(w.GetConfig(t.Context(), "acme", "east"))(t) }},
-		{"CheckCertificate", 1, func(t testing.TB) { must(t, w.CheckCertificate(t.Context(), "acme", "east", "acmeeast")) }},
-		{"GetCluster", 1, func(t testing.TB) { get(w.GetCluster(t.Context(), "acme", "east"))(t) }},
-		{"ListProjects", 1, func(t testing.TB) { page(w.ListProjects(t.Context(), "acme", store.Query{}))(t) }},
-		{"AbortRun", 10, func(t testing.TB) {
+		{name: "GetConfig", statements: 1, call: func(t testing.TB) { get(w.GetConfig(t.Context(), "acme", "east"))(t) }},
+		{name: "CheckCertificate", statements: 1, call: func(t testing.TB) { must(t, w.CheckCertificate(t.Context(), "acme", "east", "acmeeast")) }},
+		{name: "GetCluster", statements: 1, call: func(t testing.TB) { get(w.GetCluster(t.Context(), "acme", "east"))(t) }},
+		{name: "ListProjects", statements: 1, call: func(t testing.TB) { page(w.ListProjects(t.Context(), "acme", store.Query{}))(t) }},
+		{name: "AbortRun", statements: 10, call: func(t testing.TB) {
 			get(w.AbortRun(t.Context(), runKey("hot1"), "", nil))(t)
 		}},
-		{"AbortAction", 6, func(t testing.TB) {
+		{name: "AbortAction", statements: 6, call: func(t testing.TB) {
 			must(t, w.AbortAction(t.Context(), store.ActionKey{Run: key, Name: "c5"}, "", nil))
 		}},
-		{"GroupRuns", 2, func(t testing.TB) {
+		{name: "GroupRuns", statements: 2, call: func(t testing.TB) {
 			get(w.GroupRuns(t.Context(), "acme", "alpha", "development", time.Now().Add(-time.Hour), time.Time{}, 10))(t)
 		}},
-		{"Prune of nothing", 2, func(t testing.TB) { get(w.Prune(t.Context(), "acme", time.UnixMicro(1), 100))(t) }},
+		{name: "Prune of nothing", statements: 2, call: func(t testing.TB) { get(w.Prune(t.Context(), "acme", time.UnixMicro(1), 100))(t) }},
 	}
 }
 
@@ -130,6 +130,7 @@ type hotCall struct {
 	name       string
 	statements int
 	call       func(testing.TB)
+	many       bool // it writes many rows
 }
 
 func testStatements(t *testing.T, b Backend) {
@@ -138,8 +139,12 @@ func testStatements(t *testing.T, b Backend) {
 	for _, hot := range hotCalls(w) {
 		w.statements.take()
 		hot.call(t)
-		if got := w.statements.take(); len(got) > hot.statements {
-			t.Errorf("%s: got %d statements, want at most %d: %q", hot.name, len(got), hot.statements, got)
+		most := hot.statements
+		if !b.Shared && hot.many { // where statements are no round trips, they may be short
+			most *= 3
+		}
+		if got := w.statements.take(); len(got) > most {
+			t.Errorf("%s: got %d statements, want at most %d: %q", hot.name, len(got), most, got)
 		}
 	}
 }

@@ -30,18 +30,25 @@ type Backend struct {
 	Name string
 	// NewDatabase gives the URL of an empty one, which goes with the test.
 	NewDatabase func(t testing.TB) (url string)
-	// Shared says that stores of several processes wake each other.
-	Shared bool
+	// Copy is NewDatabase with what is in another, which nobody has open.
+	Copy func(t testing.TB, url string) (copied string)
+	// Shared says that stores of several processes wake each other, by connections
+	// which Interrupt breaks.
+	Shared    bool
+	Interrupt func(t testing.TB, url string)
 	// Driver and DataSource open the database behind a URL without the store.
 	Driver     string
 	DataSource func(url string) string
 	// Plan explains a statement, whose arguments are not known; its answer has a line
 	// for each table that is read whole, and for each sort of a whole answer.
 	Plan func(t testing.TB, url, statement string) (scans []string)
+
+	migrated string // a database to copy
 }
 
 // Run runs the whole suite.
 func Run(t *testing.T, b Backend) {
+	b = b.withMigrated(t)
 	for _, part := range []struct {
 		name string
 		test func(*testing.T, Backend)
@@ -73,6 +80,16 @@ func Run(t *testing.T, b Backend) {
 	}
 }
 
+// withMigrated migrates a database once for all tests.
+func (b Backend) withMigrated(t testing.TB) Backend {
+	t.Helper()
+	b.migrated = b.NewDatabase(t)
+	w := openWorld(t, b.migrated)
+	must(t, w.Migrate(t.Context()))
+	must(t, w.Close())
+	return b
+}
+
 // world is a migrated store with two organisations, each with a project "alpha", and
 // a cluster "east" that has joined.
 type world struct {
@@ -83,9 +100,8 @@ type world struct {
 
 func newWorld(t testing.TB, b Backend) *world {
 	t.Helper()
-	w := openWorld(t, b.NewDatabase(t))
+	w := openWorld(t, b.Copy(t, b.migrated))
 	ctx := t.Context()
-	must(t, w.Migrate(ctx))
 	must(t, w.EnsureOrganizations(ctx, "acme", "globex"))
 	for _, organization := range []string{"acme", "globex"} {
 		get(w.CreateProject(ctx, store.Project{Organization: organization, ID: "alpha", Name: "Alpha"}))(t)

@@ -111,6 +111,20 @@ func testWatches(t *testing.T, b Backend) {
 			t.Error("got one topic for two names, want two")
 		}
 	})
+	t.Run("wakes everybody when it may have missed something", func(t *testing.T) {
+		t.Parallel()
+		if b.Interrupt == nil {
+			return // wake-ups do not leave the process
+		}
+		w := newWorld(t, b)
+		woken, stop := w.Watch(store.ConfigTopic("acme"))
+		defer stop()
+		<-woken
+		b.Interrupt(t, w.url)
+		wantWoken(t, "after the connection was lost", woken)
+		get(w.CreateProject(ctx, store.Project{Organization: "acme", ID: "beta"}))(t)
+		wantWoken(t, "by a change after that", woken)
+	})
 	t.Run("misses nothing while changes go on", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, b)
