@@ -48,6 +48,8 @@ var arrows = []struct {
 		because: "the identity service judges any policy, so it must not know ours; the sandbox links it without the double"},
 	{from: "internal/awsdouble/...", never: []string{"provision/access", "cli"},
 		because: "a double that knew the documents would not test them"},
+	{from: "internal/sdkhash", only: []string{"std", "google.golang.org/protobuf/...", "api/gen/flyteidl2/..."},
+		because: "both planes hash as the SDK does, and what they hash is Flyte's"},
 	{from: "internal/usererr", only: []string{"std"},
 		because: "every package may return one"},
 	{from: "dataplane/chart", never: []string{"dataplane/api/...", "dataplane/internal/...", "controlplane/...", "cli"},
