@@ -37,16 +37,28 @@ func (b budget) wrap(next http.Handler) http.Handler {
 		defer func() { b.Release(l.taken) }()
 		ctx := context.WithValue(r.Context(), leaseKey{}, l)
 		if r.URL.Path == dataproxyconnect.DataProxyServiceUploadInputsProcedure {
-			size := r.ContentLength
-			if size < 0 || size > maxRequest {
-				size = maxRequest
-			}
-			if l.take(ctx, size) != nil {
+			if l.take(ctx, uploadSize(r)) != nil {
 				return // the caller is gone
 			}
 		}
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
+}
+
+// uploadSize is the most that a request may turn out to be.
+func uploadSize(r *http.Request) int64 {
+	size := r.ContentLength
+	if size < 0 {
+		return maxRequest
+	}
+	for _, header := range []string{"Content-Encoding", "Grpc-Encoding"} {
+		if encoding := r.Header.Get(header); encoding != "" && encoding != "identity" {
+			const deflate = 1032 // times is the most that it makes of anything
+			size *= deflate
+			break
+		}
+	}
+	return min(size, maxRequest)
 }
 
 func (l *lease) take(ctx context.Context, bytes int64) error {
