@@ -29,11 +29,11 @@ func (c *caused) Error() string { return c.sentence }
 func (c *caused) Unwrap() error { return c.cause }
 
 // upstream is what a client reads when the control plane did not do what we asked
-// it for. What it says of a thing that is not there is for the client. What it
+// it for. What it says of the thing that was asked for is for the client. What it
 // says of us is not: the client would take an UNAUTHENTICATED for its own.
 func upstream(err error, format string, args ...any) error {
 	switch code := connect.CodeOf(err); code {
-	case connect.CodeNotFound, connect.CodeInvalidArgument, connect.CodeFailedPrecondition, connect.CodeUnimplemented:
+	case connect.CodeNotFound, connect.CodeInvalidArgument, connect.CodePermissionDenied, connect.CodeFailedPrecondition, connect.CodeUnimplemented:
 		answer := (*connect.Error)(nil)
 		if errors.As(err, &answer) {
 			return because(err, code, "%s", answer.Message())

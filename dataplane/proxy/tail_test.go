@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -318,22 +319,65 @@ func TestTailLogs(t *testing.T) {
 	}
 }
 
+func TestTailLogsOfASlowReader(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	kept := func(run string, log []byte) *dataproxy.TailLogsRequest {
+		p.put(t, "persisted-logs/"+p.runKey(run)+"/a0/1/pod/main.log", log)
+		p.taskAction(t, run, "a0", v1alpha1.TaskActionStatus{Phase: v1alpha1.Succeeded, Attempts: []v1alpha1.Attempt{
+			{Number: 1, Phase: v1alpha1.Succeeded, Pod: "pod", Container: "main", LogsKept: true},
+		}})
+		return &dataproxy.TailLogsRequest{ActionId: p.action(run, "a0"), Attempt: 1}
+	}
+	line := []byte(time.Now().UTC().Format(time.RFC3339Nano) + " " + strings.Repeat("x", 1000) + "\n")
+	// One connection for both, with room for a little of what is not read.
+	proxy := p.proxy(p.operator())
+	slow, err := proxy.TailLogs(t.Context(), kept("slow", bytes.Repeat(line, 20_000)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	quick, err := proxy.TailLogs(t.Context(), kept("quick", bytes.Repeat(line, 1000)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer quick.Close()
+	s := &tailing{stream: quick}
+	if _, err := s.text(); err != nil || len(s.lines) != 1000 {
+		t.Errorf("got %d lines, %v, want 1000 while nobody reads the other log", len(s.lines), err)
+	}
+	s = &tailing{stream: slow}
+	if _, err := s.text(); err != nil || len(s.lines) != 20_000 {
+		t.Errorf("got %d lines, %v, want 20000 in the end", len(s.lines), err)
+	}
+}
+
 func TestTailLogsAtTheEndOfTheProcess(t *testing.T) {
 	t.Parallel()
 	p := start(t)
-	pod := p.pod(t, "endless", "echo first; sleep 600")
-	p.taskAction(t, "endless", "a0", attempt(pod))
-	s := p.tail(t, p.action("endless", "a0"))
-	if !s.more() {
-		t.Fatal(s.stream.Err())
+	p.taskAction(t, "endless", "a0", attempt(p.pod(t, "endless", "echo first; sleep 600")))
+	var streams []*tailing
+	for _, client := range []*http.Client{p.operator(), p.relayed(t, true), p.relayed(t, false)} {
+		stream, err := p.proxy(client).TailLogs(t.Context(), &dataproxy.TailLogsRequest{ActionId: p.action("endless", "a0"), Attempt: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Close()
+		s := &tailing{stream: stream}
+		if !s.more() {
+			t.Fatal(stream.Err())
+		}
+		streams = append(streams, s)
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		p.stop()
 	}()
-	_, err := s.text()
-	// The SDK takes CANCELED for its own wish, and would not come back.
-	refused(t, err, connect.CodeUnavailable, "being shut down")
+	for _, s := range streams {
+		_, err := s.text()
+		// The SDK takes CANCELED for its own wish, and would not come back.
+		refused(t, err, connect.CodeUnavailable, "being shut down")
+	}
 	<-done
 }

@@ -147,10 +147,14 @@ func (certificate) Ready() error { return nil }
 
 // client is one with a connection of its own.
 func (w *world) client(token string, options ...connect.ClientOption) actionsconnect.ActionsServiceClient {
+	return w.clientWith(&http.HTTP2Config{}, token, options...)
+}
+
+func (w *world) clientWith(config *http.HTTP2Config, token string, options ...connect.ClientOption) actionsconnect.ActionsServiceClient {
 	s := httptest.NewTLSServer(nil)
 	defer s.Close()
 	transport := s.Client().Transport.(*http.Transport).Clone()
-	transport.ForceAttemptHTTP2 = true
+	transport.ForceAttemptHTTP2, transport.HTTP2 = true, config
 	w.t.Cleanup(transport.CloseIdleConnections)
 	return actionsconnect.NewActionsServiceClient(&http.Client{Transport: bearer{token, transport}}, "https://"+w.address, options...)
 }
