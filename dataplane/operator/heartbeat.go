@@ -101,6 +101,7 @@ func (h *heartbeat) request(ctx context.Context) *tunnelv1.HeartbeatRequest {
 
 const (
 	healthInterval = 2 * time.Second
+	unwellInterval = 500 * time.Millisecond // while a process is not ready
 	healthTimeout  = 2 * time.Second
 	// maxSentence of why a process is not ready.
 	maxSentence = 300
@@ -155,7 +156,11 @@ func (h *health) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		wait := healthInterval
 		for i, was := range h.Peers() {
+			if !peers[i].Ready {
+				wait = unwellInterval
+			}
 			if was.Ready != peers[i].Ready {
 				h.log.Info("a process's readiness changed", "peer", was.Name, "ready", peers[i].Ready, "message", peers[i].Message)
 			}
@@ -166,7 +171,7 @@ func (h *health) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(healthInterval):
+		case <-time.After(wait):
 		}
 	}
 }
