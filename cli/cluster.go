@@ -182,6 +182,10 @@ func (c *clusterClient) said(err error, hints map[connect.Code]string) error {
 	}
 	var answer *connect.Error
 	if !errors.As(err, &answer) || !connect.IsWireError(err) {
+		if code := connect.CodeOf(err); code != connect.CodeUnavailable && code != connect.CodeDeadlineExceeded {
+			return usererr.New(usererr.Unavailable, "what answers at %s is no control plane: %s", c.url, rootCause(err)).
+				WithHint("see whether --endpoint is right").Because(err)
+		}
 		sentence := usererr.New(usererr.Unavailable, "cannot reach the control plane at %s: %s", c.url, rootCause(err)).Because(err)
 		var unknown x509.UnknownAuthorityError
 		if errors.As(err, &unknown) {

@@ -19,7 +19,7 @@ var listening = regexp.MustCompile(`msg="listening for clients" address=(\S+)`)
 //	controlplane
 //
 // which starts a control plane of the transcript's own, with an empty database, and
-// sets ENDPOINT to its URL.
+// sets ENDPOINT to its URL, and HTTPS to that with TLS, which it does not speak.
 func startControlPlane(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) > 0 {
 		ts.Fatalf("usage: controlplane")
@@ -44,6 +44,7 @@ gateway: {listen: "127.0.0.1:0"}
 	select {
 	case address := <-log.found:
 		ts.Setenv("ENDPOINT", "http://"+address)
+		ts.Setenv("HTTPS", "https://"+address)
 	case status := <-ended:
 		close(ended)
 		ts.Fatalf("got the control plane ended with %d: %s", status, &log.text)
