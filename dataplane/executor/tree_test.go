@@ -1,7 +1,9 @@
 package executor
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"math"
 	"strings"
 	"testing"
@@ -20,6 +22,8 @@ import (
 	flytetask "biplane.dev/biplane/api/gen/flyteidl2/task"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
+	"biplane.dev/biplane/dataplane/config"
+	"biplane.dev/biplane/dataplane/executor/internal/prune"
 	"biplane.dev/biplane/dataplane/internal/record"
 )
 
@@ -451,5 +455,39 @@ func TestPrune(t *testing.T) {
 			t.Fatal(err)
 		}
 		gone(t, lives)
+	})
+	t.Run("it removes a template that nothing runs, and was not enqueued with lately", func(t *testing.T) {
+		waits := enqueue(t, runName(t), "a0", "", scripted("wait"))
+		now := time.Now()
+		template := func(name string, used time.Time) *v1alpha1.TaskTemplate {
+			object := &v1alpha1.TaskTemplate{Spec: []byte(name), ObjectMeta: metav1.ObjectMeta{
+				Namespace: namespace, Name: name, Annotations: map[string]string{"biplane.dev/used": used.Format(time.RFC3339)}}}
+			if err := w.Client.Create(t.Context(), object); err != nil {
+				t.Fatal(err)
+			}
+			return object
+		}
+		old, lately := template("old", now), template("lately", now.Add(3*time.Hour))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		pruner := &prune.Pruner{
+			Client: w.Client, Live: w.Client, Store: w.store, Config: &config.Config{}, Log: slog.New(slog.DiscardHandler),
+			Recorded: func(string) bool { return false }, Now: func() time.Time { return now.Add(4 * time.Hour) },
+		}
+		go func() { ended <- pruner.Run(ctx) }()
+		gone(t, old)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		used := &v1alpha1.TaskTemplate{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: waits.Spec.Template}}
+		for _, object := range []client.Object{lately, used} {
+			if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
+				t.Errorf("got %v of the template %s, want it kept", err, object.GetName())
+			}
+		}
+		if err := w.Client.Delete(t.Context(), waits); err != nil {
+			t.Fatal(err)
+		}
 	})
 }

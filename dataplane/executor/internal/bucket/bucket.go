@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -46,8 +47,19 @@ func New(storage config.Storage, environment func(string) string) *Store {
 		BaseEndpoint: optional(storage.Endpoint),
 		UsePathStyle: storage.Endpoint != "", // other stores have no DNS name for each bucket
 		Credentials:  provider(storage, environment),
+		HTTPClient: awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+			t.ResponseHeaderTimeout = answerTime
+			t.MaxIdleConnsPerHost = connections
+		}),
 	})}
 }
+
+const (
+	// answerTime until a store that says nothing is asked again.
+	answerTime = 30 * time.Second
+	// connections that stay: there are that many who ask at once.
+	connections = 64
+)
 
 func provider(storage config.Storage, environment func(string) string) aws.CredentialsProvider {
 	role, file := environment("AWS_ROLE_ARN"), environment("AWS_WEB_IDENTITY_TOKEN_FILE")

@@ -47,6 +47,8 @@ const (
 	// patience with a node that does not give them.
 	patience = 5 * time.Minute
 	workers  = 16
+	// atMost is how long the logs of one pod may take.
+	atMost = 30 * time.Minute
 )
 
 // Reconciler of pods that have ended.
@@ -68,6 +70,7 @@ func (r *Reconciler) Register(m manager.Manager) error {
 		WithEventFilter(predicate.NewPredicateFuncs(func(object client.Object) bool { return unkept(object.(*corev1.Pod)) })).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers,
+			ReconciliationTimeout:   atMost,
 			SkipNameValidation:      &noNameCheck,
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](200*time.Millisecond, 15*time.Second),
 		}).
@@ -89,7 +92,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 	mark := Kept
 	if err := r.keep(ctx, pod); err != nil {
-		if ctx.Err() != nil {
+		if errors.Is(ctx.Err(), context.Canceled) {
 			return reconcile.Result{}, nil // the process ends
 		}
 		if r.Now().Sub(endOf(pod)) < patience {

@@ -8,10 +8,14 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"biplane.dev/biplane/api/gen/flyteidl2/core"
+	"biplane.dev/biplane/api/gen/flyteidl2/task"
+	"biplane.dev/biplane/dataplane/api/v1alpha1"
+	"biplane.dev/biplane/dataplane/config"
 )
 
 func TestBackoff(t *testing.T) {
@@ -117,4 +121,35 @@ func TestGate(t *testing.T) {
 			t.Errorf("got b out, want it in")
 		}
 	})
+}
+
+func TestInterruptible(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name     string
+		task     bool
+		run      *wrapperspb.BoolValue
+		failures int32
+		want     bool
+	}{
+		{"it may be interrupted where its author says so", true, nil, 0, true},
+		{"it may be interrupted where the run says so", false, wrapperspb.Bool(true), 0, true},
+		{"it may not be where the run says so", true, wrapperspb.Bool(false), 0, false},
+		{"it may be while the system has attempts left", true, nil, 2, true},
+		{"it may not be in the last of the system's attempts", true, nil, 3, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := &work{
+				Reconciler: New(Options{Config: &config.Config{Executor: config.Executor{SystemRetries: 3}}}),
+				status:     &v1alpha1.TaskActionStatus{SystemFailures: test.failures},
+				run:        &task.RunSpec{Interruptible: test.run},
+				spec: &task.TaskSpec{TaskTemplate: &core.TaskTemplate{Metadata: &core.TaskMetadata{
+					InterruptibleValue: &core.TaskMetadata_Interruptible{Interruptible: test.task}}}},
+			}
+			if got := w.interruptible(); got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
+	}
 }

@@ -43,6 +43,7 @@ func (w *work) launch(ctx context.Context) error {
 	}
 	if err != nil {
 		w.leaveGates()
+		w.status.Message = cut("not started yet: " + err.Error())
 		return err
 	}
 	if failure == nil && pod == nil { // the cluster has no room for it

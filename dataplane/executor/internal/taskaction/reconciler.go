@@ -126,7 +126,7 @@ func steps(of v1alpha1.ActionType) []func(*work, context.Context) error {
 // and is tried again.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	result, err := r.reconcile(ctx, request)
-	if ctx.Err() != nil {
+	if errors.Is(ctx.Err(), context.Canceled) {
 		return reconcile.Result{}, nil // the process ends, which is no failure of the action's
 	}
 	return result, err

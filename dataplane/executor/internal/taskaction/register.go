@@ -19,6 +19,10 @@ import (
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
 )
 
+// atMost is how long one step of an action may take, so that no call that hangs takes
+// a worker away for ever.
+const atMost = 2 * time.Minute
+
 // Register has the manager reconcile TaskActions: when one changes, when one of its
 // pods does, and when what it waits for does.
 func (r *Reconciler) Register(ctx context.Context, m manager.Manager) error {
@@ -34,6 +38,7 @@ func (r *Reconciler) Register(ctx context.Context, m manager.Manager) error {
 		Watches(&v1alpha1.Workspace{}, handler.EnqueueRequestsFromMapFunc(r.ofWorkspace)).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.Config.Executor.Workers,
+			ReconciliationTimeout:   atMost,
 			SkipNameValidation:      &noNameCheck,
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](100*time.Millisecond, 15*time.Second),
 		}).
