@@ -41,6 +41,10 @@ func (s *Store) Prune(ctx context.Context, organization string, before time.Time
 				pruned.More = true
 				break
 			}
+			// Runs before actions, as whoever records states locks them.
+			if _, err := t.lockRun(ctx, run); err != nil {
+				return err
+			}
 			deleted, all, err := t.pruneActions(ctx, run, limit-pruned.Actions, &digests)
 			if err != nil {
 				return err

@@ -65,7 +65,7 @@ func openSQLite(ctx context.Context, file string, log *slog.Logger, hub *hub) (d
 
 // sqliteArgs is small, since the driver looks for each argument in all of them, and
 // since a statement is no round trip.
-const sqliteArgs = 300
+const sqliteArgs = 200
 
 func sqliteTaken(err error) bool {
 	const constraintUnique = 2067

@@ -32,11 +32,23 @@ func TestMain(m *testing.M) {
 
 func TestStore(t *testing.T) {
 	t.Parallel()
-	for _, backend := range []storetest.Backend{sqlite(), onPostgres()} {
+	for _, backend := range []storetest.Backend{sqlite(), onPostgres(postgres)} {
 		t.Run(backend.Name, func(t *testing.T) {
 			t.Parallel()
 			storetest.Run(t, backend)
 		})
+	}
+}
+
+// BenchmarkStore has both wait for the disk, as they do when it matters.
+func BenchmarkStore(b *testing.B) {
+	durable, err := storetest.StartServer(true)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer durable.Stop()
+	for _, backend := range []storetest.Backend{sqlite(), onPostgres(durable)} {
+		b.Run(backend.Name, func(b *testing.B) { storetest.Bench(b, backend) })
 	}
 }
 
@@ -86,15 +98,15 @@ func sqlite() storetest.Backend {
 	}
 }
 
-func onPostgres() storetest.Backend {
+func onPostgres(server *storetest.Server) storetest.Backend {
 	same := func(url string) string { return url }
 	return storetest.Backend{
 		Name:        "PostgreSQL",
-		NewDatabase: postgres.NewDatabase,
-		Copy:        postgres.Copy,
+		NewDatabase: server.NewDatabase,
+		Copy:        server.Copy,
 		Shared:      true,
 		Interrupt: func(t testing.TB, address string) {
-			postgres.Exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+storetest.Name(address)+"'")
+			server.Exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+storetest.Name(address)+"'")
 		},
 		Driver:     "pgx",
 		DataSource: same,

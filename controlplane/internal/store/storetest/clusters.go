@@ -88,6 +88,26 @@ func testClusters(t *testing.T, b Backend) {
 			t.Error("got no error for a certificate of no key, want one")
 		}
 	})
+	t.Run("joins again by another token, and keeps its runs, when its certificate has expired", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, b)
+		token := store.NewJoinToken()
+		get(w.AddCluster(ctx, "acme", "west", token, soon()))(t)
+		get(w.Join(ctx, token, func(store.Cluster) (store.Certificate, error) {
+			return store.Certificate{Serial: "1a", Key: "k1", ExpiresAt: time.Now().Add(-time.Second)}, nil
+		}))(t)
+		n := newRun(runKey("r1"))
+		n.Cluster = "west"
+		get(w.CreateRun(ctx, n))(t)
+		another := store.NewJoinToken()
+		get(w.AddCluster(ctx, "acme", "west", another, soon()))(t)
+		_, err := w.Join(ctx, token, sign)
+		wantToken(t, err)
+		joined := get(w.Join(ctx, another, func(store.Cluster) (store.Certificate, error) {
+			return store.Certificate{Serial: "2b", Key: "k2", ExpiresAt: soon()}, nil
+		}))(t)
+		equal(t, "pending", joined.Pending, 1)
+	})
 	t.Run("keeps its token when nothing could be signed", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, b)

@@ -191,7 +191,7 @@ func mayScan(call, scan string) bool {
 }
 
 // seed fills the tables with some ten thousand rows, by statements of its own.
-func seed(t *testing.T, b Backend, w *world) {
+func seed(t testing.TB, b Backend, w *world) {
 	t.Helper()
 	db := get(sql.Open(b.Driver, b.DataSource(w.url)))(t)
 	defer db.Close()
