@@ -122,8 +122,9 @@ type Clustersync struct {
 
 	// TaskRoleARN is userflyterole, for the default service account of each workspace.
 	TaskRoleARN string `yaml:"taskRoleARN"`
-	// Templates is a folder of YAML templates that are applied to each workspace.
-	// Default: those in the program.
+	// Templates is a folder of YAML templates that are applied to each workspace,
+	// over those in the program: one of the same name replaces, an empty one takes
+	// away. Default: those in the program alone.
 	Templates string `yaml:"templates"`
 	// Values are handed to the templates, by name.
 	Values map[string]string `yaml:"values"`
