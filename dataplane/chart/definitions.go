@@ -38,12 +38,8 @@ func definitions() ([]*unstructured.Unstructured, error) {
 		if err != nil {
 			return nil, err
 		}
-		text, err = yaml.YAMLToJSON(text)
-		if err != nil {
-			return nil, fmt.Errorf("reading %s of the chart: %w", file, err)
-		}
-		object, err := jsonCopy(text)
-		if err != nil {
+		var object map[string]any
+		if err := yaml.Unmarshal(text, &object); err != nil {
 			return nil, fmt.Errorf("reading %s of the chart: %w", file, err)
 		}
 		all = append(all, &unstructured.Unstructured{Object: object})

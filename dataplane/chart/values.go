@@ -1,7 +1,6 @@
 package chart
 
 import (
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -152,11 +151,4 @@ func keysOf(values map[string]any, path string) []string {
 		}
 	}
 	return slices.Sorted(maps.Keys(values))
-}
-
-// jsonCopy is how Kubernetes' dynamic client wants what came from YAML.
-func jsonCopy(data []byte) (map[string]any, error) {
-	var object map[string]any
-	err := json.Unmarshal(data, &object)
-	return object, err
 }
