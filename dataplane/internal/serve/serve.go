@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -79,6 +80,8 @@ const (
 	// Kubernetes kills.
 	drainTimeout = 15 * time.Second
 	abortTimeout = 5 * time.Second
+	// portPause is between two attempts to have a port that somebody else has.
+	portPause = 100 * time.Millisecond
 )
 
 // Serve answers until the context ends and calls have finished. The error is nil
@@ -90,7 +93,10 @@ func Serve(ctx context.Context, options Options) error {
 	}
 	listener := options.Listener
 	if listener == nil {
-		if listener, err = new(net.ListenConfig).Listen(ctx, "tcp", options.Listen); err != nil {
+		if listener, err = listen(ctx, options.Listen, options.Log); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
 			return fmt.Errorf("listening: %w", err)
 		}
 	}
@@ -106,6 +112,26 @@ func Serve(ctx context.Context, options Options) error {
 	<-ended
 	options.Log.Info("drained")
 	return nil
+}
+
+// listen waits for a port that somebody has: where pods share a network, the
+// process before this one, which is about to give it back.
+func listen(ctx context.Context, address string, log *slog.Logger) (net.Listener, error) {
+	deadline := time.Now().Add(drainTimeout + abortTimeout)
+	for said := false; ; said = true {
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			return listener, err
+		}
+		if !said {
+			log.Info("waiting for the port", "address", address)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(portPause):
+		}
+	}
 }
 
 type server struct {

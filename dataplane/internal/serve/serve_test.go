@@ -235,6 +235,41 @@ func (w *watcher) Enqueue(context.Context, *actions.EnqueueRequest) (*actions.En
 	return &actions.EnqueueResponse{}, nil
 }
 
+func TestServeWaitsForItsPort(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	issue(t, folder, "one")
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := make(lineWriter, 10)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- serve.Serve(ctx, serve.Options{Listen: other.Addr().String(), TLSFolder: folder, Log: slog.New(slog.NewTextHandler(lines, nil))})
+	}()
+	if line := <-lines; !strings.Contains(line, "waiting for the port") {
+		t.Errorf("got %q, want it waiting while another has the port", line)
+	}
+	other.Close()
+	if line := <-lines; !strings.Contains(line, "listening") {
+		t.Errorf("got %q, want it listening once the port is free", line)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("got %v, want nil", err)
+	}
+}
+
+// lineWriter hands over what is logged.
+type lineWriter chan string
+
+func (w lineWriter) Write(b []byte) (int, error) {
+	w <- string(b)
+	return len(b), nil
+}
+
 func TestServeDrains(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
