@@ -59,9 +59,9 @@ func sqlite() storetest.Backend {
 	return storetest.Backend{
 		Name:        "SQLite",
 		NewDatabase: func(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "a b%?.db") },
-		Copy: func(t testing.TB, address string) string {
+		Empty: func(t testing.TB, like string) string {
 			copied := filepath.Join(t.TempDir(), "copy.db")
-			content, err := os.ReadFile(strings.TrimPrefix(address, "sqlite:"))
+			content, err := os.ReadFile(strings.TrimPrefix(like, "sqlite:"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,10 +103,10 @@ func onPostgres(server *storetest.Server) storetest.Backend {
 	return storetest.Backend{
 		Name:        "PostgreSQL",
 		NewDatabase: server.NewDatabase,
-		Copy:        server.Copy,
+		Empty:       server.Empty,
 		Shared:      true,
 		Interrupt: func(t testing.TB, address string) {
-			server.Exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+storetest.Name(address)+"'")
+			server.Exec(t, server.URL("postgres"), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+storetest.Name(address)+"'")
 		},
 		Driver:     "pgx",
 		DataSource: same,

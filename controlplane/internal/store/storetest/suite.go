@@ -30,8 +30,9 @@ type Backend struct {
 	Name string
 	// NewDatabase gives the URL of an empty one, which goes with the test.
 	NewDatabase func(t testing.TB) (url string)
-	// Copy is NewDatabase with what is in another, which nobody has open.
-	Copy func(t testing.TB, url string) (copied string)
+	// Empty is NewDatabase with the tables of another, which nobody has open and
+	// which has no rows.
+	Empty func(t testing.TB, like string) (url string)
 	// Shared says that stores of several processes wake each other, by connections
 	// which Interrupt breaks.
 	Shared    bool
@@ -43,7 +44,7 @@ type Backend struct {
 	// for each table that is read whole, and for each sort of a whole answer.
 	Plan func(t testing.TB, url, statement string) (scans []string)
 
-	migrated string // a database to copy
+	migrated string // a database that others are like
 }
 
 // Run runs the whole suite.
@@ -100,7 +101,7 @@ type world struct {
 
 func newWorld(t testing.TB, b Backend) *world {
 	t.Helper()
-	w := openWorld(t, b.Copy(t, b.migrated))
+	w := openWorld(t, b.Empty(t, b.migrated))
 	ctx := t.Context()
 	must(t, w.EnsureOrganizations(ctx, "acme", "globex"))
 	for _, organization := range []string{"acme", "globex"} {
