@@ -524,6 +524,18 @@ func TestListRuns(t *testing.T) {
 		_, err = w.runs().ListActions(t.Context(), &workflow.ListActionsRequest{RunId: &common.RunIdentifier{Project: "flytesnacks", Domain: "development", Name: "gone"}})
 		refused(t, err, connect.CodeNotFound, `"gone"`)
 	})
+	t.Run("has nothing end before it began, though a data plane counts in seconds", func(t *testing.T) {
+		ended := state(ids[2], 1, succeeded)
+		ended.EndedAt = timestampOf(time.Now().Add(-time.Minute).Truncate(time.Second))
+		plane.report(ended)
+		got, err := w.runs().GetRunDetails(t.Context(), &workflow.GetRunDetailsRequest{RunId: ids[2]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := got.Details.Action.Status; s.EndTime.AsTime().Before(s.StartTime.AsTime()) || s.GetDurationMs() != 0 {
+			t.Errorf("got %v, want no time between", s)
+		}
+	})
 	t.Run("says where data is", func(t *testing.T) {
 		plane.report(state(ids[0], 1, succeeded))
 		got, err := w.runs().GetActionDataURIs(t.Context(), &workflow.GetActionDataURIsRequest{ActionId: &common.ActionIdentifier{Run: ids[0], Name: "a0"}})

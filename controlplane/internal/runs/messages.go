@@ -73,8 +73,14 @@ func status(a store.Action) *workflow.ActionStatus {
 		Phase: a.Phase, StartTime: timestamp(a.CreatedAt), Attempts: max(1, a.AttemptCount), CacheStatus: a.CacheStatus,
 	}
 	if !a.EndedAt.IsZero() {
-		m.EndTime = timestamp(a.EndedAt)
-		m.DurationMs = proto.Uint64(uint64(max(0, a.EndedAt.Sub(a.CreatedAt).Milliseconds())))
+		// A data plane's times are whole seconds: what took less must not end before
+		// it began.
+		ended := a.EndedAt
+		if ended.Before(a.CreatedAt) {
+			ended = a.CreatedAt
+		}
+		m.EndTime = timestamp(ended)
+		m.DurationMs = proto.Uint64(uint64(ended.Sub(a.CreatedAt).Milliseconds()))
 	}
 	return m
 }
