@@ -21,6 +21,10 @@ const (
 	// rawIdle ends a client's session over which nothing goes; the client opens
 	// another one.
 	rawIdle = time.Hour
+	// rawPatience with a proxy that is just being replaced: the SDK gives a call up
+	// whose connection fails four times within four seconds.
+	rawPatience = 10 * time.Second
+	rawPause    = 200 * time.Millisecond
 )
 
 // inbound is what the control plane reaches: our processes, by the host of a URL,
@@ -53,6 +57,23 @@ func (in *inbound) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	handler.ServeHTTP(w, r)
 }
 
+// upgrade waits for a proxy that does not take the stream now.
+func (in *inbound) upgrade(ctx context.Context) (*peer.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, rawPatience)
+	defer cancel()
+	for {
+		conn, err := peer.Upgrade(ctx, in.peer, in.proxy, rawPath, rawProtocol)
+		if err == nil {
+			return conn, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(rawPause):
+		}
+	}
+}
+
 func (in *inbound) raw(ctx context.Context, name string, stream *tunnel.Stream) {
 	log := in.o.log.With("name", name)
 	if name != "proxy" {
@@ -60,7 +81,7 @@ func (in *inbound) raw(ctx context.Context, name string, stream *tunnel.Stream) 
 		stream.Reset()
 		return
 	}
-	conn, err := peer.Upgrade(ctx, in.peer, in.proxy, rawPath, rawProtocol)
+	conn, err := in.upgrade(ctx)
 	if err != nil {
 		log.Warn("the proxy does not take a client's session", "error", err)
 		stream.Reset()
