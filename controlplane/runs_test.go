@@ -15,6 +15,7 @@ import (
 	"biplane.dev/biplane/api/gen/flyteidl2/task"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow/workflowconnect"
+	"biplane.dev/biplane/controlplane/internal/store/storetest"
 	"biplane.dev/biplane/internal/sdkhash"
 )
 
@@ -543,4 +544,63 @@ func TestListRuns(t *testing.T) {
 			t.Errorf("got %v, %v, want both files", got, err)
 		}
 	})
+}
+
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	plane := w.join("east")
+	plane.leave()
+	id := w.create(&workflow.CreateRunRequest{}).Action.Id // nobody is there to take it
+	if got := w.stop(); got != 0 {
+		t.Fatalf("got exit status %d, want 0", got)
+	}
+
+	again := startWorld(t, w.file)
+	stream, err := again.runs().WatchActionDetails(t.Context(), &workflow.WatchActionDetailsRequest{ActionId: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	if !stream.Receive() || stream.Msg().Details.GetStatus().GetPhase() != queued {
+		t.Fatalf("got %v, %v, want the run as it was", stream.Msg(), stream.Err())
+	}
+	plane.dial(again)
+	if got := wait(t, plane.enqueued).Action.ActionId; !proto.Equal(got, id) {
+		t.Errorf("got %v handed over, want %v", got, id)
+	}
+	plane.report(state(id.Run, 1, succeeded))
+	if !stream.Receive() || stream.Msg().Details.GetStatus().GetPhase() != succeeded {
+		t.Errorf("got %v, %v, want the end", stream.Msg(), stream.Err())
+	}
+}
+
+// TestTwoServers has a watch on one server see what the other one records.
+func TestTwoServers(t *testing.T) {
+	t.Parallel()
+	postgres, err := storetest.StartServer(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(postgres.Stop)
+	database := "database: {url: '" + postgres.NewDatabase(t) + "'}\n"
+	first := newWorld(t, database)
+	second := newWorld(t, database)
+	plane := first.join("east")
+	id := second.create(&workflow.CreateRunRequest{}).Action.Id
+	if got := wait(t, plane.enqueued).Action.ActionId; !proto.Equal(got, id) {
+		t.Errorf("got %v handed over, want %v", got, id)
+	}
+	stream, err := second.runs().WatchActionDetails(t.Context(), &workflow.WatchActionDetailsRequest{ActionId: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	if !stream.Receive() {
+		t.Fatal(stream.Err())
+	}
+	plane.report(state(id.Run, 1, succeeded))
+	if !stream.Receive() || stream.Msg().Details.GetStatus().GetPhase() != succeeded {
+		t.Errorf("got %v, %v, want the end", stream.Msg(), stream.Err())
+	}
 }

@@ -88,8 +88,8 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	return err
 }
 
-// mount serves every service there is. What is not in here is answered by
-// server.Unserved's sentences.
+// mount serves every service there is. For Flyte's others package server has a
+// sentence each.
 func mount(api *server.Server, cfg *config.Config, s *store.Store, tunnels *gateway.Gateway, signer *uploads.Signer, log *slog.Logger) {
 	scopes := scope.New(cfg.Organizations)
 	reach := planes.New(tunnels.Transport)

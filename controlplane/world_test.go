@@ -46,6 +46,7 @@ import (
 // world is a control plane as people run it, by its command line, with SQLite.
 type world struct {
 	t       *testing.T
+	file    string // its configuration
 	url     string
 	gateway string // host:port
 	client  *http.Client
@@ -80,7 +81,7 @@ log:
 
 func startWorld(t *testing.T, file string) *world {
 	t.Helper()
-	w := &world{t: t}
+	w := &world{t: t, file: file}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	reader, writer := io.Pipe()
 	status := make(chan int, 1)
@@ -158,9 +159,8 @@ func (w *world) data() dataproxyconnect.DataProxyServiceClient {
 // tunnel, and its executor and proxy are small and real servers.
 type dataPlane struct {
 	t       *testing.T
-	name    string
+	config  *tls.Config // with its certificate
 	session *tunnel.Session
-	link    tunnelv1connect.LinkServiceClient
 	served  chan struct{} // closed when nothing is served any more
 
 	enqueued chan *actions.EnqueueRequest
@@ -216,19 +216,12 @@ func (w *world) joinOf(organization, name string) *dataPlane {
 	if err != nil {
 		t.Fatal(err)
 	}
-	session, err := tunnel.Dial(t.Context(), w.gateway, config, tunnel.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &dataPlane{t: t, name: name, session: session, served: make(chan struct{}),
+	p := &dataPlane{t: t, config: config,
 		enqueued: make(chan *actions.EnqueueRequest, 100), aborted: make(chan *actions.AbortRequest, 100),
 		signals: make(chan *actions.SignalRequest, 100), uploads: make(chan *dataproxy.UploadInputsRequest, 100),
 		texts: map[string]*dataplanev1.GetActionTextsResponse{},
 	}
-	go func() {
-		defer close(p.served)
-		session.Serve(context.WithoutCancel(t.Context()), tunnel.Handlers{RPC: p.handler()})
-	}()
+	p.dial(w)
 	t.Cleanup(p.leave)
 	if _, err := p.as("operator-system").Heartbeat(t.Context(), &tunnelv1.HeartbeatRequest{
 		Version: "test", Peers: []*clusterv1.Peer{{Name: "executor", Ready: true}},
@@ -237,6 +230,21 @@ func (w *world) joinOf(organization, name string) *dataPlane {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// dial opens the tunnel, to a control plane that may have been started anew.
+func (p *dataPlane) dial(w *world) {
+	p.t.Helper()
+	session, err := tunnel.Dial(p.t.Context(), w.gateway, p.config.Clone(), tunnel.Options{})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	served := make(chan struct{})
+	p.session, p.served = session, served
+	go func() {
+		defer close(served)
+		session.Serve(context.WithoutCancel(p.t.Context()), tunnel.Handlers{RPC: p.handler()})
+	}()
 }
 
 // leave ends the tunnel.

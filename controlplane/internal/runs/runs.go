@@ -13,14 +13,12 @@ import (
 	"log/slog"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"biplane.dev/biplane/api/gen/flyteidl2/common"
+	"biplane.dev/biplane/api/gen/flyteidl2/dataproxy"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow/workflowconnect"
 	"biplane.dev/biplane/controlplane/internal/names"
 	"biplane.dev/biplane/controlplane/internal/planes"
-	"biplane.dev/biplane/controlplane/internal/refusal"
 	"biplane.dev/biplane/controlplane/internal/scope"
 	"biplane.dev/biplane/controlplane/internal/store"
 )
@@ -41,9 +39,21 @@ func New(s *store.Store, scopes *scope.Scopes, p *planes.Planes, now func() time
 	return &Service{store: s, scopes: scopes, planes: p, now: now, log: log}
 }
 
-// GetActionData is DataProxyService's now.
-func (s *Service) GetActionData(context.Context, *workflow.GetActionDataRequest) (*workflow.GetActionDataResponse, error) {
-	return nil, refusal.New(connect.CodeUnimplemented, "inputs and outputs are read by flyteidl2.dataproxy.DataProxyService/GetActionData")
+// GetActionData is the older form of DataProxyService's.
+func (s *Service) GetActionData(ctx context.Context, r *workflow.GetActionDataRequest) (*workflow.GetActionDataResponse, error) {
+	key, err := s.actionKey(ctx, r.GetActionId())
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.store.GetAction(ctx, key)
+	if err != nil {
+		return nil, unknownAction(key, err)
+	}
+	data, err := s.planes.Proxy(key.Run.Organization, found.Run.Cluster).GetActionData(ctx, &dataproxy.GetActionDataRequest{ActionId: key.Proto()})
+	if err != nil {
+		return nil, err
+	}
+	return &workflow.GetActionDataResponse{Inputs: data.GetInputs(), Outputs: data.GetOutputs()}, nil
 }
 
 // runKey reads the name of a run that is to exist.
