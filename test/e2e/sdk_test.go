@@ -95,6 +95,36 @@ var commandLine = map[string]func(*testing.T, *person){
 			t.Errorf("got %s, want the line that the task printed", out)
 		}
 	},
+	"flyte get logs shows the traceback of a user's error": func(t *testing.T, p *person) {
+		run := p.flyteRun(t, "failing.py", "user_error")
+		if out := p.ok(t, "python", "drive.py", "wait", run); !strings.HasPrefix(out, "failed") {
+			t.Errorf("got %s, want the run failed", out)
+		}
+		out := p.ok(t, "flyte", "get", "logs", run)
+		for _, want := range []string{"Traceback", "failing.py", "raise ValueError", "the number is wrong"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("got %s, want %s in it", out, want)
+			}
+		}
+	},
+	"the second attempt sees what was traced in the first": func(t *testing.T, p *person) {
+		run := p.flyteRun(t, "waiting.py", "traced")
+		if out := p.ok(t, "python", "drive.py", "wait", run); !strings.HasPrefix(out, "succeeded") {
+			t.Errorf("got %s, want the run to succeed", out)
+		}
+		drawn := func(attempt, word string) string {
+			for line := range strings.SplitSeq(p.ok(t, "flyte", "get", "logs", "--attempt", attempt, run), "\n") {
+				if _, after, found := strings.Cut(line, word+" "); found {
+					return after
+				}
+			}
+			t.Fatalf("got no line with %s in the log of attempt %s", word, attempt)
+			return ""
+		}
+		if first, second := drawn("1", "FIRST"), drawn("2", "SECOND"); first != second {
+			t.Errorf("got %s, want %s again", second, first)
+		}
+	},
 	"flyte run refuses a name that there is": func(t *testing.T, p *person) {
 		name := fmt.Sprintf("twice-%d", time.Now().Unix())
 		p.ok(t, "flyte", "run", "--name", name, "hello.py", "main")

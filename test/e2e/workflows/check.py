@@ -44,8 +44,11 @@ def containers():
 
 
 def structured():
-    got = outputs(typed.structured, point=typed.Point(1, 2.5, ["a"]), model=typed.Model(title="t", points={"a": 1}), color=typed.Color.GREEN)
-    assert got == (typed.Point(1, 2.5, ["a"]), typed.Model(title="t", points={"a": 1}), typed.Color.GREEN), got
+    point, model, color = outputs(typed.structured, point=typed.Point(1, 2.5, ["a"]), model=typed.Model(title="t", points={"a": 1}), color=typed.Color.GREEN)
+    # What comes back to a client is made from the interface, so classes are alike and not the same.
+    assert (point.x, point.y, point.names) == (1, 2.5, ["a"]), point
+    assert (model.title, model.points) == ("t", {"a": 1}), model
+    assert color.name == "GREEN", color
 
 
 def either():
@@ -91,9 +94,8 @@ def user_error():
     run = flyte.run(failing.user_error)
     run.wait(quiet=True)
     assert run.phase == "failed", run.phase
-    details = run.action.details() if callable(getattr(run.action, "details", None)) else None
     message = flyte.remote.RunDetails.get(name=run.name).action_details.error_info.message
-    assert "the number is wrong" in message and "Traceback" in message and "failing.py" in message, (message, details)
+    assert message == "the number is wrong", message  # the SDK writes the traceback into the log
 
 
 def retries():
@@ -173,7 +175,7 @@ def condition():
             break
         time.sleep(0.1)
     assert paused, "the condition never showed"
-    flyte.remote.Condition.get(name="go_on", run_name=run.name).signal(True)
+    flyte.remote.Condition.get("go_on", run_name=run.name).signal(True)
     run.wait(quiet=True)
     assert run.outputs()[0] == "answered True", run.outputs()
     assert outputs(waiting.asks_in_vain) == "nobody answered"
