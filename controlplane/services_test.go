@@ -153,15 +153,11 @@ func TestClusters(t *testing.T) {
 	})
 	plane := w.join("east")
 	t.Run("shows one that has joined", func(t *testing.T) {
-		got, err := w.clusters().GetCluster(t.Context(), &clusterv1.GetClusterRequest{Name: "east"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := got.Cluster
+		c := w.listened("east")
 		if c.State != clusterv1.ClusterState_CLUSTER_STATE_READY || c.Version != "test" || !strings.HasPrefix(c.ProxyEndpoint, "https://localhost:") {
 			t.Errorf("got %v, want it ready, with an endpoint", c)
 		}
-		_, err = w.clusters().AddCluster(t.Context(), &clusterv1.AddClusterRequest{Name: "east"})
+		_, err := w.clusters().AddCluster(t.Context(), &clusterv1.AddClusterRequest{Name: "east"})
 		refused(t, err, connect.CodeAlreadyExists, "has joined already")
 	})
 	t.Run("sends clients to its proxy", func(t *testing.T) {

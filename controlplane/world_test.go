@@ -232,6 +232,22 @@ func (w *world) joinOf(organization, name string) *dataPlane {
 	return p
 }
 
+// listened is a cluster once its port of the relay is listened on: a moment after
+// it has joined.
+func (w *world) listened(name string) *clusterv1.Cluster {
+	w.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		got, err := w.clusters().GetCluster(w.t.Context(), &clusterv1.GetClusterRequest{Name: name})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if got.Cluster.ProxyEndpoint != "" || time.Now().After(deadline) {
+			return got.Cluster
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 // dial opens the tunnel, to a control plane that may have been started anew.
 func (p *dataPlane) dial(w *world) {
 	p.t.Helper()
