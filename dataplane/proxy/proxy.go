@@ -104,6 +104,7 @@ func run(ctx context.Context, p parts) error {
 	options.Handler = authenticator.Wrap(inCluster)
 	options.Metrics, options.Authenticator = registry, authenticator
 	options.MaxBody, options.Log = maxRequest, p.log
+	options.Ready = p.certificates.Ready // without it no client trusts us
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return serve.Serve(ctx, options) })
