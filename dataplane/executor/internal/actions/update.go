@@ -22,10 +22,8 @@ func updateOf(a *v1alpha1.TaskAction) *workflow.ActionUpdate {
 			Run:  &common.RunIdentifier{Org: a.Spec.Organization, Project: a.Spec.Project, Domain: a.Spec.Domain, Name: a.Spec.Run},
 			Name: a.Spec.Action,
 		},
-		Phase: common.ActionPhase(common.ActionPhase_value["ACTION_PHASE_"+string(phase)]),
-		// The folder of a task's outputs, to which the SDK adds outputs.pb; of a trace the
-		// file itself.
-		OutputUri: a.Status.OutputURI,
+		Phase:     common.ActionPhase(common.ActionPhase_value["ACTION_PHASE_"+string(phase)]),
+		OutputUri: outputURI(a),
 	}
 	if e := a.Status.Error; e != nil && phase.Terminal() {
 		update.Error = &core.ExecutionError{
@@ -46,4 +44,18 @@ func updateOf(a *v1alpha1.TaskAction) *workflow.ActionUpdate {
 		}
 	}
 	return update
+}
+
+// outputURI is the folder of a task's outputs, to which the SDK adds outputs.pb, or
+// the file of a trace. The SDK reads it of what has succeeded, but it warns in the
+// parent's log of every state without one. So a task has the folder of its
+// current attempt from the start.
+func outputURI(a *v1alpha1.TaskAction) string {
+	switch last := lastAttempt(a); {
+	case a.Status.OutputURI != "" || a.Spec.Type != v1alpha1.TypeTask:
+		return a.Status.OutputURI
+	case last.OutputURI != "":
+		return last.OutputURI
+	}
+	return a.Spec.RunOutputBase + "/" + a.Spec.Action + "/1"
 }

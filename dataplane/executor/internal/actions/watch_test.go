@@ -101,7 +101,10 @@ func TestWatch(t *testing.T) {
 		failure := &v1alpha1.ActionError{Code: "ValueError", Kind: v1alpha1.UserError, Message: "no such thing", Recoverable: true}
 		w.phase("all", "running", v1alpha1.Running)
 		w.status("all", "succeeded", func(s *v1alpha1.TaskActionStatus) { s.Phase, s.OutputURI = v1alpha1.Succeeded, "s3://m/succeeded/2" })
-		w.status("all", "failed", func(s *v1alpha1.TaskActionStatus) { s.Phase, s.Error = v1alpha1.Failed, failure })
+		w.status("all", "failed", func(s *v1alpha1.TaskActionStatus) {
+			s.Phase, s.Error = v1alpha1.Failed, failure
+			s.Attempts = []v1alpha1.Attempt{{Number: 3, Phase: v1alpha1.Failed, OutputURI: "s3://m/failed/3"}}
+		})
 		w.status("all", "retried", func(s *v1alpha1.TaskActionStatus) { s.Phase, s.Error = v1alpha1.Queued, failure })
 		w.phase("all", "aborted", v1alpha1.Aborted)
 		w.status("all", "timedout", func(s *v1alpha1.TaskActionStatus) {
@@ -114,7 +117,7 @@ func TestWatch(t *testing.T) {
 		w.phase("all", "condition", v1alpha1.Paused)
 
 		is := func(name string, phase common.ActionPhase) *workflow.ActionUpdate {
-			return &workflow.ActionUpdate{ActionId: w.id("all", name), Phase: phase}
+			return &workflow.ActionUpdate{ActionId: w.id("all", name), Phase: phase, OutputUri: w.base("all") + "/" + name + "/1"}
 		}
 		with := func(u *workflow.ActionUpdate, uri string, err *core.ExecutionError) *workflow.ActionUpdate {
 			u.OutputUri, u.Error = uri, err
@@ -124,14 +127,14 @@ func TestWatch(t *testing.T) {
 			"queued":    is("queued", common.ActionPhase_ACTION_PHASE_QUEUED),
 			"running":   is("running", common.ActionPhase_ACTION_PHASE_RUNNING),
 			"succeeded": with(is("succeeded", common.ActionPhase_ACTION_PHASE_SUCCEEDED), "s3://m/succeeded/2", nil),
-			"failed": with(is("failed", common.ActionPhase_ACTION_PHASE_FAILED), "", &core.ExecutionError{
+			"failed": with(is("failed", common.ActionPhase_ACTION_PHASE_FAILED), "s3://m/failed/3", &core.ExecutionError{
 				Code: "ValueError", Message: "no such thing", Kind: core.ExecutionError_USER, Recoverability: core.ContainerError_RECOVERABLE}),
 			"retried":   is("retried", common.ActionPhase_ACTION_PHASE_QUEUED),
 			"aborted":   is("aborted", common.ActionPhase_ACTION_PHASE_ABORTED),
-			"timedout":  with(is("timedout", common.ActionPhase_ACTION_PHASE_TIMED_OUT), "", &core.ExecutionError{Code: "Timeout", Message: "took too long", Kind: core.ExecutionError_SYSTEM}),
+			"timedout":  with(is("timedout", common.ActionPhase_ACTION_PHASE_TIMED_OUT), w.base("all")+"/timedout/1", &core.ExecutionError{Code: "Timeout", Message: "took too long", Kind: core.ExecutionError_SYSTEM}),
 			"recovered": with(is("recovered", common.ActionPhase_ACTION_PHASE_RECOVERED), "s3://m/old/1", nil),
 			"trace":     with(is("trace", common.ActionPhase_ACTION_PHASE_SUCCEEDED), "s3://m/trace/outputs.pb", nil),
-			"condition": is("condition", common.ActionPhase_ACTION_PHASE_PAUSED),
+			"condition": with(is("condition", common.ActionPhase_ACTION_PHASE_PAUSED), "", nil),
 		}
 		var got map[string]*workflow.ActionUpdate
 		w.eventually(func() bool { // until the cache has heard of all of it
@@ -154,7 +157,7 @@ func TestWatch(t *testing.T) {
 		}
 		w.phase("all", "condition", v1alpha1.Succeeded)
 		signalled := is("condition", common.ActionPhase_ACTION_PHASE_SUCCEEDED)
-		signalled.Value = yes
+		signalled.OutputUri, signalled.Value = "", yes
 		if got := s.next(); !proto.Equal(got, signalled) {
 			t.Errorf("got %v, want %v", got, signalled)
 		}
