@@ -44,6 +44,9 @@ const (
 	batchLines = 500
 	batchBytes = 256 << 10
 	batchAge   = 50 * time.Millisecond
+	// Flyte's SDK fails with CANCELED upon a log that says nothing for 30 seconds,
+	// instead of asking whether the action still runs. It ignores empty messages.
+	quietTime = 10 * time.Second
 )
 
 // TailLogs sends the log of an attempt from its first line on, and ends after the
@@ -84,6 +87,7 @@ func (s *service) TailLogs(ctx context.Context, request *dataproxy.TailLogsReque
 		return err
 	}
 	t := &tail{service: s, workspace: workspace, id: request.GetActionId(), attempt: int32(request.GetAttempt()), send: stream.Send}
+	defer t.keepAlive(quietTime)()
 	containers, err := t.containers(ctx, request)
 	if err != nil {
 		return err
@@ -104,6 +108,34 @@ type tail struct {
 
 	mu   sync.Mutex // over send, which several containers share
 	send func(*dataproxy.TailLogsResponse) error
+}
+
+// keepAlive sends an empty message whenever so much time has gone. What it returns
+// ends that, and waits for its end.
+func (t *tail) keepAlive(every time.Duration) (stop func()) {
+	ticker := time.NewTicker(every)
+	stopping, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-stopping:
+				return
+			case <-ticker.C:
+			}
+			t.mu.Lock()
+			err := t.send(&dataproxy.TailLogsResponse{})
+			t.mu.Unlock()
+			if err != nil {
+				return // the caller is gone, which its context tells
+			}
+		}
+	}()
+	return func() {
+		close(stopping)
+		<-stopped
+	}
 }
 
 // container of the attempt, whose log is wanted.

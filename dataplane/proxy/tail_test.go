@@ -381,3 +381,21 @@ func TestTailLogsAtTheEndOfTheProcess(t *testing.T) {
 	}
 	<-done
 }
+
+func TestTailLogsKeepsAQuietStreamAlive(t *testing.T) {
+	t.Parallel()
+	sent := make(chan *dataproxy.TailLogsResponse)
+	quiet := &tail{send: func(message *dataproxy.TailLogsResponse) error { sent <- message; return nil }}
+	stop := quiet.keepAlive(time.Millisecond)
+	for range 3 {
+		if message := <-sent; len(message.GetLogs()) > 0 {
+			t.Errorf("got %v, want a message without lines", message)
+		}
+	}
+	go func() {
+		for range sent {
+		}
+	}()
+	stop()
+	close(sent) // a send after this panics
+}
