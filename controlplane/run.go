@@ -47,7 +47,7 @@ func (p *program) commands() []*cobra.Command {
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	p := &program{out: stdout, err: stderr}
 	root := &cobra.Command{
-		Use:   "biplane-controlplane",
+		Use:   "biplane-controlplane COMMAND",
 		Short: "Keep the names and states of runs, and hand them to data planes",
 		Long: `The control plane of Biplane: the API that Flyte's SDK and 'biplane' call, the
 store of names and states, and the gateway to which data planes dial.
@@ -64,17 +64,38 @@ Exit status: 0 done; 1 failed; 2 could not run.`,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
 		RunE:          group,
+
+		DisableFlagsInUseLine: true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true // ours has an example
+	root.SuggestionsMinimumDistance = 2
+	root.SetUsageTemplate(usage)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetArgs(args)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usererr.New(usererr.Invalid, "%v", err).WithHint("run '%s --help' for its flags", cmd.CommandPath())
+		return usererr.New(usererr.Invalid, "%v", err).WithHint("run '%s --help' for its flags", cmd.CommandPath()).Because(err)
 	})
 	root.AddCommand(p.commands()...)
 	return p.say(root.ExecuteContext(ctx))
 }
+
+// usage is the same for every command: how to call it, an example that can be
+// typed, what there is below, and its flags.
+const usage = `Usage:
+  {{.UseLine}}
+{{if .HasExample}}
+Examples:
+{{.Example}}
+{{end}}{{if .HasAvailableSubCommands}}
+Commands:{{range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}
+
+'{{.CommandPath}} COMMAND --help' tells more.
+{{end}}{{if .HasAvailableLocalFlags}}
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
+{{end}}`
 
 // say tells the person why the program ends, and returns its exit status.
 func (p *program) say(err error) int {
@@ -300,7 +321,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*store.Sto
 }
 
 func configFlag(cmd *cobra.Command, file *string) {
-	cmd.Flags().StringVarP(file, "config", "c", "", "the configuration (FILE)")
+	cmd.Flags().StringVarP(file, "config", "c", "", "the configuration `FILE`")
 	cmd.DisableFlagsInUseLine = true
 	// These fail only when there is no such flag.
 	for _, err := range []error{cmd.MarkFlagFilename("config", "yaml", "yml"), cmd.RegisterFlagCompletionFunc("config", yamlFiles)} {
@@ -326,7 +347,11 @@ func group(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return cmd.Help()
 	}
-	return usererr.New(usererr.Invalid, "unknown command %q for %q", args[0], cmd.CommandPath()).WithHint("run '%s --help' for what there is", cmd.CommandPath())
+	err := usererr.New(usererr.Invalid, "unknown command %q for %q", args[0], cmd.CommandPath())
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return err.WithHint("did you mean '%s %s'?", cmd.CommandPath(), near[0])
+	}
+	return err.WithHint("run '%s --help' for what there is", cmd.CommandPath())
 }
 
 func noArguments(cmd *cobra.Command, args []string) error {

@@ -313,6 +313,7 @@ func TestCommandLine(t *testing.T) {
 		"accepts a good file":                       {[]string{"check-config", good}, 0, "127.0.0.1:8090", ""},
 		"migrates":                                  {[]string{"migrate", "--config", good}, 0, "has this version's form", ""},
 		"names an unknown command back":             {[]string{"frobnicate"}, 2, "", `unknown command "frobnicate"`},
+		"guesses what was meant":                    {[]string{"servee"}, 2, "", "did you mean 'biplane-controlplane serve'?"},
 		"wants a file":                              {[]string{"check-config"}, 2, "", "needs the name of one file"},
 		"wants --config":                            {[]string{"serve"}, 2, "", "needs --config"},
 		"says that a file is not there":             {[]string{"serve", "--config", filepath.Join(dir, "no.yaml")}, 2, "", "no such file"},

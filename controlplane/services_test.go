@@ -273,6 +273,8 @@ func TestDataProxy(t *testing.T) {
 		refused(t, err, connect.CodeFailedPrecondition, "issuer.url")
 		_, err = w.data().CreateUploadLocation(t.Context(), &dataproxy.CreateUploadLocationRequest{Project: "flytesnacks", Domain: "development", Filename: "../../a"})
 		refused(t, err, connect.CodeInvalidArgument, "filename")
+		_, err = w.data().CreateUploadLocation(t.Context(), &dataproxy.CreateUploadLocationRequest{Project: "flytesnacks", Domain: "development", Filename: "a", ContentLength: 6 << 30})
+		refused(t, err, connect.CodeInvalidArgument, "content_length")
 		_, err = w.data().CreateUploadLocation(t.Context(), &dataproxy.CreateUploadLocationRequest{Project: "nope", Domain: "development", Filename: "a"})
 		refused(t, err, connect.CodeNotFound, "flyte create project")
 	})

@@ -27,6 +27,9 @@ import (
 	"biplane.dev/biplane/controlplane/internal/uploads"
 )
 
+// maxObject is what S3 takes in one put.
+const maxObject = 5 << 30
+
 // Service implements DataProxyService.
 type Service struct {
 	store  *store.Store
@@ -51,6 +54,9 @@ func (s *Service) CreateUploadLocation(ctx context.Context, r *dataproxy.CreateU
 	location, err := uploads.Locate(r.GetProject(), r.GetDomain(), r.GetFilenameRoot(), r.GetFilename(), r.GetContentMd5())
 	if err != nil {
 		return nil, err
+	}
+	if size := r.GetContentLength(); size < 0 || size > maxObject {
+		return nil, refusal.Invalid("content_length is %d, and S3 takes %d in one put; upload %q in parts, from a task", size, int64(maxObject), r.GetFilename())
 	}
 	cluster, err := clusters.Choose(ctx, s.store, organization, r.GetProject(), "")
 	if err != nil {
