@@ -155,6 +155,29 @@ func TestCondition(t *testing.T) {
 			t.Errorf("got %+v, want the trace's own outputs and times", a.Status)
 		}
 	})
+	t.Run("a trace that failed says why", func(t *testing.T) {
+		t.Parallel()
+		text, err := proto.Marshal(&workflow.TraceAction{Name: "step", Phase: common.ActionPhase_ACTION_PHASE_FAILED})
+		if err != nil {
+			t.Fatal(err)
+		}
+		trace := func(a *v1alpha1.TaskAction, _ *flytetask.RunSpec) {
+			a.Spec.Type, a.Spec.Trace = v1alpha1.TypeTrace, text
+		}
+		if err := writeError(w.store, w.base(run)+"/failed", "ValueError", "RECOVERABLE", "USER"); err != nil {
+			t.Fatal(err)
+		}
+		a := ended(t, enqueue(t, run, "failed", "a0", nil, trace))
+		want(t, a, v1alpha1.Failed)
+		if e := a.Status.Error; e == nil || e.Code != "ValueError" || !e.Recoverable || e.Message == "" {
+			t.Errorf("got the error %+v, want what its parent wrote", e)
+		}
+		a = ended(t, enqueue(t, run, "silent", "a0", nil, trace))
+		want(t, a, v1alpha1.Failed)
+		if a.Status.Error != nil {
+			t.Errorf("got the error %+v, want none where its parent wrote none", a.Status.Error)
+		}
+	})
 }
 
 func cached(spec *flytetask.TaskSpec, serial bool) *flytetask.TaskSpec {

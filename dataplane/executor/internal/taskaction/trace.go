@@ -2,18 +2,22 @@ package taskaction
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"biplane.dev/biplane/api/gen/flyteidl2/core"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
+	"biplane.dev/biplane/dataplane/executor/internal/bucket"
+	"biplane.dev/biplane/dataplane/executor/internal/judge"
 )
 
 // trace ends a trace as its parent says: it ran there. It is kept so that the
 // parent's next attempt finds its outputs and does not run it again.
-func (w *work) trace(context.Context) error {
+func (w *work) trace(ctx context.Context) error {
 	trace := &workflow.TraceAction{}
 	if err := proto.Unmarshal(w.action.Spec.Trace, trace); err != nil {
 		w.fault("BadTrace", "the trace cannot be decoded: "+err.Error())
@@ -22,6 +26,11 @@ func (w *work) trace(context.Context) error {
 	phase := v1alpha1.Phase(strings.TrimPrefix(trace.GetPhase().String(), "ACTION_PHASE_"))
 	if !phase.Terminal() {
 		phase = v1alpha1.Succeeded // a trace is enqueued when it has ended, and a failure says so
+	}
+	if phase == v1alpha1.Failed {
+		if err := w.traceFailed(ctx); err != nil {
+			return err
+		}
 	}
 	w.finish(phase, "Traced", "")
 	w.status.OutputURI = trace.GetOutputs().GetOutputUri()
@@ -33,5 +42,26 @@ func (w *work) trace(context.Context) error {
 		ended := metav1.NewTime(at.AsTime())
 		w.status.EndedAt = &ended
 	}
+	return nil
+}
+
+// traceFailed reads why a trace failed, which its parent wrote beside its inputs. The
+// SDK raises that again in the parent's next attempt; where it is recoverable, or
+// there is none, it runs the trace anew.
+func (w *work) traceFailed(ctx context.Context) error {
+	content, err := w.Store.Get(ctx, w.action.Spec.RunOutputBase+"/"+w.action.Spec.Action+"/error.pb", maxError)
+	if errors.Is(err, bucket.ErrNone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	document := &core.ErrorDocument{}
+	if err := proto.Unmarshal(content, document); err != nil {
+		return nil // as where there is none
+	}
+	failure := judge.Document(document.GetError()).ActionError
+	failure.Message = cut(failure.Message)
+	w.status.Error = &failure
 	return nil
 }
