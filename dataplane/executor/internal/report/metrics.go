@@ -7,14 +7,18 @@ import (
 )
 
 type metrics struct {
-	states prometheus.Counter
-	lists  prometheus.Counter
+	states  prometheus.Counter
+	refused prometheus.Counter
+	lists   prometheus.Counter
 }
 
 func newMetrics(registry prometheus.Registerer, r *Reporter) (*metrics, error) {
 	m := &metrics{
 		states: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "biplane_executor_report_states_total", Help: "States that the control plane has recorded.",
+		}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "biplane_executor_report_refused_total", Help: "States that the control plane has refused for good, such as those of objects made by hand.",
 		}),
 		lists: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "biplane_executor_report_lists_total", Help: "Lists of all actions: one at the start, and one whenever something was in doubt.",
@@ -24,7 +28,7 @@ func newMetrics(registry prometheus.Registerer, r *Reporter) (*metrics, error) {
 		return m, nil
 	}
 	for _, collector := range []prometheus.Collector{
-		m.states, m.lists,
+		m.states, m.refused, m.lists,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "biplane_executor_report_pending", Help: "Actions whose last change is not recorded in the control plane.",
 		}, func() float64 {

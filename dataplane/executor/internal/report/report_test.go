@@ -442,6 +442,41 @@ func TestControlPlaneRestored(t *testing.T) {
 	}
 }
 
+// TestRefused has an object among the others that the control plane takes from
+// nobody.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.plane.away = true
+	w.plane.before = func(r *tunnelv1.ReportStatesRequest) error {
+		for _, s := range r.States {
+			if s.Id.Run.Name == "poison" && s.Id.Run.Domain == strings.TrimPrefix(w.namespace, "p-") {
+				return connect.NewError(connect.CodePermissionDenied, errors.New("of another organisation"))
+			}
+		}
+		return nil
+	}
+	r := w.report(nil)
+	w.create("r1", "", "a0")
+	w.work("r1", 5)
+	w.create("poison", "", "a0")
+	w.work("poison", 2)
+	w.create("r2", "", "a0")
+	w.work("r2", 5)
+	w.plane.with(func() { w.plane.away = false })
+	w.plane.wait(t, "record of all others", func() bool { return w.ended("r1", 5) && w.ended("r2", 5) })
+	w.phase("r2", "a0", v1alpha1.Running)
+	w.plane.wait(t, "record of what came after", func() bool { return w.recorded("r2", "a0", "RUNNING") })
+	w.plane.with(func() {
+		if w.recorded("poison", "a0", "QUEUED") {
+			t.Error("got the refused states recorded")
+		}
+	})
+	if refused := r.metric(t, "biplane_executor_report_refused_total"); refused != 3 {
+		t.Errorf("got %v states refused, want 3", refused)
+	}
+}
+
 func TestDefinitions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

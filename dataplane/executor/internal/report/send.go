@@ -42,6 +42,9 @@ func (s *session) send(ctx context.Context) error {
 			continue
 		}
 		err := s.tell(ctx, batch)
+		if refused(err) {
+			err = s.tellEach(ctx, batch)
+		}
 		switch {
 		case errors.Is(err, errDoubt):
 			return err
@@ -83,6 +86,35 @@ func (s *session) tell(ctx context.Context, batch []change) error {
 	return s.define(ctx, answer.GetMissingTaskSpecs())
 }
 
+// refused says that the same call would be answered the same again.
+func refused(err error) bool {
+	code := connect.CodeOf(err)
+	return code == connect.CodeInvalidArgument || code == connect.CodePermissionDenied
+}
+
+// tellEach hands over a batch that was refused one state at a time, and leaves out
+// those that are refused: one object that a hand has made must not keep all
+// others from being told. That it is the state, and not the caller, is seen by a call
+// without states.
+func (s *session) tellEach(ctx context.Context, batch []change) error {
+	for _, c := range batch {
+		err := s.tell(ctx, []change{c})
+		if !refused(err) {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if err := s.tell(ctx, nil); err != nil {
+			return err
+		}
+		s.Log.ErrorContext(ctx, "the control plane refuses a state for good", "action", c.key, "error", err)
+		s.metrics.refused.Inc()
+		s.pending.recorded(c.state.Position)
+	}
+	return nil
+}
+
 // define tells definitions of tasks, each in a message of its own, since one may
 // be a megabyte. What is gone and what is refused is not looked for again, although it is
 // asked for.
@@ -102,7 +134,7 @@ func (s *session) define(ctx context.Context, digests []string) error {
 			if err == nil {
 				continue
 			}
-			if connect.CodeOf(err) != connect.CodeInvalidArgument {
+			if !refused(err) {
 				return err
 			}
 		}
