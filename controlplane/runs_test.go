@@ -517,6 +517,23 @@ func TestListRuns(t *testing.T) {
 		_, _, err := list(&common.ListRequest{Filters: []*common.Filter{{Function: common.Filter_EQUAL, Field: "nonsense", Values: []string{"1"}}}})
 		refused(t, err, connect.CodeInvalidArgument, "nonsense")
 	})
+	t.Run("lists the runs of a task, of a version, of an organization", func(t *testing.T) {
+		for name, c := range map[string]struct {
+			request *workflow.ListRunsRequest
+			want    int
+		}{
+			"a task":          {&workflow.ListRunsRequest{ScopeBy: &workflow.ListRunsRequest_TaskName{TaskName: &task.TaskName{Project: "flytesnacks", Domain: "development", Name: "hello.main"}}}, 3},
+			"another task":    {&workflow.ListRunsRequest{ScopeBy: &workflow.ListRunsRequest_TaskName{TaskName: &task.TaskName{Project: "flytesnacks", Domain: "development", Name: "hello.other"}}}, 0},
+			"a version":       {&workflow.ListRunsRequest{ScopeBy: &workflow.ListRunsRequest_TaskId{TaskId: &task.TaskIdentifier{Project: "flytesnacks", Domain: "development", Name: "hello.main", Version: "v1"}}}, 3},
+			"an organization": {&workflow.ListRunsRequest{ScopeBy: &workflow.ListRunsRequest_Org{Org: "default"}}, 3},
+			"the only one":    {&workflow.ListRunsRequest{}, 3},
+		} {
+			got, err := w.runs().ListRuns(t.Context(), c.request)
+			if err != nil || len(got.GetRuns()) != c.want {
+				t.Errorf("got %d runs of %s, %v, want %d", len(got.GetRuns()), name, err, c.want)
+			}
+		}
+	})
 	t.Run("lists the actions of a run", func(t *testing.T) {
 		got, err := w.runs().ListActions(t.Context(), &workflow.ListActionsRequest{RunId: ids[0]})
 		if err != nil || len(got.Actions) != 1 || got.Actions[0].Id.Name != "a0" {
