@@ -157,7 +157,7 @@ run 0 aws --profile proxy-system s3 cp "s3://$bucket/answer" -
 run 1 aws --profile proxy-system s3 rm "s3://$bucket/answer"
 
 say "A data plane has joined the control plane: it dialled, nobody dialled it"
-run 0 biplane cluster list
+run 0 biplane cluster list --sandbox-dir "$scratch/sandboxes"
 run 0 kubectl -n union get pods
 
 say "Flyte's own command line, unmodified, runs a workflow there"
