@@ -29,8 +29,9 @@ type Query struct {
 // QueryOf reads a list request. An empty or nil one asks for the first page.
 func QueryOf(r *common.ListRequest) Query {
 	sort := r.GetSortByFields()
-	if len(sort) == 0 && r.GetSortBy().GetKey() != "" {
-		sort = []*common.Sort{r.GetSortBy()}
+	//lint:ignore SA1019 the SDK sends it
+	if one := r.GetSortBy(); len(sort) == 0 && one.GetKey() != "" {
+		sort = []*common.Sort{one}
 	}
 	return Query{Filters: r.GetFilters(), Sort: sort, Limit: int(r.GetLimit()), Token: r.GetToken()}
 }

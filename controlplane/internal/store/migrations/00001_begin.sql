@@ -97,6 +97,7 @@ CREATE TABLE runs (
 );
 CREATE INDEX runs_created ON runs (organization, project, domain, created_at, name);
 CREATE INDEX runs_updated ON runs (organization, project, domain, updated_at, name);
+CREATE INDEX runs_phase ON runs (organization, project, domain, phase, created_at, name);
 CREATE INDEX runs_organization ON runs (organization, created_at, project, domain, name);
 CREATE INDEX runs_change ON runs (organization, change, project, domain, name);
 CREATE INDEX runs_task ON runs (organization, project, domain, task_name, created_at, name);

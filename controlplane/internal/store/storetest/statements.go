@@ -64,6 +64,9 @@ func hotCalls(w *world) []hotCall {
 			of.TaskName, of.TaskVersion = "env.main", "v1"
 			page(w.ListRuns(t.Context(), of, store.Query{}))(t)
 		}},
+		{name: "ListRuns in a phase", statements: 1, call: func(t testing.TB) {
+			page(w.ListRuns(t.Context(), scope, store.Query{Filters: []*common.Filter{filter("phase", common.Filter_EQUAL, "4")}}))(t)
+		}},
 		{name: "ListRuns by label", statements: 1, call: func(t testing.TB) {
 			page(w.ListRuns(t.Context(), scope, store.Query{Filters: []*common.Filter{filter("labels.team", common.Filter_EQUAL, "blue")}}))(t)
 		}},

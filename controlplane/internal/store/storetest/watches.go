@@ -9,7 +9,7 @@ import (
 )
 
 // deadline is for what must happen, and is generous.
-const deadline = 20 * time.Second
+const deadline = time.Minute
 
 func wantWoken(t *testing.T, what string, woken <-chan struct{}) {
 	t.Helper()
