@@ -21,6 +21,7 @@ import (
 
 	"helm.sh/helm/v3/pkg/action"
 	helmchart "helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage/driver"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -39,7 +40,7 @@ const (
 	// JoinSecret has the join token, in JoinKey, until the data plane has joined.
 	JoinSecret = "biplane-join"
 	JoinKey    = "token"
-	// TunnelSecret is made by the operator once the data plane has joined.
+	// TunnelSecret has the operator's certificate, once the data plane has joined.
 	TunnelSecret = "biplane-tunnel"
 	// joinedWith is its annotation with the SHA-256 of the token that was spent.
 	joinedWith = "biplane.dev/joined-with"
@@ -89,6 +90,27 @@ func Install(ctx context.Context, o Options) (Status, error) {
 // Upgrade is Install for a release that must be there.
 func Upgrade(ctx context.Context, o Options) (Status, error) {
 	return run(ctx, o, false)
+}
+
+// Render returns the objects of the release as YAML, as `helm template` does, without
+// a cluster.
+func Render(namespace string, values map[string]any) (string, error) {
+	chart, err := load()
+	if err != nil {
+		return "", err
+	}
+	if err := check(chart, values); err != nil {
+		return "", err
+	}
+	install := action.NewInstall(new(action.Configuration))
+	install.ReleaseName, install.Namespace = ReleaseName, namespace
+	install.ClientOnly, install.DryRun = true, true
+	install.KubeVersion = &chartutil.KubeVersion{Version: "v1.34.0", Major: "1", Minor: "34"} // there is none to ask
+	rendered, err := install.Run(chart, values)
+	if err != nil {
+		return "", fmt.Errorf("rendering the chart: %w", err)
+	}
+	return rendered.Manifest, nil
 }
 
 func run(ctx context.Context, o Options, mayInstall bool) (Status, error) {

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"helm.sh/helm/v3/pkg/action"
 	helmchart "helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chartutil"
 	appsv1 "k8s.io/api/apps/v1"
@@ -54,19 +53,12 @@ func parseValues(t *testing.T, texts ...string) map[string]any {
 // rendered is what `helm template` prints, as objects.
 func rendered(t *testing.T, texts ...string) []*unstructured.Unstructured {
 	t.Helper()
-	chart, values := mustLoad(t), parseValues(t, texts...)
-	if err := check(chart, values); err != nil {
-		t.Fatal(err)
-	}
-	install := action.NewInstall(new(action.Configuration))
-	install.ClientOnly, install.DryRun, install.ReleaseName, install.Namespace = true, true, ReleaseName, "union"
-	install.KubeVersion = &chartutil.KubeVersion{Version: "v1.34.0", Major: "1", Minor: "34"}
-	release, err := install.Run(chart, values)
+	manifest, err := Render("union", parseValues(t, texts...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var objects []*unstructured.Unstructured
-	for _, document := range strings.Split(release.Manifest, "\n---\n") {
+	for _, document := range strings.Split(manifest, "\n---\n") {
 		object := map[string]any{}
 		if err := yaml.UnmarshalStrict([]byte(document), &object); err != nil {
 			t.Fatalf("%v in\n%s", err, document)

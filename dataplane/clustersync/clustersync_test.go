@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
@@ -26,6 +27,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
+	"biplane.dev/biplane/dataplane/chart"
 	"biplane.dev/biplane/dataplane/config"
 	"biplane.dev/biplane/dataplane/internal/clustertest"
 )
@@ -429,14 +431,46 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
-// TestRun is about watches. It is alone, since a manager syncs every workspace of
+// asChart makes what the chart grants, and is the API server as clustersync sees it
+// with that and nothing else.
+func asChart(t *testing.T, cfg *config.Config) *rest.Config {
+	t.Helper()
+	manifest, err := chart.Render(cfg.Namespace, map[string]any{
+		"controlPlane": map[string]any{"gateway": "gateway.example.com:443", "cluster": "c"},
+		"storage":      map[string]any{"region": "eu-central-1", "metadataBucket": "meta", "fastRegistrationBucket": "fast"},
+		"clustersync":  map[string]any{"pullSecret": cfg.Clustersync.PullSecret},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := parse([]byte(manifest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, object := range objects {
+		if object.GroupVersionKind().Group == rbacv1.GroupName {
+			create(t, object)
+		}
+	}
+	restricted := rest.CopyConfig(cluster.Config)
+	restricted.Impersonate = rest.ImpersonationConfig{
+		UserName: "system:serviceaccount:" + cfg.Namespace + ":clustersync-system",
+		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + cfg.Namespace, "system:authenticated"},
+	}
+	return restricted
+}
+
+// TestRun is about watches, and the rights that they need. It is alone, since a manager syncs every workspace of
 // the cluster.
 func TestRun(t *testing.T) {
 	cfg := plane(t)
 	if err := cluster.Client.Delete(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: cfg.Namespace, Name: caConfigMap}}); err != nil {
 		t.Fatal(err)
 	}
-	s, err := newSyncer(cluster.Config, cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	cfg.Clustersync.PullSecret = "registry"
+	pull := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: cfg.Namespace, Name: "registry"}, Data: map[string][]byte{"a": []byte("1")}}
+	create(t, pull)
+	s, err := newSyncer(asChart(t, cfg), cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -489,7 +523,16 @@ func TestRun(t *testing.T) {
 		})
 	}
 
-	// A new CA reaches every workspace.
+	// A new pull secret reaches every workspace.
+	pull.Data["a"] = []byte("2")
+	if err := cluster.Client.Update(t.Context(), pull); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the new pull secret in the workspace", func() bool {
+		return string(get(t, &corev1.Secret{}, w.Name, "registry").Data["a"]) == "2"
+	})
+
+	// So does a new CA.
 	from := get(t, &corev1.ConfigMap{}, cfg.Namespace, caConfigMap)
 	from.Data[caKey] = ca + ca
 	if err := cluster.Client.Update(t.Context(), from); err != nil {
