@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
@@ -93,7 +94,8 @@ func (s *session) watchFrom(ctx context.Context, revision string) (string, error
 }
 
 func (s *session) changeOf(a *v1alpha1.TaskAction, since time.Time) change {
-	return change{key: a.Namespace + "/" + a.Name, state: StateOf(a, s.Cluster), since: since}
+	state := StateOf(a, s.Cluster)
+	return change{key: a.Namespace + "/" + a.Name, state: state, size: proto.Size(state), since: since}
 }
 
 // number is what a resourceVersion is in etcd; the API promises since 1.35 that it may be

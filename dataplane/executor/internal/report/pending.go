@@ -12,6 +12,7 @@ import (
 type change struct {
 	key   string // of the object
 	state *tunnelv1.ActionState
+	size  int       // of the state, encoded
 	since time.Time // when the first change was seen that has not been recorded
 }
 
@@ -57,13 +58,18 @@ func (p *pending) add(c change) {
 	}
 }
 
-// first returns the oldest changes, at most so many, and leaves them.
-func (p *pending) first(most int) []change {
+// first returns the oldest changes, at most so many and of so many bytes, but one
+// at least, and leaves them.
+func (p *pending) first(most, bytes int) []change {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	batch := make([]change, 0, min(most, p.order.Len()))
 	for element := p.order.Front(); element != nil && len(batch) < most; element = element.Next() {
-		batch = append(batch, element.Value.(change))
+		c := element.Value.(change)
+		if bytes -= c.size; bytes < 0 && len(batch) > 0 {
+			break
+		}
+		batch = append(batch, c)
 	}
 	return batch
 }

@@ -442,6 +442,34 @@ func TestControlPlaneRestored(t *testing.T) {
 	}
 }
 
+// TestLargeStates has more of them than one message may have bytes.
+func TestLargeStates(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.plane.before = func(r *tunnelv1.ReportStatesRequest) error {
+		if size := proto.Size(r); size > 2<<20 {
+			t.Errorf("got a message of %d bytes, want at most two megabytes", size)
+		}
+		return nil
+	}
+	w.create("r1", "", "a0")
+	for n := range 12 {
+		name := fmt.Sprintf("c%d", n)
+		w.create("r1", "a0", name)
+		a := w.phase("r1", name, v1alpha1.Running)
+		a.Status.Phase = v1alpha1.Succeeded
+		a.Status.Version++
+		for n := range 500 {
+			a.Status.Attempts = append(a.Status.Attempts, v1alpha1.Attempt{Number: int32(n + 1), Phase: v1alpha1.Failed, OutputURI: "s3://" + strings.Repeat("x", 400)})
+		}
+		if err := cluster.Client.Status().Update(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.report(nil)
+	w.plane.wait(t, "record of everything", func() bool { return w.ended("r1", 12) })
+}
+
 // TestRefused has an object among the others that the control plane takes from
 // nobody.
 func TestRefused(t *testing.T) {

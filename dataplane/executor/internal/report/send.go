@@ -17,8 +17,10 @@ import (
 )
 
 const (
-	// maxBatch of states: some hundred kilobytes, and one transaction.
-	maxBatch = 100
+	// maxBatch of states, and of their bytes, is one transaction: a state is mostly of
+	// one kilobyte, and of hundreds after hundreds of attempts.
+	maxBatch      = 100
+	maxBatchBytes = 1 << 20
 	// A lone change is told at once, and the next not before this, so that many become
 	// few transactions.
 	between = 20 * time.Millisecond
@@ -31,7 +33,7 @@ const (
 func (s *session) send(ctx context.Context) error {
 	pause := newPause()
 	for greeted := false; ; {
-		batch := s.pending.first(maxBatch)
+		batch := s.pending.first(maxBatch, maxBatchBytes)
 		if len(batch) == 0 && greeted {
 			s.caughtUp.Store(time.Now().UnixNano())
 			select {
