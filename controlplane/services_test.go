@@ -137,7 +137,7 @@ func TestTasks(t *testing.T) {
 
 func TestClusters(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "")
+	w := newWorld(t, "api:\n  listen: 127.0.0.1:0\n  dataPlane: direct\n")
 	selector := clusterconnect.NewClusterServiceClient(w.client, w.url)
 	ask := func(operation cluster.SelectClusterRequest_Operation) (*cluster.SelectClusterResponse, error) {
 		return selector.SelectCluster(t.Context(), &cluster.SelectClusterRequest{Operation: operation, Resource: &cluster.SelectClusterRequest_ProjectId{ProjectId: flytesnacks}})
@@ -212,7 +212,7 @@ func TestClusters(t *testing.T) {
 
 func TestDataProxy(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "api:\n  listen: 127.0.0.1:0\n  dataPlane: relayed\n")
+	w := newWorld(t, "") // without TLS, so calls are relayed
 	plane := w.join("east")
 	id := w.create(&workflow.CreateRunRequest{}).Action.Id
 

@@ -41,7 +41,8 @@ type API struct {
 	URL string `yaml:"url"`
 	// DataPlane says how clients reach a data plane's proxy: "direct", by the
 	// relay of their own TLS sessions, or "relayed", where they cannot verify its
-	// certificate: then this server passes their calls on, in memory. Default: direct.
+	// certificate: then this server passes their calls on, in memory. Default: direct
+	// with TLS, relayed without, since Flyte's SDK follows no https from http.
 	DataPlane string `yaml:"dataPlane"`
 	// Origins are the web pages (SCHEME://HOST[:PORT]) that may call, such as a
 	// console's. Default: none.

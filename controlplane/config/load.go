@@ -24,7 +24,7 @@ func Load(file string) (*Config, error) {
 	c := &Config{
 		Organizations: []string{"default"},
 		Projects:      []string{"flytesnacks"},
-		API:           API{Listen: "127.0.0.1:8090", DataPlane: Direct},
+		API:           API{Listen: "127.0.0.1:8090"},
 		Gateway: Gateway{Listen: "127.0.0.1:8091", Names: []string{"localhost", "127.0.0.1"},
 			CertificateLife: 24 * time.Hour, TokenLife: time.Hour, Heartbeat: 2 * time.Second},
 		Relay:  Relay{Address: "127.0.0.1", Host: "localhost"},
@@ -67,6 +67,12 @@ func (c *Config) complete(folder string) error {
 	}
 	if path, ok := strings.CutPrefix(c.Database.URL, "sqlite:"); ok && path != "" && !filepath.IsAbs(path) {
 		c.Database.URL = "sqlite:" + filepath.Join(folder, path)
+	}
+	if c.API.DataPlane == "" {
+		c.API.DataPlane = Relayed
+		if c.API.CertFile != "" {
+			c.API.DataPlane = Direct
+		}
 	}
 	if c.Issuer.KeyFile == "" {
 		c.Issuer.KeyFile = filepath.Join(c.Folder, "issuer.key")
