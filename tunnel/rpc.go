@@ -32,28 +32,31 @@ type transport struct {
 	session *Session
 	dialer  *http.Transport
 
-	mu   sync.Mutex
+	mu   sync.Mutex // never held over a call of a ClientConn that may call changed
+	busy map[*http.ClientConn]bool
 	idle []*http.ClientConn // the last one used is the last
 	done bool               // no more is kept
 }
 
 func newTransport(s *Session) *transport {
-	t := &transport{session: s}
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
-	t.dialer = &http.Transport{
-		Protocols: protocols,
-		HTTP2: &http.HTTP2Config{
-			MaxReceiveBufferPerConnection: callWindow,
-			MaxReceiveBufferPerStream:     callWindow,
+	return &transport{
+		session: s,
+		busy:    map[*http.ClientConn]bool{},
+		dialer: &http.Transport{
+			Protocols: protocols,
+			HTTP2: &http.HTTP2Config{
+				MaxReceiveBufferPerConnection: callWindow,
+				MaxReceiveBufferPerStream:     callWindow,
+			},
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return s.open(ctx, "rpc")
+			},
+			DisableCompression: true, // Connect compresses where it pays
+			IdleConnTimeout:    idleCallLife,
 		},
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return s.open(ctx, "rpc")
-		},
-		DisableCompression: true, // Connect compresses where it pays
-		IdleConnTimeout:    idleCallLife,
 	}
-	return t
 }
 
 // RoundTrip sends one request, over a stream that no other has meanwhile.
@@ -67,41 +70,47 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	response, err := conn.RoundTrip(request)
 	if err != nil {
+		t.changed(conn)
 		return nil, t.session.reason(err)
 	}
-	response.Body = &body{ReadCloser: response.Body, session: t.session}
+	response.Body = &body{ReadCloser: response.Body, transport: t, conn: conn}
 	return response, nil
 }
 
 // body tells why the session ended where HTTP/2 saw only that its stream did.
 type body struct {
 	io.ReadCloser
-	session *Session
+	transport *transport
+	conn      *http.ClientConn
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && err != io.EOF {
-		err = b.session.reason(err)
+		err = b.transport.session.reason(err)
 	}
 	return n, err
 }
 
+func (b *body) Close() error {
+	// A ClientConn tells of changes, but not of one while it tells of another.
+	defer b.transport.changed(b.conn)
+	return b.ReadCloser.Close()
+}
+
 // take gives a connection with a place reserved for one call.
 func (t *transport) take(ctx context.Context) (*http.ClientConn, error) {
-	t.mu.Lock()
-	for len(t.idle) > 0 {
-		last := len(t.idle) - 1
-		conn := t.idle[last]
-		t.idle = t.idle[:last]
+	for {
+		conn := t.pop()
+		if conn == nil {
+			break
+		}
 		if conn.Reserve() == nil {
-			t.mu.Unlock()
+			t.use(conn)
 			return conn, nil
 		}
-		defer conn.Close() // the peer gave it up
+		conn.Close() // the peer gave it up
 	}
-	t.mu.Unlock()
-
 	conn, err := t.dialer.NewClientConn(ctx, "http", "peer:80")
 	if err != nil {
 		return nil, fmt.Errorf("opening a stream for a call: %w", t.session.reason(err))
@@ -110,26 +119,46 @@ func (t *transport) take(ctx context.Context) (*http.ClientConn, error) {
 		conn.Close()
 		return nil, fmt.Errorf("opening a stream for a call: %w", t.session.reason(err))
 	}
+	t.use(conn)
 	conn.SetStateHook(t.changed)
 	return conn, nil
 }
 
+func (t *transport) pop() *http.ClientConn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	last := len(t.idle) - 1
+	if last < 0 {
+		return nil
+	}
+	conn := t.idle[last]
+	t.idle = t.idle[:last]
+	return conn
+}
+
+func (t *transport) use(conn *http.ClientConn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.busy[conn] = true
+}
+
 // changed is told of every change of a connection, and takes back one whose call
-// has ended. While it serves one, or one is reserved, it is in flight.
+// has ended. While it serves one, or one is reserved, it is in flight. Closing
+// has to wait for the lock's end, since it is a change too.
 func (t *transport) changed(conn *http.ClientConn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	at := slices.Index(t.idle, conn)
 	switch {
 	case conn.Err() != nil:
-		if at >= 0 {
-			t.idle = slices.Delete(t.idle, at, at+1)
-		}
+		delete(t.busy, conn)
+		t.idle = slices.DeleteFunc(t.idle, func(other *http.ClientConn) bool { return other == conn })
 		go conn.Close()
-	case conn.InFlight() > 0 || at >= 0:
+	case !t.busy[conn] || conn.InFlight() > 0:
 	case t.done || len(t.idle) == maxIdleCalls:
-		go conn.Close() // not under the lock: closing changes it once more
+		delete(t.busy, conn)
+		go conn.Close()
 	default:
+		delete(t.busy, conn)
 		t.idle = append(t.idle, conn)
 	}
 }
@@ -145,9 +174,32 @@ func (t *transport) closeIdle() {
 	}
 }
 
-// newServer serves the peer's calls. running counts the handlers, for which an
-// http.Server does not wait.
-func newServer(ctx context.Context, handler http.Handler, running *sync.WaitGroup, log *slog.Logger) *http.Server {
+// calls are the handlers that run, for which an http.Server does not wait.
+type calls struct {
+	mu      sync.Mutex
+	ended   bool
+	running sync.WaitGroup
+}
+
+func (c *calls) begin() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		c.running.Add(1)
+	}
+	return !c.ended
+}
+
+// end lets no other begin, and waits for those that have.
+func (c *calls) end() {
+	c.mu.Lock()
+	c.ended = true
+	c.mu.Unlock()
+	c.running.Wait()
+}
+
+// newServer serves the peer's calls.
+func newServer(ctx context.Context, handler http.Handler, calls *calls, log *slog.Logger) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
@@ -160,9 +212,10 @@ func newServer(ctx context.Context, handler http.Handler, running *sync.WaitGrou
 			MaxReceiveBufferPerStream:     callWindow,
 		},
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			running.Add(1)
-			defer running.Done()
-			handler.ServeHTTP(w, r)
+			if calls.begin() {
+				defer calls.running.Done()
+				handler.ServeHTTP(w, r)
+			}
 		}),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: lineLimit,

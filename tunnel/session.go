@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -22,15 +23,10 @@ type Session struct {
 	log  *slog.Logger
 	rpc  *transport
 
-	draining  chan struct{} // closed once either side is
-	drainOnce sync.Once
-	own       sync.WaitGroup // goroutines of the session itself
-
-	mu      sync.Mutex
-	server  *http.Server  // set by Serve
-	closed  bool          // by this side
-	streams int           // open, of both sides
-	idle    chan struct{} // closed when streams falls to 0; nil if nobody waits
+	opening  sync.RWMutex  // held to read while a stream is opened
+	draining chan struct{} // closed once either side is; written under opening
+	closed   atomic.Bool   // by this side
+	own      sync.WaitGroup
 }
 
 // Handlers are what a peer reaches.
@@ -113,7 +109,11 @@ func (s *Session) OpenRaw(ctx context.Context, name string) (*Stream, error) {
 	return s.open(ctx, "raw "+name)
 }
 
+// open opens a stream and says its line, all of it before the session begins to
+// drain or none.
 func (s *Session) open(ctx context.Context, line string) (*Stream, error) {
+	s.opening.RLock()
+	defer s.opening.RUnlock()
 	select {
 	case <-s.draining:
 		if err := s.Err(); err != nil {
@@ -130,32 +130,15 @@ func (s *Session) openLine(ctx context.Context, line string) (*Stream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening a stream: %w", s.reason(err))
 	}
-	stream := s.track(opened)
 	if deadline, ok := ctx.Deadline(); ok {
 		opened.SetWriteDeadline(deadline)
 	}
-	if _, err := stream.Write([]byte(line + "\n")); err != nil {
-		stream.Reset()
+	if _, err := opened.Write([]byte(line + "\n")); err != nil {
+		opened.Reset()
 		return nil, fmt.Errorf("opening a stream: %w", s.reason(err))
 	}
 	opened.SetWriteDeadline(time.Time{})
-	return stream, nil
-}
-
-// track counts a stream until it is closed.
-func (s *Session) track(opened *yamux.Stream) *Stream {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.streams++
-	return &Stream{Stream: opened, ended: func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.streams--
-		if s.streams == 0 && s.idle != nil {
-			close(s.idle)
-			s.idle = nil
-		}
-	}}
+	return &Stream{opened}, nil
 }
 
 // Serve answers what the peer opens until the session ends, and says why it
@@ -165,14 +148,13 @@ func (s *Session) track(opened *yamux.Stream) *Stream {
 func (s *Session) Serve(ctx context.Context, handlers Handlers) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var running sync.WaitGroup
-
-	calls := newListener(s.link.LocalAddr())
-	server := newServer(ctx, handlers.RPC, &running, s.log)
-	s.mu.Lock()
-	s.server = server
-	s.mu.Unlock()
-	running.Go(func() { server.Serve(calls) })
+	var (
+		running sync.WaitGroup
+		calls   calls
+	)
+	streams := newListener(s.link.LocalAddr()) // for calls
+	server := newServer(ctx, handlers.RPC, &calls, s.log)
+	running.Go(func() { server.Serve(streams) })
 	running.Go(func() {
 		select {
 		case <-ctx.Done():
@@ -187,19 +169,19 @@ func (s *Session) Serve(ctx context.Context, handlers Handlers) error {
 		if err != nil {
 			break
 		}
-		stream := s.track(accepted)
-		running.Go(func() { s.route(ctx, stream, handlers, calls) })
+		running.Go(func() { s.route(ctx, &Stream{accepted}, handlers, streams) })
 	}
 	cancel()
-	calls.Close()
+	streams.Close()
 	server.Close()
+	calls.end()
 	running.Wait()
 	s.own.Wait()
 	return s.Err()
 }
 
 // route reads a stream's line and hands it to who it is for.
-func (s *Session) route(ctx context.Context, stream *Stream, handlers Handlers, calls *listener) {
+func (s *Session) route(ctx context.Context, stream *Stream, handlers Handlers, streams *listener) {
 	stream.SetReadDeadline(time.Now().Add(lineLimit))
 	line, err := readLine(stream, maxLine)
 	stream.SetReadDeadline(time.Time{})
@@ -209,22 +191,16 @@ func (s *Session) route(ctx context.Context, stream *Stream, handlers Handlers, 
 		return
 	}
 	kind, name, _ := strings.Cut(line, " ")
-	select {
-	case <-s.draining:
-		stream.Reset()
-		return
-	default:
-	}
 	switch {
-	case kind == "rpc" && handlers.RPC != nil && calls.put(stream):
+	case kind == "rpc" && handlers.RPC != nil && streams.put(stream):
 		// The HTTP server closes it.
 	case kind == "raw" && handlers.Raw != nil && name != "":
 		defer stream.Close()
 		handlers.Raw(ctx, name, stream)
 	case kind == "drain":
-		stream.Close()
 		s.log.Debug("peer drains the tunnel")
 		s.stopOpening()
+		stream.Close() // which is our answer: behind it we open nothing
 	default:
 		s.log.Debug("stream refused", "kind", kind)
 		stream.Reset()
@@ -249,9 +225,7 @@ func (s *Session) Err() error {
 
 // reason prefers what we know of the session's end over what a stream saw of it.
 func (s *Session) reason(seen error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed.Load() {
 		return ErrClosed
 	}
 	if lost := s.link.lost.Load(); lost != nil {
@@ -271,9 +245,7 @@ type Stats struct {
 
 // Stats counts.
 func (s *Session) Stats() Stats {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return Stats{Received: s.link.received.Load(), Sent: s.link.sent.Load(), Streams: s.streams}
+	return Stats{Received: s.link.received.Load(), Sent: s.link.sent.Load(), Streams: s.mux.NumStreams()}
 }
 
 // RemoteAddr is the peer's.
@@ -283,50 +255,58 @@ func (s *Session) RemoteAddr() net.Addr { return s.link.RemoteAddr() }
 // is open may end, and then, or with the end of ctx, the session is closed.
 func (s *Session) Drain(ctx context.Context) {
 	defer s.Close()
+	stop := context.AfterFunc(ctx, s.Close)
+	defer stop()
 	s.stopOpening()
-	if farewell, err := s.openLine(ctx, "drain"); err == nil {
-		farewell.Close()
-	}
-	s.mu.Lock()
-	server := s.server
-	s.mu.Unlock()
-	if server != nil {
-		server.Shutdown(ctx) // GOAWAY on each rpc stream of the peer's
-	}
-	for {
-		s.mu.Lock()
-		open := s.streams
-		if open > 0 && s.idle == nil {
-			s.idle = make(chan struct{})
-		}
-		idle := s.idle
-		s.mu.Unlock()
-		if open == 0 {
-			return
-		}
+	s.sayDrain(ctx)
+	// An rpc stream is closed by its client, behind the call that it serves. There
+	// is no GOAWAY for it: a call that was just being sent would be lost.
+	tick := time.NewTicker(drainTick) // yamux counts its streams and does not tell
+	defer tick.Stop()
+	for s.mux.NumStreams() > 0 {
 		select {
-		case <-idle:
-		case <-ctx.Done():
-			return
+		case <-tick.C:
 		case <-s.Done():
 			return
 		}
 	}
 }
 
+// sayDrain tells the peer, and returns once it has heard: what it had opened
+// until then has arrived before its answer, and is served. So a drain loses no
+// call.
+func (s *Session) sayDrain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, drainAnswer)
+	defer cancel()
+	stream, err := s.openLine(ctx, "drain")
+	if err != nil {
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { stream.Reset() })
+	defer stop()
+	defer stream.Close()
+	stream.CloseWrite()
+	io.Copy(io.Discard, stream)
+}
+
+// stopOpening returns once nothing more will be opened from here.
 func (s *Session) stopOpening() {
-	s.drainOnce.Do(func() { close(s.draining) })
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	select {
+	case <-s.draining:
+	default:
+		close(s.draining)
+	}
 	s.rpc.closeIdle()
 }
 
 // Close ends the session and all of its streams at once.
 func (s *Session) Close() {
-	s.mu.Lock()
 	if !s.mux.IsClosed() {
-		s.closed = true
+		s.closed.Store(true)
 	}
-	s.mu.Unlock()
+	s.mux.Close() // fails what is being opened, for which stopOpening waits
 	s.stopOpening()
-	s.mux.Close()
 	s.own.Wait()
 }

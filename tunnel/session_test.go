@@ -80,6 +80,31 @@ func TestCalls(t *testing.T) {
 		}
 	})
 
+	t.Run("hangs nowhere where the session ends among many", func(t *testing.T) {
+		t.Parallel()
+		for range 20 {
+			control, data := pair(t, tunnel.Handlers{}, tunnel.Handlers{RPC: echo})
+			var callers sync.WaitGroup
+			called := make(chan struct{}, 1<<16)
+			for range 8 {
+				callers.Go(func() {
+					for err := error(nil); err == nil; {
+						_, _, err = post(context.Background(), control, "http://executor/", "hello")
+						called <- struct{}{}
+					}
+				})
+			}
+			wait(t, called, "a call")
+			data.Close()
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				callers.Wait()
+			}()
+			wait(t, ended, "every caller to hear of it")
+		}
+	})
+
 	t.Run("tells the handler that the caller left", func(t *testing.T) {
 		t.Parallel()
 		began, left := make(chan struct{}), make(chan struct{})
@@ -295,6 +320,36 @@ func TestDrain(t *testing.T) {
 		wait(t, control.Done(), "the session to end")
 	})
 
+	t.Run("loses no call", func(t *testing.T) {
+		t.Parallel()
+		for range 20 {
+			control, data := pair(t, tunnel.Handlers{}, tunnel.Handlers{RPC: echo})
+			var callers sync.WaitGroup
+			called := make(chan struct{}, 1<<16)
+			for range 8 {
+				callers.Go(func() {
+					for {
+						_, _, err := post(context.Background(), control, "http://executor/", "hello")
+						if err != nil && strings.HasPrefix(err.Error(), "opening a stream") {
+							return
+						}
+						if err != nil {
+							t.Errorf("got %v, want every call answered or not begun", err)
+							return
+						}
+						select {
+						case called <- struct{}{}:
+						default:
+						}
+					}
+				})
+			}
+			wait(t, called, "a call")
+			data.Drain(context.Background())
+			callers.Wait()
+		}
+	})
+
 	t.Run("ends with its context, whatever is open", func(t *testing.T) {
 		t.Parallel()
 		control, _ := pair(t, tunnel.Handlers{}, tunnel.Handlers{Raw: func(ctx context.Context, _ string, _ *tunnel.Stream) { <-ctx.Done() }})
@@ -319,29 +374,25 @@ func TestHalfOpen(t *testing.T) {
 	g := newGateway(t, a)
 	w := newWire(t, g.address, 0)
 	control, data := g.pair(t, a, w.address, tunnel.Handlers{}, tunnel.Handlers{})
+	w.freeze()
+	began := time.Now()
 	for name, session := range map[string]*tunnel.Session{"the dialling side": data, "the accepting side": control} {
-		t.Run("is found by "+name, func(t *testing.T) {
-			t.Parallel()
-			// A stream that waits must not wait longer.
-			stream, err := session.OpenRaw(t.Context(), "proxy")
-			if err == nil {
-				defer stream.Reset()
+		// What waits on a stream must not wait longer.
+		stream, err := session.OpenRaw(t.Context(), "proxy")
+		if err == nil {
+			defer stream.Reset()
+			if _, err := stream.Read(make([]byte, 1)); err == nil || err == io.EOF {
+				t.Errorf("got %v from a stream of %s, want an error that is no end", err, name)
 			}
-			<-w.frozen
-			began := time.Now()
-			wait(t, session.Done(), "the session to end")
-			if took := time.Since(began); took > limit {
-				t.Errorf("got it after %s, want it in at most %s", took, limit)
-			}
-			if !errors.Is(session.Err(), tunnel.ErrSilent) {
-				t.Errorf("got %v as why it ended, want ErrSilent", session.Err())
-			}
-		})
+		}
+		wait(t, session.Done(), "the session of "+name+" to end")
+		if took := time.Since(began); took > limit {
+			t.Errorf("got the end of %s after %s, want it in at most %s", name, took, limit)
+		}
+		if !errors.Is(session.Err(), tunnel.ErrSilent) {
+			t.Errorf("got %v as why %s ended, want ErrSilent", session.Err(), name)
+		}
 	}
-	t.Run("freeze", func(t *testing.T) {
-		t.Parallel()
-		w.freeze()
-	})
 }
 
 // On a slow link that is full, the answer to a ping waits behind megabytes for

@@ -15,25 +15,11 @@ import (
 
 // Stream is one of a session's, a connection of its own: its window is its own
 // too, so a reader that is slow holds up the writer of its stream alone.
-type Stream struct {
-	*yamux.Stream
-
-	ended func()
-	once  sync.Once
-}
-
-// Close ends both directions. What was written is still delivered; what the peer
-// goes on to write is thrown away, and it will block: Reset where it may do so.
-func (s *Stream) Close() error {
-	defer s.once.Do(s.ended)
-	return s.Stream.Close()
-}
-
-// Reset ends both directions at once; reads and writes of the peer fail.
-func (s *Stream) Reset() error {
-	defer s.once.Do(s.ended)
-	return s.Stream.Reset()
-}
+//
+// Close ends both directions: what was written is still delivered, and what the
+// peer goes on to write is thrown away, so that it will block in the end. Reset
+// ends both at once, and reads and writes of the peer fail.
+type Stream struct{ *yamux.Stream }
 
 // readLine reads up to the first line feed, and not a byte further.
 func readLine(r io.Reader, limit int) (string, error) {

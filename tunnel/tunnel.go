@@ -25,7 +25,7 @@
 //
 //	rpc        HTTP/2 with prior knowledge; who opened the stream is the client
 //	raw NAME   bytes, for what the peer knows by NAME
-//	drain      nothing follows: the sender ends when its streams have ended
+//	drain      the sender is to end; the peer opens nothing more, and closes this
 package tunnel
 
 import (
@@ -58,6 +58,10 @@ const (
 	lineLimit = 10 * time.Second
 	maxLine   = 128
 	maxReason = 512
+
+	// A peer answers a drain at once, unless it is stuck.
+	drainAnswer = 3 * time.Second
+	drainTick   = 10 * time.Millisecond
 
 	// A stream's window starts at yamux's least and doubles while its reader
 	// empties half of it within four round trips, up to twice bandwidth × delay:
