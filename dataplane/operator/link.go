@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	// drainLimit of a session when the operator is shut down; below serve's, so that
-	// the whole is below the 30 seconds after which Kubernetes kills.
-	drainLimit = 15 * time.Second
+	// drainLimit of what is under way when the operator is shut down. Its successor
+	// begins when it has ended, and until then nothing new is taken: calls are to
+	// finish, streams to begin anew.
+	drainLimit = 3 * time.Second
 	// renewalDrainLimit of a session whose certificate was renewed: its successor
 	// stands, so what is long may take long.
 	renewalDrainLimit = time.Hour

@@ -164,7 +164,7 @@ func (o *Operator) Run(ctx context.Context) error {
 		return serve.Serve(ctx, serve.Options{
 			Listen: o.config.Operator.Listen, Listener: o.options.Listener, Certificates: own,
 			Handler: authenticator.Wrap(newEndpoint(o)), Authenticator: authenticator,
-			Ready: o.Ready, Metrics: o.metrics.registry, MaxBody: maxBody, Log: o.log,
+			Ready: o.Ready, Metrics: o.metrics.registry, MaxBody: maxBody, DrainTimeout: drainLimit, Log: o.log,
 		})
 	})
 	group.Wait()

@@ -9,7 +9,7 @@
 //
 // When the context ends (SIGTERM), /readyz fails, so that the Service sends
 // nobody new. Then Draining closes: a handler of a stream, which may live for
-// hours, ends it with ErrDraining. Calls have drainTimeout to finish; then their
+// hours, ends it with ErrDraining. Calls have Options.DrainTimeout to finish; then their
 // contexts end. A client must never read CANCELED from us, which Flyte's SDK takes
 // for its own wish and stops watching for ever: Interceptor makes that UNAVAILABLE.
 package serve
@@ -53,7 +53,9 @@ type Options struct {
 	Authenticator *authn.Authenticator
 	// MaxBody of a request, in bytes. Default: 16 MiB.
 	MaxBody int64
-	Log     *slog.Logger
+	// DrainTimeout is how long calls may go on at the end. Default: 15 seconds.
+	DrainTimeout time.Duration
+	Log          *slog.Logger
 }
 
 // VersionHeader of the answer to /readyz tells the process's version.
@@ -76,10 +78,10 @@ const (
 
 	// settleTime is until everybody's view of the Service has lost this pod.
 	settleTime = time.Second
-	// drainTimeout and abortTimeout together are below the 30 seconds after which
-	// Kubernetes kills.
-	drainTimeout = 15 * time.Second
-	abortTimeout = 5 * time.Second
+	// defaultDrainTimeout and abortTimeout together are below the 30 seconds after
+	// which Kubernetes kills.
+	defaultDrainTimeout = 15 * time.Second
+	abortTimeout        = 5 * time.Second
 	// portPause is between two attempts to have a port that somebody else has.
 	portPause = 100 * time.Millisecond
 )
@@ -117,7 +119,7 @@ func Serve(ctx context.Context, options Options) error {
 // listen waits for a port that somebody has: where pods share a network, the
 // process before this one, which is about to give it back.
 func listen(ctx context.Context, address string, log *slog.Logger) (net.Listener, error) {
-	deadline := time.Now().Add(drainTimeout + abortTimeout)
+	deadline := time.Now().Add(defaultDrainTimeout + abortTimeout)
 	for said := false; ; said = true {
 		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
@@ -151,6 +153,9 @@ func newServer(options Options) (*server, error) {
 	}
 	if options.MaxBody == 0 {
 		options.MaxBody = defaultMaxBody
+	}
+	if options.DrainTimeout == 0 {
+		options.DrainTimeout = defaultDrainTimeout
 	}
 	if options.TLSFolder == "" {
 		options.TLSFolder = config.TLSFolder
@@ -216,14 +221,14 @@ func (s *server) drain() {
 	close(s.stopping)
 	time.Sleep(settleTime)
 	close(s.draining)
-	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), s.options.DrainTimeout)
 	defer cancel()
 	err := s.http.Shutdown(ctx)
 	s.abort(ErrDraining())
 	if err == nil {
 		return
 	}
-	s.options.Log.Warn("ending the calls that have not finished", "after", drainTimeout)
+	s.options.Log.Warn("ending the calls that have not finished", "after", s.options.DrainTimeout)
 	ctx, cancel = context.WithTimeout(context.Background(), abortTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(ctx); err != nil {
