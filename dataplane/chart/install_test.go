@@ -36,14 +36,29 @@ const (
 	token     = "join-token-of-the-test"
 )
 
-// installing makes the test's binary an install, which a test kills.
-const installing = "TEST_INSTALL_KUBECONFIG"
+// These make the test's binary an install or an uninstall, which a test kills.
+const (
+	installing   = "TEST_INSTALL_KUBECONFIG"
+	uninstalling = "TEST_UNINSTALL_KUBECONFIG"
+)
 
 func TestMain(m *testing.M) {
-	if kubeconfig := os.Getenv(installing); kubeconfig != "" {
-		options := options()
-		options.Kubeconfig = kubeconfig
-		if _, err := chart.Install(context.Background(), options); err != nil {
+	for variable, do := range map[string]func(chart.Options) error{
+		installing: func(o chart.Options) error { _, err := chart.Install(context.Background(), o); return err },
+		uninstalling: func(o chart.Options) error {
+			_, err := chart.Uninstall(context.Background(), o.Target, false)
+			var said *usererr.Error
+			if errors.As(err, &said) && said.Kind == usererr.NotFound {
+				return nil // killed when nothing was left to do but to say so
+			}
+			return err
+		},
+	} {
+		o := options()
+		if o.Kubeconfig = os.Getenv(variable); o.Kubeconfig == "" {
+			continue
+		}
+		if err := do(o); err != nil {
 			fmt.Fprintln(os.Stderr, usererr.Chain(err))
 			os.Exit(1)
 		}
@@ -255,43 +270,25 @@ func TestInstall(t *testing.T) {
 		}
 	})
 
-	t.Run("it finishes what was killed at any point", func(t *testing.T) {
+	t.Run("it finishes an install that was killed at any point", func(t *testing.T) {
 		play(t)
-		kills := 0
-		for after := 40 * time.Millisecond; ; after += 60 * time.Millisecond {
-			cmd := exec.Command(os.Args[0], "-test.run=^$")
-			cmd.Env = append(os.Environ(), installing+"="+cluster.Kubeconfig)
-			var stderr strings.Builder
-			cmd.Stderr = &stderr
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			kill := time.AfterFunc(after, func() { cmd.Process.Kill() })
-			err := cmd.Wait()
-			kill.Stop()
-			if err == nil {
-				break
-			}
-			if cmd.ProcessState.ExitCode() != -1 {
-				t.Fatalf("got %v: %s, want it killed or done", err, &stderr)
-			}
-			// As after lockLife.
-			lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "biplane-chart"}}
-			if err := cluster.Client.Delete(t.Context(), lease); client.IgnoreNotFound(err) != nil {
-				t.Fatal(err)
-			}
-			kills++
-			if kills > 40 {
-				t.Fatal("got no install done after 40 kills, want one")
-			}
-		}
-		t.Logf("killed %d times", kills)
+		killUntilDone(t, installing)
 		status, err := chart.Install(t.Context(), to(options()))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !status.Ready() {
 			t.Errorf("got %+v, want it ready", status)
+		}
+	})
+
+	t.Run("it finishes an uninstall that was killed at any point", func(t *testing.T) {
+		killUntilDone(t, uninstalling)
+		wantNone(t, &appsv1.Deployment{}, "operator")
+		_, err := chart.Read(t.Context(), to(options()).Target)
+		var said *usererr.Error
+		if !errors.As(err, &said) || said.Kind != usererr.NotFound {
+			t.Errorf("got %v, want no release", err)
 		}
 	})
 
@@ -344,6 +341,39 @@ func TestUnreachable(t *testing.T) {
 	wantSaid(t, o, chart.Install, "the cluster at https://127.0.0.1:1 does not answer", "kubectl version")
 	o.Kubeconfig = file + ".none"
 	wantSaid(t, o, chart.Install, "no Kubernetes to install into", "--kubeconfig")
+}
+
+// killUntilDone kills a run, later each time, until one is done before.
+func killUntilDone(t *testing.T, what string) {
+	t.Helper()
+	kills := 0
+	for after := 40 * time.Millisecond; ; after += 60 * time.Millisecond {
+		cmd := exec.Command(os.Args[0], "-test.run=^$")
+		cmd.Env = append(os.Environ(), what+"="+cluster.Kubeconfig)
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		kill := time.AfterFunc(after, func() { cmd.Process.Kill() })
+		err := cmd.Wait()
+		kill.Stop()
+		if err == nil {
+			break
+		}
+		if cmd.ProcessState.ExitCode() != -1 {
+			t.Fatalf("got %v: %s, want it killed or done", err, &stderr)
+		}
+		// As after lockLife.
+		lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "biplane-chart"}}
+		if err := cluster.Client.Delete(t.Context(), lease); client.IgnoreNotFound(err) != nil {
+			t.Fatal(err)
+		}
+		if kills++; kills > 100 {
+			t.Fatal("got nothing done after 100 kills, want it done once")
+		}
+	}
+	t.Logf("killed %d times", kills)
 }
 
 // rights asks the API server what each account may do.
