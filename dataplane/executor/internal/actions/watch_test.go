@@ -215,7 +215,7 @@ func TestWatch(t *testing.T) {
 		w := w.in(t)
 		w.run("broken", nil)
 		pod := w.pod("broken", "a0", 1, true)
-		const children = 60
+		const children = 30
 		var writers sync.WaitGroup
 		writers.Go(func() {
 			for n := range children {
