@@ -37,6 +37,7 @@ type cluster struct {
 	faults   faults // of hand-overs
 
 	mu       sync.Mutex
+	ended    bool          // takes no more sessions
 	sessions []*held       // the newest is the last
 	changed  chan struct{} // closed, and replaced, whenever sessions change
 }
@@ -76,10 +77,13 @@ func (g *Gateway) cluster(identity tunnel.Identity) *cluster {
 		parts.Go(func() { c.relay(ctx) })
 		parts.Go(func() { c.deliver(ctx) })
 		c.watch(ctx)
-		parts.Wait()
+		c.mu.Lock()
+		c.ended = true
+		c.mu.Unlock()
 		for _, session := range c.all() {
 			session.Close()
 		}
+		parts.Wait()
 	})
 	return c
 }
@@ -87,6 +91,10 @@ func (g *Gateway) cluster(identity tunnel.Identity) *cluster {
 // hold serves a session until it ends, and says why it did.
 func (c *cluster) hold(h *held) error {
 	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		return store.ErrCertificate
+	}
 	c.sessions = append(c.sessions, h)
 	if len(c.sessions) > maxSessions {
 		oldest := c.sessions[0]
@@ -100,6 +108,11 @@ func (c *cluster) hold(h *held) error {
 		c.notify()
 		c.mu.Unlock()
 	}()
+
+	// Again, for what was revoked since: from here on watch sees this session.
+	if err := c.checkOne(c.gateway.life, h); err != nil {
+		return err
+	}
 
 	// A session must not outlive its certificate. At five sixths of its life the
 	// data plane has long renewed it, and is asked to come with the new one; what
@@ -140,7 +153,7 @@ func (c *cluster) reach() (*tunnel.Session, <-chan struct{}) {
 	defer c.mu.Unlock()
 	for _, h := range slices.Backward(c.sessions) {
 		select {
-		case <-h.Draining(): // closed with Done, too
+		case <-h.Draining():
 		case <-h.Done():
 		default:
 			return h.Session, c.changed
@@ -205,23 +218,25 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 func (c *cluster) check(ctx context.Context) error {
-	organization, name := c.identity.Organization, c.identity.Cluster
-	if _, err := c.gateway.Store.GetCluster(ctx, organization, name); err != nil {
+	if _, err := c.gateway.Store.GetCluster(ctx, c.identity.Organization, c.identity.Cluster); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	sessions := slices.Clone(c.sessions)
 	c.mu.Unlock()
 	for _, h := range sessions {
-		switch err := c.gateway.Store.CheckCertificate(ctx, organization, name, pki.Serial(h.leaf)); {
-		case errors.Is(err, store.ErrCertificate):
+		if err := c.checkOne(ctx, h); errors.Is(err, store.ErrCertificate) {
 			c.log.Warn("tunnel closed: its certificate was revoked")
 			h.Close()
-		case err != nil:
+		} else if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (c *cluster) checkOne(ctx context.Context, h *held) error {
+	return c.gateway.Store.CheckCertificate(ctx, c.identity.Organization, c.identity.Cluster, pki.Serial(h.leaf))
 }
 
 // transport carries calls to one data plane, over whichever session is newest at

@@ -86,8 +86,22 @@ func (g *Gateway) peer(ctx context.Context, state *tls.ConnectionState) (tunnel.
 	return identity, leaf, g.Store.CheckCertificate(ctx, identity.Organization, identity.Cluster, pki.Serial(leaf))
 }
 
+// begin counts what Run waits for, unless it is about to end.
+func (g *Gateway) begin() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.ending {
+		g.running.Add(1)
+	}
+	return !g.ending
+}
+
 // admit holds a tunnel for as long as it lasts.
 func (g *Gateway) admit(conn *tls.Conn) {
+	if !g.begin() {
+		return
+	}
+	defer g.running.Done()
 	log := g.Log.With("remote", conn.RemoteAddr().String())
 	state := conn.ConnectionState()
 	limit, cancel := context.WithTimeout(g.life, admitLimit)
@@ -109,7 +123,7 @@ func (g *Gateway) admit(conn *tls.Conn) {
 	}
 	defer session.Close()
 	c := g.cluster(identity)
-	if c == nil { // we are about to end
+	if c == nil {
 		return
 	}
 	began := time.Now()
