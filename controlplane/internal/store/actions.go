@@ -356,6 +356,24 @@ func (s *Store) ChangedActions(ctx context.Context, run RunKey, after ActionCurs
 	return actions, after, err
 }
 
+// GetActions reads the named actions of a run, as lists have them, in one statement.
+// A name that is not there is not in the result. At most 1,000 names.
+func (s *Store) GetActions(ctx context.Context, run RunKey, names []string) ([]Action, error) {
+	names = names[:min(len(names), maxLimit)]
+	if len(names) == 0 {
+		return nil, nil
+	}
+	read := newStatement(`SELECT `+actionColumns+` FROM actions a WHERE `+ofRun, run.args()...)
+	read.and("a.name IN (%s)", argList(read, names))
+	var actions []Action
+	err := s.database.reads.each(ctx, read.String(), read.args, func(scan scanner) error {
+		action, err := scanAction(scan)
+		actions = append(actions, action)
+		return err
+	})
+	return actions, err
+}
+
 // MatchActions says which of the named actions of a run meet the filters (those
 // of ListActions), in one statement. *QueryError.
 func (s *Store) MatchActions(ctx context.Context, run RunKey, names []string, filters []*common.Filter) (map[string]bool, error) {

@@ -2,6 +2,8 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"biplane.dev/biplane/api/gen/flyteidl2/common"
@@ -55,6 +57,11 @@ func testActions(t *testing.T, b Backend) {
 		counts := get(w.CountChildren(ctx, key, []string{"a0", "c1", "c2"}))(t)
 		equal(t, "children", fmt.Sprint(counts), fmt.Sprint(map[string]map[common.ActionPhase]int32{
 			"a0": {running: 1, succeeded: 1, paused: 1}, "c1": {running: 1, failed: 1}}))
+	})
+	t.Run("is read with others by name", func(t *testing.T) {
+		found := get(w.GetActions(ctx, key, []string{"c2", "none", "a0"}))(t)
+		slices.SortFunc(found, func(a, b store.Action) int { return strings.Compare(a.Key.Name, b.Key.Name) })
+		equal(t, "found", names(found, actionName), "a0 c2")
 	})
 	t.Run("says which meet a filter", func(t *testing.T) {
 		matched := get(w.MatchActions(ctx, key, []string{"c1", "c2", "none"}, []*common.Filter{filter("phase", common.Filter_EQUAL, "4")}))(t)

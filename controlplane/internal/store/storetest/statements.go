@@ -82,6 +82,7 @@ func hotCalls(w *world) []hotCall {
 			_, _, err := w.ChangedActions(t.Context(), key, store.ActionCursor{Revision: 1}, 10)
 			must(t, err)
 		}},
+		{name: "GetActions", statements: 1, call: func(t testing.TB) { get(w.GetActions(t.Context(), key, []string{"a0", "c1"}))(t) }},
 		{name: "CountChildren", statements: 1, call: func(t testing.TB) { get(w.CountChildren(t.Context(), key, []string{"a0", "c1", "c2"}))(t) }},
 		{name: "MatchActions", statements: 1, call: func(t testing.TB) {
 			get(w.MatchActions(t.Context(), key, []string{"a0", "c1"}, []*common.Filter{filter("phase", common.Filter_EQUAL, "4")}))(t)
