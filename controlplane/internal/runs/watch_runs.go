@@ -2,7 +2,6 @@ package runs
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -147,17 +146,18 @@ func (w *actionWatch) send(ctx context.Context, found []store.Action) error {
 			delete(w.open, a.Key.Name)
 		}
 	}
-	for _, a := range slices.Clone(found) {
-		if a.Parent == "" || sent[a.Parent] {
-			continue
+	var missing []string
+	for _, a := range found {
+		if a.Parent != "" && !sent[a.Parent] {
+			sent[a.Parent] = true
+			missing = append(missing, a.Parent)
 		}
-		sent[a.Parent] = true
-		parent, err := w.service.store.GetAction(ctx, store.ActionKey{Run: w.run.Key, Name: a.Parent})
-		if err != nil {
-			return err
-		}
-		found = append(found, parent.Action)
 	}
+	parents, err := w.service.store.GetActions(ctx, w.run.Key, missing)
+	if err != nil {
+		return err
+	}
+	found = append(found, parents...)
 	names := make([]string, 0, len(found))
 	for _, a := range found {
 		names = append(names, a.Key.Name)
