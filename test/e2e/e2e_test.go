@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,18 +95,8 @@ func (p *person) run(t *testing.T, name string, args ...string) result {
 }
 
 func (p *person) command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	// The person's own PATH is meant, not the test's.
-	if !strings.Contains(name, "/") {
-		for _, variable := range p.env {
-			if list, ok := strings.CutPrefix(variable, "PATH="); ok {
-				for _, folder := range filepath.SplitList(list) {
-					if info, err := os.Stat(filepath.Join(folder, name)); err == nil && !info.IsDir() {
-						name = filepath.Join(folder, name)
-						break
-					}
-				}
-			}
-		}
+	if !strings.Contains(name, "/") { // the person's own PATH is meant, not the test's
+		name = p.find(name)
 	}
 	command := exec.CommandContext(ctx, name, args...)
 	command.Env, command.WaitDelay = p.env, 5*time.Second
@@ -114,6 +105,24 @@ func (p *person) command(ctx context.Context, name string, args ...string) *exec
 		command.Dir = "."
 	}
 	return command
+}
+
+// find is the program of that name on the person's PATH, or the name.
+func (p *person) find(name string) string {
+	for _, variable := range slices.Backward(p.env) { // the last of a name counts
+		list, found := strings.CutPrefix(variable, "PATH=")
+		if !found {
+			continue
+		}
+		for _, folder := range filepath.SplitList(list) {
+			path := filepath.Join(folder, name)
+			if info, err := os.Stat(path); err == nil && !info.IsDir() {
+				return path
+			}
+		}
+		break
+	}
+	return name
 }
 
 // ok runs a command that must succeed, and returns what it printed.
