@@ -63,9 +63,9 @@ type Action struct {
 
 	AttemptCount uint32
 	// Attempts hold kinds of errors and no messages, and no cluster events. Lists
-	// leave Attempts and Condition nil.
+	// leave them out.
 	Attempts  []*workflow.ActionAttempt
-	Condition *workflow.ConditionAction
+	Condition *workflow.ConditionAction // lists have it too: who signals one has to know its type
 
 	Revision uint64 // of the run, at the last change of this action
 }
@@ -94,15 +94,15 @@ type ActionDetails struct {
 // GetAction reads an action. *NotFoundError.
 func (s *Store) GetAction(ctx context.Context, key ActionKey) (ActionDetails, error) {
 	var details ActionDetails
-	found, err := s.database.reads.one(ctx, `SELECT `+runOwnColumns+`, `+actionColumns+`, a.attempts, a.condition, COALESCE(s.spec, $6)
+	found, err := s.database.reads.one(ctx, `SELECT `+runOwnColumns+`, `+actionColumns+`, a.attempts, COALESCE(s.spec, $6)
 		FROM actions a CROSS JOIN runs r LEFT JOIN task_specs s ON s.organization = a.organization AND s.digest = a.spec_digest
 		WHERE r.organization = a.organization AND r.project = a.project AND r.domain = a.domain AND r.name = a.run
 		AND a.organization = $1 AND a.project = $2 AND a.domain = $3 AND a.run = $4 AND a.name = $5`,
 		[]any{key.Run.Organization, key.Run.Project, key.Run.Domain, key.Run.Name, key.Name, []byte{}}, func(scan scanner) error {
 			var run runRow
 			var action actionRow
-			var attempts, condition, spec []byte
-			err := scan(slices.Concat(run.dest(), action.dest(), []any{&attempts, &condition, &spec})...)
+			var attempts, spec []byte
+			err := scan(slices.Concat(run.dest(), action.dest(), []any{&attempts, &spec})...)
 			if err != nil {
 				return err
 			}
@@ -112,9 +112,12 @@ func (s *Store) GetAction(ctx context.Context, key ActionKey) (ActionDetails, er
 			if details.Action, err = action.read(); err != nil {
 				return err
 			}
-			if err := details.Action.decodeRest(attempts, condition); err != nil {
+			// A list of messages has no encoding of its own, so it is one field of another.
+			holder, err := decode[workflow.ActionDetails](attempts)
+			if err != nil {
 				return err
 			}
+			details.Action.Attempts = holder.GetAttempts()
 			details.Spec, err = decode[task.TaskSpec](spec)
 			return err
 		})
@@ -131,13 +134,13 @@ func (s *Store) GetAction(ctx context.Context, key ActionKey) (ActionDetails, er
 const actionColumns = `a.organization, a.project, a.domain, a.run, a.name, a.parent, a.group_name, a.type, a.title, a.task_org,
 	a.task_project, a.task_domain, a.task_name, a.task_version, a.task_type, a.short_name, a.environment, a.spec_digest, a.phase,
 	a.version, a.created_at, a.updated_at, a.ended_at, a.cache_status, a.input_uri, a.output_uri, a.error_kind, a.error_code,
-	a.abort_reason, a.aborter, a.recovered_from, a.attempt_count, a.revision`
+	a.abort_reason, a.aborter, a.recovered_from, a.attempt_count, a.revision, a.condition`
 
 // actionRow is where actionColumns are scanned into.
 type actionRow struct {
-	action                  Action
-	created, updated, ended int64
-	aborter, recoveredFrom  []byte
+	action                            Action
+	created, updated, ended           int64
+	aborter, recoveredFrom, condition []byte
 }
 
 func (r *actionRow) dest() []any {
@@ -145,7 +148,7 @@ func (r *actionRow) dest() []any {
 	return []any{&a.Key.Run.Organization, &a.Key.Run.Project, &a.Key.Run.Domain, &a.Key.Run.Name, &a.Key.Name, &a.Parent, &a.Group, &a.Type,
 		&a.Title, &a.Task.Organization, &a.Task.Project, &a.Task.Domain, &a.Task.Name, &a.Task.Version, &a.TaskType, &a.ShortName,
 		&a.Environment, &a.SpecDigest, &a.Phase, &a.Version, &r.created, &r.updated, &r.ended, &a.CacheStatus, &a.InputURI, &a.OutputURI,
-		&a.ErrorKind, &a.ErrorCode, &a.AbortReason, &r.aborter, &r.recoveredFrom, &a.AttemptCount, &a.Revision}
+		&a.ErrorKind, &a.ErrorCode, &a.AbortReason, &r.aborter, &r.recoveredFrom, &a.AttemptCount, &a.Revision, &r.condition}
 }
 
 func (r *actionRow) read() (_ Action, err error) {
@@ -153,19 +156,11 @@ func (r *actionRow) read() (_ Action, err error) {
 	if r.action.AbortedBy, err = decode[common.EnrichedIdentity](r.aborter); err != nil {
 		return Action{}, err
 	}
-	r.action.RecoveredFrom, err = decode[common.ActionIdentifier](r.recoveredFrom)
-	return r.action, err
-}
-
-func (a *Action) decodeRest(attempts, condition []byte) error {
-	// A list of messages has no encoding of its own, so it is one field of another.
-	holder, err := decode[workflow.ActionDetails](attempts)
-	if err != nil {
-		return err
+	if r.action.RecoveredFrom, err = decode[common.ActionIdentifier](r.recoveredFrom); err != nil {
+		return Action{}, err
 	}
-	a.Attempts = holder.GetAttempts()
-	a.Condition, err = decode[workflow.ConditionAction](condition)
-	return err
+	r.action.Condition, err = decode[workflow.ConditionAction](r.condition)
+	return r.action, err
 }
 
 func scanAction(scan scanner) (Action, error) {
