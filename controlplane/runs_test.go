@@ -449,6 +449,13 @@ func TestSignal(t *testing.T) {
 		_, err := w.runs().SignalEvent(t.Context(), &workflow.SignalEventRequest{ActionId: id, Payload: yes})
 		refused(t, err, connect.CodeFailedPrecondition, "not a condition")
 	})
+	t.Run("says in a list of which type it is", func(t *testing.T) {
+		got, err := w.runs().ListActions(t.Context(), &workflow.ListActionsRequest{RunId: id.Run, Request: &common.ListRequest{
+			Filters: []*common.Filter{{Field: "action_type", Values: []string{"3"}}, {Field: "parent_name", Values: []string{"a0"}}}}})
+		if err != nil || len(got.GetActions()) != 1 || got.Actions[0].GetMetadata().GetCondition().GetType().GetSimple() != core.SimpleType_BOOLEAN {
+			t.Errorf("got %v, %v, want the condition, of type BOOLEAN", got, err)
+		}
+	})
 	t.Run("lists the runs that wait for one", func(t *testing.T) {
 		got, err := w.runs().ListRuns(t.Context(), &workflow.ListRunsRequest{ScopeBy: &workflow.ListRunsRequest_ProjectId{ProjectId: flytesnacks}, PausedActionsOnly: true})
 		if err != nil {

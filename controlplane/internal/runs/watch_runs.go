@@ -146,18 +146,18 @@ func (w *actionWatch) send(ctx context.Context, found []store.Action) error {
 			delete(w.open, a.Key.Name)
 		}
 	}
-	var missing []string
+	var parents []string
 	for _, a := range found {
 		if a.Parent != "" && !sent[a.Parent] {
 			sent[a.Parent] = true
-			missing = append(missing, a.Parent)
+			parents = append(parents, a.Parent)
 		}
 	}
-	parents, err := w.service.store.GetActions(ctx, w.run.Key, missing)
+	above, err := w.service.store.GetActions(ctx, w.run.Key, parents)
 	if err != nil {
 		return err
 	}
-	found = append(found, parents...)
+	found = append(found, above...)
 	names := make([]string, 0, len(found))
 	for _, a := range found {
 		names = append(names, a.Key.Name)
