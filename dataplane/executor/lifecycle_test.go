@@ -277,3 +277,32 @@ func gone(t *testing.T, object client.Object) {
 		}
 	}
 }
+
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	t.Run("it ends a run that nobody can read", func(t *testing.T) {
+		t.Parallel()
+		run := runName(t)
+		a := &v1alpha1.TaskAction{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: v1alpha1.ActionName(run, "a0")},
+			Spec: v1alpha1.TaskActionSpec{Organization: "acme", Project: "flytesnacks", Domain: "development", Run: run, Action: "a0",
+				Type: v1alpha1.TypeTask, RunOutputBase: w.base(run), RunSpec: []byte("\xff"), Template: "absent"},
+		}
+		if err := w.Client.Create(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		a = ended(t, a)
+		want(t, a, v1alpha1.Failed)
+		if a.Status.Error == nil || a.Status.Error.Code != "BadDefinition" {
+			t.Errorf("got the error %+v, want BadDefinition", a.Status.Error)
+		}
+	})
+	t.Run("it ends a task whose definition is gone", func(t *testing.T) {
+		t.Parallel()
+		a := ended(t, enqueue(t, runName(t), "a0", "", nil))
+		want(t, a, v1alpha1.Failed)
+		if a.Status.Error == nil || a.Status.Error.Code != "TemplateNotFound" {
+			t.Errorf("got the error %+v, want TemplateNotFound", a.Status.Error)
+		}
+	})
+}

@@ -34,7 +34,9 @@ func (w *work) live() *v1alpha1.Attempt {
 func (w *work) enter(a *v1alpha1.Attempt, phase v1alpha1.Phase) {
 	if a.Phase != phase || len(a.Transitions) == 0 {
 		a.Phase = phase
-		a.Transitions = append(a.Transitions, v1alpha1.Transition{Phase: phase, At: metav1.NewMicroTime(w.now)})
+		if len(a.Transitions) < maxTransitions || phase.Terminal() {
+			a.Transitions = append(a.Transitions, v1alpha1.Transition{Phase: phase, At: metav1.NewMicroTime(w.now)})
+		}
 	}
 	if !phase.Terminal() {
 		w.status.Phase = phase
@@ -63,14 +65,14 @@ func (w *work) fail(a *v1alpha1.Attempt, f *judge.Failure, phase v1alpha1.Phase)
 	w.end(a, phase)
 	a.Error = &failure
 	w.status.CacheStatus = a.CacheStatus
-	w.trimErrors()
+	w.trim()
 
 	strategy := w.metadata().GetRetries()
 	last := failure // as the parent raises it
 	switch f.Budget {
 	case judge.User:
 		w.status.UserFailures++
-		if retried := w.status.UserFailures - 1; retried < int32(min(strategy.GetRetries(), math.MaxInt32)) {
+		if retried := w.status.UserFailures - 1; retried < int32(min(strategy.GetRetries(), maxRetries)) {
 			w.retry(a, backoff(strategy.GetBackoff(), retried))
 			return
 		}
@@ -137,19 +139,24 @@ const longestPause = 24 * time.Hour
 // goes away takes a moment to be seen by the scheduler.
 func systemBackoff(n int32) time.Duration { return min(time.Second<<min(n-1, 5), 30*time.Second) }
 
-// trimErrors keeps a status with hundreds of attempts below what etcd takes.
-func (w *work) trimErrors() {
-	for i := range max(0, len(w.status.Attempts)-wholeErrors) {
-		if e := w.status.Attempts[i].Error; e != nil && len(e.Message) > shortError {
-			e.Message = shorten(e.Message, shortError)
+// trim keeps a status with a thousand attempts below what etcd takes, 1.5 MB: only
+// the last attempts have all of their texts and times.
+func (w *work) trim() {
+	for i := range max(0, len(w.status.Attempts)-wholeAttempts) {
+		a := &w.status.Attempts[i]
+		a.Transitions = nil
+		if a.Error != nil {
+			a.Error.Message = shorten(a.Error.Message, shortError)
 		}
 	}
 }
 
 const (
-	maxMessage  = 4 << 10
-	wholeErrors = 20 // the last ones keep their whole message
-	shortError  = 200
+	maxMessage     = 4 << 10
+	maxRetries     = 1000
+	maxTransitions = 50 // of an attempt that goes back and forth
+	wholeAttempts  = 20
+	shortError     = 200
 )
 
 // cut keeps the beginning of a message, and more of its end: that is where a

@@ -24,7 +24,11 @@ const (
 func (w *work) cached() bool { return w.metadata().GetDiscoverable() && w.action.Spec.CacheKey != "" }
 
 func (w *work) overwrites() bool {
-	return w.run.GetOverwriteCache() || w.run.GetCacheConfig().GetOverwriteCache() //nolint:staticcheck // older clients set the first
+	//lint:ignore SA1019 older clients set it
+	if w.run.GetOverwriteCache() {
+		return true
+	}
+	return w.run.GetCacheConfig().GetOverwriteCache()
 }
 
 func (w *work) scope() resultcache.Scope {

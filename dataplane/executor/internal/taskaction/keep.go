@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -39,7 +40,7 @@ func (w *work) keep(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if pod != nil {
+		if pod != nil && !w.lost(pod) {
 			mark := pod.Annotations[podlogs.Annotation]
 			a.LogsKept = a.Phase.Terminal() && mark == podlogs.Kept
 			all = all && mark != ""
@@ -75,6 +76,12 @@ func (w *work) ownPods(ctx context.Context) (map[string]*corev1.Pod, error) {
 		pods[string(list.Items[i].UID)] = &list.Items[i]
 	}
 	return pods, nil
+}
+
+// lost says of a pod that is being deleted that nobody finishes that: its node is
+// away. Should it come back, it deletes the pod itself.
+func (w *work) lost(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp != nil && w.over(pod.DeletionTimestamp.Time, lostPause)
 }
 
 // podThere is the pod of an attempt. One that has just been made may not be known
@@ -155,7 +162,8 @@ func (w *work) tidy(ctx context.Context) error {
 			return err
 		}
 	}
-	return w.release(ctx, len(pods))
+	there := slices.ContainsFunc(slices.Collect(maps.Values(pods)), func(pod *corev1.Pod) bool { return !w.lost(pod) })
+	return w.release(ctx, there)
 }
 
 func (w *work) deletePod(ctx context.Context, pod *corev1.Pod) error {
@@ -196,11 +204,11 @@ func (w *work) deleteLater(ctx context.Context, pod *corev1.Pod, a *v1alpha1.Att
 
 // release lets an object go that is being deleted, once its end is recorded in the
 // control plane and its pods are gone.
-func (w *work) release(ctx context.Context, pods int) error {
+func (w *work) release(ctx context.Context, pods bool) error {
 	if w.action.DeletionTimestamp == nil || !w.status.Phase.Terminal() || !slices.Contains(w.action.Finalizers, v1alpha1.FinalizerRecorded) {
 		return nil
 	}
-	if pods > 0 {
+	if pods {
 		return nil // an event of theirs will call again
 	}
 	if !w.Recorded(w.action.ResourceVersion) || !meta.IsStatusConditionTrue(w.status.Conditions, ConditionKept) {

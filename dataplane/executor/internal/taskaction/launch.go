@@ -24,7 +24,8 @@ import (
 const (
 	quotaPause = 5 * time.Second  // until a quota is asked again
 	gatePause  = 30 * time.Second // until a gate is, whose waker may have been missed
-	stopPause  = 2 * time.Minute  // until the pod of an attempt before is thought lost
+	stopPause  = 2 * time.Minute  // until a pod that is to stop is deleted, and thought lost
+	lostPause  = 10 * time.Minute // until a pod that is deleted, and stays, is
 )
 
 // launch begins the next attempt where there is none, as soon as it may.

@@ -87,11 +87,13 @@ type work struct {
 	parent *v1alpha1.TaskAction // nil for the root, or where it is gone
 	root   *v1alpha1.TaskAction // nil where it is gone
 	run    *task.RunSpec
-	spec   *task.TaskSpec // nil where the template is gone, and of what is no task
-	pod    *corev1.Pod    // of the current attempt, where there is one
-	now    time.Time
-	again  time.Time // when to look again although nothing happens; zero is never
-	said   []said    // events for a person, sent once the status is written
+	// unreadable is why the run's or the task's definition is none.
+	unreadable error
+	spec       *task.TaskSpec // nil where the template is gone, and of what is no task
+	pod        *corev1.Pod    // of the current attempt, where there is one
+	now        time.Time
+	again      time.Time // when to look again although nothing happens; zero is never
+	said       []said    // events for a person, sent once the status is written
 }
 
 type said struct{ kind, reason, message string }
@@ -163,13 +165,17 @@ func (r *Reconciler) reconcile(ctx context.Context, request reconcile.Request) (
 
 const conflictPause = 20 * time.Millisecond
 
-// read returns nil where the action is gone.
+// read returns nil where the action is gone. Of one that has ended nothing more is
+// read: it stays as it is.
 func (r *Reconciler) read(ctx context.Context, request reconcile.Request) (*work, error) {
 	action := &v1alpha1.TaskAction{}
 	if err := r.Client.Get(ctx, request.NamespacedName, action); err != nil {
 		return nil, client.IgnoreNotFound(err)
 	}
-	w := &work{Reconciler: r, action: action, status: action.Status.DeepCopy(), now: r.Now()}
+	w := &work{Reconciler: r, action: action, status: action.Status.DeepCopy(), run: &task.RunSpec{}, now: r.Now()}
+	if w.status.Phase.Terminal() {
+		return w, nil
+	}
 	var err error
 	if w.root, err = r.sibling(ctx, action, v1alpha1.RootAction); err != nil {
 		return nil, err
@@ -179,16 +185,15 @@ func (r *Reconciler) read(ctx context.Context, request reconcile.Request) (*work
 			return nil, err
 		}
 	}
-	w.run = &task.RunSpec{}
 	if w.root != nil {
-		if err := proto.Unmarshal(w.root.Spec.RunSpec, w.run); err != nil {
-			return nil, fmt.Errorf("decoding the RunSpec of %s: %w", w.root.Name, err)
-		}
+		w.unreadable = proto.Unmarshal(w.root.Spec.RunSpec, w.run)
 	}
-	if action.Spec.Type != v1alpha1.TypeTask || w.status.Phase.Terminal() {
+	if action.Spec.Type != v1alpha1.TypeTask {
 		return w, nil
 	}
-	if w.spec, err = r.template(ctx, action); err != nil {
+	if w.spec, err = r.template(ctx, action); errors.Is(err, errUnreadable) {
+		w.unreadable = err
+	} else if err != nil {
 		return nil, err
 	}
 	if attempt := w.live(); attempt != nil {
@@ -197,11 +202,18 @@ func (r *Reconciler) read(ctx context.Context, request reconcile.Request) (*work
 	return w, err
 }
 
+// errUnreadable is of what was written by somebody who should know better: no other
+// try makes it readable.
+var errUnreadable = errors.New("it cannot be decoded")
+
 // template reads what an action runs; nil where it is gone.
 func (r *Reconciler) template(ctx context.Context, action *v1alpha1.TaskAction) (*task.TaskSpec, error) {
 	key := types.NamespacedName{Namespace: action.Namespace, Name: action.Spec.Template}
 	if spec, ok := r.templates.Get(key); ok {
 		return spec.(*task.TaskSpec), nil
+	}
+	if key.Name == "" {
+		return nil, nil
 	}
 	object := &v1alpha1.TaskTemplate{}
 	if err := r.Live.Get(ctx, key, object); apierrors.IsNotFound(err) {
@@ -211,7 +223,7 @@ func (r *Reconciler) template(ctx context.Context, action *v1alpha1.TaskAction) 
 	}
 	spec := &task.TaskSpec{}
 	if err := proto.Unmarshal(object.Spec, spec); err != nil {
-		return nil, fmt.Errorf("decoding the template %s: %w", key.Name, err)
+		return nil, fmt.Errorf("the TaskTemplate %s: %w: %w", key.Name, errUnreadable, err)
 	}
 	r.templates.Add(key, spec)
 	return spec, nil
@@ -317,13 +329,17 @@ func (w *work) say(kind, reason, format string, args ...any) {
 	w.said = append(w.said, said{kind, reason, fmt.Sprintf(format, args...)})
 }
 
-// begin says that the action is there, and keeps it until its end is recorded.
+// begin says that the action is there, and ends one that nobody can read.
 func (w *work) begin(context.Context) error {
 	if w.status.Phase == "" {
 		w.status.Phase = v1alpha1.Queued
 		w.status.StartedAt = w.action.CreationTimestamp.DeepCopy()
 	}
-	if w.action.Spec.Type == v1alpha1.TypeTask && w.spec == nil && w.live() == nil {
+	switch {
+	case w.live() != nil:
+	case w.unreadable != nil:
+		w.fault("BadDefinition", "the definition of the run or the task cannot be read: "+w.unreadable.Error())
+	case w.action.Spec.Type == v1alpha1.TypeTask && w.spec == nil:
 		w.fault("TemplateNotFound", "the definition of the task, TaskTemplate "+w.action.Spec.Template+", is gone: run it anew")
 	}
 	return nil
