@@ -26,15 +26,21 @@ const (
 	headerDomain  = "Biplane-Domain"
 )
 
-// maxBody of a call that passes through: a run's inputs are the largest. It is not
-// held in memory.
-const maxBody = 128 << 20
+const (
+	// maxBody of a call that passes through: a run's inputs are the largest. It is not
+	// held in memory.
+	maxBody = 128 << 20
+	// maxCalls pass through at the same time, long streams included: what a tunnel
+	// takes, and some 100 MB.
+	maxCalls = 1000
+)
 
 // endpoint is the API in the cluster: what our processes and task pods call. Calls
 // for a process here keep the caller's own token, since that process knows what a
 // pod may; calls for the control plane lose it, which is nothing for outside.
 type endpoint struct {
 	o            *Operator
+	slots        chan struct{} // one is taken for each call
 	here         http.Handler
 	executor     http.Handler
 	proxy        http.Handler
@@ -49,6 +55,7 @@ func newEndpoint(o *Operator) http.Handler {
 	here.Handle(clusterconnect.NewClusterServiceHandler(clusters{name: o.config.ControlPlane.Cluster}, connect.WithInterceptors(serve.Interceptor())))
 	return &endpoint{
 		o:            o,
+		slots:        make(chan struct{}, maxCalls),
 		here:         here,
 		executor:     o.forwarder("executor", "https", o.config.Executor.Endpoint, callers, nil),
 		proxy:        o.forwarder("proxy", "https", o.config.Proxy.Endpoint, callers, nil),
@@ -58,6 +65,13 @@ func newEndpoint(o *Operator) http.Handler {
 
 // ServeHTTP sends a call to where it belongs. It goes inside authn.
 func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	select {
+	case e.slots <- struct{}{}:
+		defer func() { <-e.slots }()
+	default:
+		authn.Refuse(w, r, connect.NewError(connect.CodeResourceExhausted, errors.New("too many calls are being passed on; call again")))
+		return
+	}
 	for _, header := range []string{headerAccount, headerProject, headerDomain} {
 		r.Header.Del(header)
 	}

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -640,6 +641,18 @@ func TestOneOperatorWorks(t *testing.T) {
 	until(t, "the second to be at work", second.Ready)
 	if p.gateway.joins != 1 {
 		t.Errorf("got %d joins, want 1", p.gateway.joins)
+	}
+}
+
+func TestEndpointIsBounded(t *testing.T) {
+	t.Parallel()
+	full := &endpoint{slots: make(chan struct{}, 1)}
+	full.slots <- struct{}{}
+	server := httptest.NewServer(full)
+	defer server.Close()
+	_, err := clusterconnect.NewClusterServiceClient(http.DefaultClient, server.URL).SelectCluster(t.Context(), &cluster.SelectClusterRequest{})
+	if got, want := connect.CodeOf(err), connect.CodeResourceExhausted; got != want {
+		t.Errorf("got %v (%v), want %v", got, err, want)
 	}
 }
 
