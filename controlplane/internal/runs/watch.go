@@ -10,9 +10,6 @@ import (
 	"biplane.dev/biplane/controlplane/internal/store"
 )
 
-// errClosed ends a watch whose store was closed under it.
-var errClosed = refusal.New(connect.CodeUnavailable, "the server is shutting down; watch again")
-
 // follow calls read at once, and again whenever the topic may have changed, until
 // it says that it is done. Wakes that come while it reads are one wake: a slow
 // client gets the last state and not every one before it.
@@ -25,7 +22,7 @@ func (s *Service) follow(ctx context.Context, topic store.Topic, read func() (do
 			return ctx.Err()
 		case _, open := <-woken:
 			if !open {
-				return errClosed
+				return refusal.New(connect.CodeUnavailable, "the server is shutting down; watch again")
 			}
 		}
 		if done, err := read(); done || err != nil {

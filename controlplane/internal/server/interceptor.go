@@ -21,7 +21,7 @@ import (
 const requestID = "X-Request-Id"
 
 // errDraining is why a stream ends that would have gone on.
-var errDraining = refusal.New(connect.CodeUnavailable, "the server is shutting down; call again")
+var errDraining = errors.New("the server is shutting down; call again")
 
 // interceptor is what every call has in common: who may call, what is answered
 // when it fails, the log and the metrics.
@@ -135,8 +135,8 @@ func (c *call) answer(outer, ctx context.Context, err error) *connect.Error {
 	switch {
 	case err == nil:
 		return nil
-	case outer.Err() == nil && context.Cause(ctx) == error(errDraining):
-		return errDraining
+	case outer.Err() == nil && context.Cause(ctx) == errDraining:
+		return refusal.New(connect.CodeUnavailable, "%s", errDraining.Error())
 	case errors.As(err, &said):
 		switch {
 		case said.Code() == connect.CodeUnknown:
