@@ -93,7 +93,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 func mount(api *server.Server, cfg *config.Config, s *store.Store, tunnels *gateway.Gateway, signer *uploads.Signer, log *slog.Logger) {
 	scopes := scope.New(cfg.Organizations)
 	reach := planes.New(tunnels.Transport)
-	with := api.Options()
+	with := api.HandlerOptions()
 
 	api.Mount(projectconnect.NewProjectServiceHandler(projects.New(s, scopes), with...))
 	api.Mount(taskconnect.NewTaskServiceHandler(tasks.New(s, scopes), with...))

@@ -64,13 +64,13 @@ type Server struct {
 func New(options Options) *Server {
 	s := &Server{options: options, mux: http.NewServeMux(), metrics: newMetrics(options.Metrics)}
 	s.draining, s.drain = context.WithCancel(context.Background())
-	s.errors = connect.NewErrorWriter(s.Options()...)
+	s.errors = connect.NewErrorWriter(s.HandlerOptions()...)
 	s.mux.HandleFunc("/", s.unserved)
 	return s
 }
 
-// Options are what every service's handler is made with.
-func (s *Server) Options() []connect.HandlerOption {
+// HandlerOptions are what every service's handler is made with.
+func (s *Server) HandlerOptions() []connect.HandlerOption {
 	return []connect.HandlerOption{
 		connect.WithReadMaxBytes(maxMessage),
 		connect.WithCompressMinBytes(smallest),

@@ -61,7 +61,7 @@ func serve(t *testing.T, get func(context.Context) error) (string, *text) {
 		Metrics: prometheus.NewRegistry(),
 		Ready:   func(context.Context) error { return nil },
 	})
-	s.Mount(projectconnect.NewProjectServiceHandler(&service{get: get}, s.Options()...))
+	s.Mount(projectconnect.NewProjectServiceHandler(&service{get: get}, s.HandlerOptions()...))
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
