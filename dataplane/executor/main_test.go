@@ -21,6 +21,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -45,6 +46,7 @@ type world struct {
 	store *bucket.Store // as the executor sees it
 
 	watching client.WithWatch
+	image    string // its folder
 
 	mu   sync.Mutex
 	stop func() error // the executor's reconcilers
@@ -62,6 +64,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	ctrllog.SetLogger(logr.Discard())
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
 	os.Exit(clustertest.Run(func(c *clustertest.Cluster) int {
 		code, err := inWorld(c, m.Run)
 		if err != nil {
@@ -100,6 +103,7 @@ func inWorld(c *clustertest.Cluster, run func() int) (int, error) {
 	if w.watching, err = client.NewWithWatch(c.Config, client.Options{Scheme: c.Client.Scheme()}); err != nil {
 		return 0, err
 	}
+	defer func() { os.RemoveAll(w.image) }()
 	if err := w.prepare(folder); err != nil {
 		return 0, err
 	}
@@ -120,8 +124,15 @@ func (w *world) prepare(folder string) error {
 	if err := w.Client.Create(context.Background(), client); err != nil {
 		return fmt.Errorf("making the client's configuration: %w", err)
 	}
-	root := filepath.Join(filepath.Dir(filepath.Dir(folder)), "image-"+filepath.Base(filepath.Dir(folder)))
-	if err := os.MkdirAll(filepath.Join(root, "bin"), 0o755); err != nil {
+	root, err := os.MkdirTemp("", "executor-image")
+	if err != nil {
+		return err
+	}
+	w.image = root
+	if err := os.Mkdir(filepath.Join(root, "bin"), 0o755); err != nil {
+		return err
+	}
+	if err := os.Chmod(root, 0o755); err != nil {
 		return err
 	}
 	own, err := os.Executable()
