@@ -88,7 +88,7 @@ func (a *Authenticator) Wrap(handler http.Handler) http.Handler {
 		}
 		caller, ok := who.caller()
 		if !ok {
-			Refuse(w, r, errInvalid)
+			Refuse(w, r, errInvalid())
 			return
 		}
 		handler.ServeHTTP(w, r.WithContext(With(r.Context(), caller)))
@@ -101,7 +101,7 @@ func Only(handler http.Handler, accounts ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, ok := From(r.Context())
 		if !ok {
-			Refuse(w, r, errBare)
+			Refuse(w, r, errBare())
 			return
 		}
 		if !slices.Contains(accounts, caller.Name()) {
@@ -117,22 +117,27 @@ func Only(handler http.Handler, accounts ...string) http.Handler {
 // sending to it.
 const maxToken = 16 << 10
 
-var (
-	errBare = connect.NewError(connect.CodeUnauthenticated,
+// Each call gets an error of its own: Connect writes into those that it sends.
+
+func errBare() error {
+	return connect.NewError(connect.CodeUnauthenticated,
 		fmt.Errorf("no token was sent: send the token of a service account, made for the audience %s", v1alpha1.TokenAudience))
-	errInvalid = connect.NewError(connect.CodeUnauthenticated,
+}
+
+func errInvalid() error {
+	return connect.NewError(connect.CodeUnauthenticated,
 		fmt.Errorf("the token is not good here: send one that this cluster made for a service account and the audience %s, and that has not expired", v1alpha1.TokenAudience))
-)
+}
 
 // bearer returns the request's token.
 func bearer(r *http.Request) (string, error) {
 	header := r.Header.Get("Authorization")
 	if header == "" {
-		return "", errBare
+		return "", errBare()
 	}
 	scheme, token, _ := strings.Cut(header, " ")
 	if !strings.EqualFold(scheme, "bearer") || len(token) > maxToken || strings.Count(token, ".") != 2 {
-		return "", errInvalid
+		return "", errInvalid()
 	}
 	return token, nil
 }
@@ -190,7 +195,7 @@ func (a *Authenticator) identify(ctx context.Context, token, audience string) (i
 		return identity{}, errUnavailable(err)
 	}
 	if !answer.valid {
-		return identity{}, errInvalid
+		return identity{}, errInvalid()
 	}
 	return answer, nil
 }
