@@ -161,8 +161,8 @@ func unreachable(ctx context.Context, name string, err error) error {
 	if errors.As(err, &tooLarge) {
 		return connect.NewError(connect.CodeResourceExhausted, fmt.Errorf("the request has more than %d bytes", tooLarge.Limit))
 	}
-	if cause := context.Cause(ctx); connect.CodeOf(cause) == connect.CodeUnavailable {
-		return cause // this operator is being shut down
+	if connect.CodeOf(context.Cause(ctx)) == connect.CodeUnavailable {
+		return serve.ErrDraining()
 	}
 	return connect.NewError(connect.CodeUnavailable, fmt.Errorf("the %s cannot be reached now", name))
 }
