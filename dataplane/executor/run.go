@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -158,6 +159,7 @@ func (p *parts) serveActions(ctx context.Context) error {
 	mux := http.NewServeMux()
 	path, handler := server.Handler()
 	mux.Handle(path, authenticator.Wrap(handler))
+	authenticator.Exchange(mux, p.cfg.Executor.Endpoint, connect.WithInterceptors(serve.Interceptor()))
 	p.server = serve.Options{
 		Listen: p.cfg.Executor.Listen, Handler: mux, Ready: p.ready, Log: p.log,
 		Metrics: prometheus.Gatherers{p.metrics, ctrlmetrics.Registry}, Authenticator: authenticator,

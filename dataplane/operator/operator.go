@@ -26,10 +26,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"connectrpc.com/connect"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -160,10 +162,13 @@ func (o *Operator) Run(ctx context.Context) error {
 	}
 	run("watching nodes and workspaces", o.view.Run)
 	run("leading", func(ctx context.Context) error { return o.elect(ctx, o.lead) })
+	front := http.NewServeMux()
+	front.Handle("/", authenticator.Wrap(newEndpoint(o)))
+	authenticator.Exchange(front, o.config.Operator.Endpoint, connect.WithInterceptors(serve.Interceptor()))
 	run("serving", func(ctx context.Context) error {
 		return serve.Serve(ctx, serve.Options{
 			Listen: o.config.Operator.Listen, Listener: o.options.Listener, Certificates: own,
-			Handler: authenticator.Wrap(newEndpoint(o)), Authenticator: authenticator,
+			Handler: front, Authenticator: authenticator,
 			Ready: o.Ready, Metrics: o.metrics.registry, MaxBody: maxBody, DrainTimeout: drainLimit, Log: o.log,
 		})
 	})

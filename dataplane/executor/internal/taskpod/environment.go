@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/version"
 
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
 	"biplane.dev/biplane/dataplane/config"
@@ -42,7 +43,7 @@ func (b *Builder) environment(a Attempt) []corev1.EnvVar {
 		{Name: "_F_PN", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"}}},
 		{Name: "_U_USE_ACTIONS", Value: "1"},
 		{Name: "_U_EP_OVERRIDE", Value: b.Executor.Endpoint},
-		{Name: "FLYTECTL_CONFIG", Value: clientFolder + "/config.yaml"},
+		{Name: "FLYTECTL_CONFIG", Value: clientFolder + "/" + clientFile(a.Spec.GetTaskTemplate().GetMetadata().GetRuntime().GetVersion())},
 	}
 	for _, pair := range a.Run.GetEnvs().GetValues() {
 		env = append(env, corev1.EnvVar{Name: pair.GetKey(), Value: pair.GetValue()})
@@ -57,6 +58,16 @@ func (b *Builder) environment(a Attempt) []corev1.EnvVar {
 		env = append(env, corev1.EnvVar{Name: name, Value: b.Executor.Env[name]})
 	}
 	return env
+}
+
+// clientFile is the configuration for an SDK of a version, "" if that is unknown.
+// One before 2.7.2 cannot be given a command for its token in a pod: it reads the
+// token once, when it starts, and has the executor exchange it.
+func clientFile(sdk string) string {
+	if v, err := version.ParseGeneric(sdk); err == nil && v.LessThan(version.MustParseGeneric("2.7.2")) {
+		return "config-client-secret.yaml"
+	}
+	return "config.yaml"
 }
 
 // merge appends variables, each name once and the last value winning. It stands
