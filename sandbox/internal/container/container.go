@@ -40,6 +40,7 @@ type Spec struct {
 	Privileged      bool // every capability; they reach no further than the container's own namespaces
 	Capabilities    Capabilities
 	OOMScoreAdj     int // how readily the kernel ends it when the machine's memory is full; 0 to 1000
+	Nice            int // 0 to 19: how far what else this machine does comes before it
 
 	Hostname string
 	Mounts   []Mount

@@ -409,6 +409,9 @@ func (s *script) become(spec *Spec, capabilities uint64, streams *childStreams) 
 	s.do("make a session keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0).allowing(unix.ENOSYS, unix.EPERM, unix.EACCES)
 	s.do("close other files", unix.SYS_CLOSE_RANGE, 3, uintptr(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
 	s.limits()
+	if spec.Nice > 0 {
+		s.do("set the priority", unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, uintptr(spec.Nice))
+	}
 	s.do("set the umask", unix.SYS_UMASK, 0o022)
 	s.do(fmt.Sprintf("working directory %q", spec.dir()), unix.SYS_CHDIR, s.str(spec.dir()))
 	s.limit(capabilities, spec.NoNewPrivileges)

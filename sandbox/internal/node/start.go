@@ -15,6 +15,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/kubernetes/pkg/apis/scheduling"
 	kubecontainer "k8s.io/kubernetes/pkg/kubelet/container"
 	kubeletevents "k8s.io/kubernetes/pkg/kubelet/events"
 	"k8s.io/kubernetes/pkg/kubelet/images"
@@ -220,6 +221,20 @@ func (n *node) findImage(c *v1.Container) (image.Image, error) {
 	return image.Image{}, &startFailure{images.ErrImagePull.Error(), err}
 }
 
+// podNice is how nice pods are: without it a hundred programs that start at once
+// leave the API server on a small machine no time to be told of them. A kubelet
+// keeps some of a machine for Kubernetes by a control group, which takes root.
+const podNice = 10
+
+// nice is that of a pod's programs. Those that the cluster itself rests on, by
+// their priority class, are not.
+func nice(pod *v1.Pod) int {
+	if pod.Spec.Priority != nil && *pod.Spec.Priority >= scheduling.SystemCriticalPriority {
+		return 0
+	}
+	return podNice
+}
+
 // containerSpec resolves everything that a container's spec names.
 func (n *node) containerSpec(pod *v1.Pod, s *slot, found image.Image, a *attempt) (container.Spec, error) {
 	c := s.spec
@@ -261,6 +276,7 @@ func (n *node) containerSpec(pod *v1.Pod, s *slot, found image.Image, a *attempt
 		Write:           !isTrue(security.ReadOnlyRootFilesystem),
 		Privileged:      isTrue(security.Privileged),
 		NoNewPrivileges: securitycontext.AddNoNewPrivileges(security),
+		Nice:            nice(pod),
 		OOMScoreAdj:     max(0, qos.GetContainerOOMScoreAdjust(pod, c, machineMemory())),
 		TTY:             c.TTY, Stdin: c.Stdin, OnceIn: c.StdinOnce,
 		Memory: c.Resources.Limits.Memory().Value(),

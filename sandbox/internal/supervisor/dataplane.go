@@ -207,8 +207,9 @@ func (s *Supervisor) chartValues(made bootstrap.Result) map[string]any {
 			"operator": made.Roles["operator-system"], "executor": made.Roles["executor"], "proxy": made.Roles["proxy-system"],
 			"task": made.Roles["clusterresource-template"], "upload": made.Roles["flyteadmin"],
 		},
-		"serviceAccounts": map[string]any{"create": false}, // bootstrap makes them, with or without a data plane
-		"updateStrategy":  "Recreate",                      // an old pod and its new one would want one port
+		"priorityClassName": "system-cluster-critical",       // so that a fan-out leaves them time on a small machine
+		"serviceAccounts":   map[string]any{"create": false}, // bootstrap makes them, with or without a data plane
+		"updateStrategy":    "Recreate",                      // an old pod and its new one would want one port
 	}
 	for _, process := range dataPlaneProcesses {
 		values[process] = map[string]any{"port": s.record.Ports[portOf(process)], "listenAddress": "127.0.0.1"}

@@ -117,7 +117,7 @@ func terminated(pod *corev1.Pod, primary string, state *corev1.ContainerStateTer
 	}
 	switch {
 	case state.Reason == "OOMKilled":
-		return user("OOMKilled", join(fmt.Sprintf("the container took more memory than its limit%s: give the task more", memoryLimit(pod, primary)), state.Message)).final()
+		return user("OOMKilled", join(fmt.Sprintf("OOMKilled: the container took more memory than its limit%s: give the task more", memoryLimit(pod, primary)), state.Message)).final()
 	case pod.Status.Reason == "DeadlineExceeded":
 		return user("DeadlineExceeded", "the pod ran longer than the activeDeadlineSeconds of its template").final()
 	case state.ExitCode == 137 || state.ExitCode == 247:
