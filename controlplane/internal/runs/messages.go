@@ -47,6 +47,7 @@ func details(d store.ActionDetails) *workflow.ActionDetails {
 	for _, attempt := range a.Attempts {
 		attempt = proto.CloneOf(attempt)
 		attempt.Cluster = d.Run.Cluster
+		attempt.LogInfo = append(attempt.LogInfo, links(d.Spec.GetTaskTemplate().GetMetadata().GetLogLinks(), a, attempt)...)
 		m.Attempts = append(m.Attempts, attempt)
 	}
 	return m
