@@ -116,13 +116,18 @@ func checkout(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	workflows, err := filepath.Abs("../test")
+	if err != nil {
+		t.Fatal(err)
+	}
 	sandbox := filepath.Join(made(t, "../bin", "biplane-sandbox"), "biplane-sandbox")
 	made(t, "../.cache/bin", "kubectl")
 	made(t, "../.cache/venv/bin", "aws")
+	made(t, "../.cache/flyte-2.12.1/bin", "flyte")
 	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for name, target := range map[string]string{"bin/biplane": self, "bin/biplane-awsdouble": self, "bin/biplane-sandbox": sandbox, ".cache": cache} {
+	for name, target := range map[string]string{"bin/biplane": self, "bin/biplane-awsdouble": self, "bin/biplane-sandbox": sandbox, ".cache": cache, "test": workflows} {
 		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
