@@ -71,7 +71,7 @@ func TestComponents(t *testing.T) {
 		only []string
 		want []string
 	}{
-		{"are all of them", []string{"all"}, append(slices.Clone(control), "identity", "s3", "node")},
+		{"are all of them", []string{"all"}, append(slices.Clone(control), "identity", "s3", "node", "controlplane", "dataplane")},
 		{"are the control plane's four", []string{"kubernetes"}, control},
 		{"include what they need", []string{"s3"}, []string{"identity", "s3"}},
 		{"include what a node needs", []string{"node"}, append(slices.Clone(control), "node")},
