@@ -168,11 +168,10 @@ run 0 flyte run --follow hello.py main --name Biplane
 say "A fan-out of fifty, whose children never wait for the control plane"
 run 0 flyte run --follow --name fanout nested.py fanout --n 50
 run 0 flyte get io fanout
-run 0 flyte get run fanout
 run 0 kubectl -n $ns get taskactions -l flyte.org/run=fanout
 
 say "What the control plane keeps of it: names, states, URIs. The greeting, an input, is not there"
-run 1 grep -c Biplane "$(biplane sandbox status "${sandbox[@]}" --output json | python3 -c 'import json, sys; print(json.load(sys.stdin)["controlplane"]["dir"])')/biplane.db"
+run 1 grep -rl Biplane "$scratch/sandboxes/default/controlplane"
 cd ..
 
 say "All of it goes away"
