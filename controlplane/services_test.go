@@ -108,6 +108,7 @@ func TestTasks(t *testing.T) {
 	})
 	t.Run("lists one row for each name, the latest", func(t *testing.T) {
 		got, err := w.tasks().ListTasks(t.Context(), &task.ListTasksRequest{
+			//lint:ignore SA1019 clients still send it
 			Request: &common.ListRequest{Limit: 1, SortBy: &common.Sort{Key: "created_at"}, Filters: []*common.Filter{{Field: "name", Values: []string{"hello.main"}}}},
 			ScopeBy: &task.ListTasksRequest_ProjectId{ProjectId: flytesnacks},
 		})

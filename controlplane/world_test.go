@@ -173,8 +173,6 @@ type dataPlane struct {
 	texts    map[string]*dataplanev1.GetActionTextsResponse // by action
 }
 
-const organization = "default"
-
 // join adds a data plane, and lets it join, dial in and say what it is.
 func (w *world) join(name string) *dataPlane {
 	w.t.Helper()

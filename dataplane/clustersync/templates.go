@@ -196,7 +196,7 @@ func place(object *unstructured.Unstructured, namespace string) error {
 		return fmt.Errorf("a %s has no metadata.name", object.GetKind())
 	case isNamespace(object):
 		if object.GetName() != namespace {
-			return fmt.Errorf("Namespace %s is not the workspace's, which is %s", object.GetName(), namespace)
+			return fmt.Errorf("the namespace %s is not the workspace's, which is %s", object.GetName(), namespace)
 		}
 	case object.GetNamespace() == "":
 		object.SetNamespace(namespace)
