@@ -29,7 +29,7 @@ import (
 var versions = flag.String("sdk", "2.12.1,2.6.10", "versions of the SDK to run, of those in sdk/")
 
 // patience is how long one command may take, on a busy machine.
-const patience = 5 * time.Minute
+const patience = 10 * time.Minute
 
 // person is somebody with a shell in which everything is set up.
 type person struct {
