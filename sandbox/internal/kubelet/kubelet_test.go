@@ -215,6 +215,9 @@ func TestConfig(t *testing.T) {
 	})
 	t.Run("is for nobody else's eyes", func(t *testing.T) {
 		filepath.WalkDir(o.Dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				t.Fatal(err)
+			}
 			info, err := d.Info()
 			if err != nil {
 				t.Fatal(err)

@@ -209,6 +209,7 @@ func (n *node) startContainer(pod *v1.Pod, s *slot, number int32) (*attempt, err
 // is none.
 func (n *node) findImage(c *v1.Container) (image.Image, error) {
 	if _, _, _, err := parsers.ParseImageName(c.Image); err != nil {
+		//lint:ignore ST1005 the kubelet's own words, which people look for
 		return image.Image{}, &startFailure{images.ErrInvalidImageName.Error(), fmt.Errorf("Failed to apply default image tag %q: %w", c.Image, err)}
 	}
 	found, err := n.images.Resolve(c.Image)

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -217,13 +216,13 @@ func (r *run) watching(name string) cache.ListerWatcher {
 	pods := r.node.client.CoreV1().Pods(r.namespace)
 	only := fields.OneTermEqualSelector("metadata.name", name).String()
 	return &cache.ListWatch{
-		ListFunc: func(o metav1.ListOptions) (runtime.Object, error) {
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.FieldSelector = only
-			return pods.List(r.ctx, o)
+			return pods.List(ctx, o)
 		},
-		WatchFunc: func(o metav1.ListOptions) (watch.Interface, error) {
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.FieldSelector = only
-			return pods.Watch(r.ctx, o)
+			return pods.Watch(ctx, o)
 		},
 	}
 }
@@ -533,5 +532,3 @@ func (r *run) forward(pod string, port int, path string) string {
 	body, _ := io.ReadAll(response.Body)
 	return response.Status + " " + strings.TrimSpace(string(body))
 }
-
-func gone(err error) bool { return apierrors.IsNotFound(err) }
