@@ -18,13 +18,11 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"biplane.dev/biplane/dataplane/config"
+	"biplane.dev/biplane/dataplane/internal/podrole"
 )
 
 // ErrNone is what Get and Copy return where there is no such object.
@@ -44,9 +42,9 @@ type Store struct {
 func New(storage config.Storage, environment func(string) string) *Store {
 	return &Store{S3: s3.New(s3.Options{
 		Region:       storage.Region,
-		BaseEndpoint: optional(storage.Endpoint),
+		BaseEndpoint: podrole.Endpoint(storage.Endpoint),
 		UsePathStyle: storage.Endpoint != "", // other stores have no DNS name for each bucket
-		Credentials:  provider(storage, environment),
+		Credentials:  podrole.Credentials(storage, environment, "biplane-executor"),
 		HTTPClient: awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 			t.ResponseHeaderTimeout = answerTime
 			t.MaxIdleConnsPerHost = connections
@@ -60,26 +58,6 @@ const (
 	// connections that stay: there are that many who ask at once.
 	connections = 64
 )
-
-func provider(storage config.Storage, environment func(string) string) aws.CredentialsProvider {
-	role, file := environment("AWS_ROLE_ARN"), environment("AWS_WEB_IDENTITY_TOKEN_FILE")
-	if role == "" || file == "" {
-		return credentials.NewStaticCredentialsProvider(
-			environment("AWS_ACCESS_KEY_ID"), environment("AWS_SECRET_ACCESS_KEY"), environment("AWS_SESSION_TOKEN"))
-	}
-	client := sts.New(sts.Options{
-		Region: storage.Region, BaseEndpoint: optional(storage.STSEndpoint), Credentials: aws.AnonymousCredentials{},
-	})
-	return aws.NewCredentialsCache(stscreds.NewWebIdentityRoleProvider(client, role, stscreds.IdentityTokenFile(file),
-		func(o *stscreds.WebIdentityRoleOptions) { o.RoleSessionName = "biplane-executor" }))
-}
-
-func optional(text string) *string {
-	if text == "" {
-		return nil
-	}
-	return &text
-}
 
 // Split takes a URI apart.
 func Split(uri string) (bucket, key string, err error) {

@@ -15,12 +15,10 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"biplane.dev/biplane/dataplane/config"
+	"biplane.dev/biplane/dataplane/internal/podrole"
 )
 
 // MaxURLLife is how long a signed URL may live.
@@ -44,7 +42,9 @@ type Bucket struct {
 // (AWS_ROLE_ARN, AWS_WEB_IDENTITY_TOKEN_FILE), as EKS gives them to a pod, or
 // else a key.
 func New(storage config.Storage, environment func(string) string) *Bucket {
-	return NewWith(storage, provider(storage, environment))
+	// A URL dies with the session that signed it.
+	return NewWith(storage, podrole.Credentials(storage, environment, "biplane-proxy",
+		func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = MaxURLLife + time.Minute }))
 }
 
 // NewWith takes credentials as they are.
@@ -52,7 +52,7 @@ func NewWith(storage config.Storage, credentials aws.CredentialsProvider) *Bucke
 	client := func(endpoint string) *s3.Client {
 		return s3.New(s3.Options{
 			Region:       storage.Region,
-			BaseEndpoint: optional(endpoint),
+			BaseEndpoint: podrole.Endpoint(endpoint),
 			UsePathStyle: endpoint != "", // other stores have no DNS name for each bucket
 			Credentials:  credentials,
 			// A range of an object has no checksum, and a client would have to ask for
@@ -65,22 +65,6 @@ func NewWith(storage config.Storage, credentials aws.CredentialsProvider) *Bucke
 		client: client(storage.Endpoint),
 		signer: s3.NewPresignClient(client(storage.ClientEndpoint)),
 	}
-}
-
-func provider(storage config.Storage, environment func(string) string) aws.CredentialsProvider {
-	role, file := environment("AWS_ROLE_ARN"), environment("AWS_WEB_IDENTITY_TOKEN_FILE")
-	if role == "" || file == "" {
-		return credentials.NewStaticCredentialsProvider(
-			environment("AWS_ACCESS_KEY_ID"), environment("AWS_SECRET_ACCESS_KEY"), environment("AWS_SESSION_TOKEN"))
-	}
-	client := sts.New(sts.Options{
-		Region: storage.Region, BaseEndpoint: optional(storage.STSEndpoint), Credentials: aws.AnonymousCredentials{},
-	})
-	return aws.NewCredentialsCache(
-		stscreds.NewWebIdentityRoleProvider(client, role, stscreds.IdentityTokenFile(file),
-			func(o *stscreds.WebIdentityRoleOptions) { o.RoleSessionName = "biplane-proxy" }),
-		// A URL dies with the session that signed it.
-		func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = MaxURLLife + time.Minute })
 }
 
 // Key is the key in the metadata bucket that a URI names. The error says in one
@@ -205,11 +189,4 @@ func status(err error) int {
 		return response.HTTPStatusCode()
 	}
 	return 0
-}
-
-func optional(text string) *string {
-	if text == "" {
-		return nil
-	}
-	return &text
 }
