@@ -448,14 +448,14 @@ func (a *app) doubt(action, resource string) {
 	prefix, name, _ := strings.Cut(action, ":")
 	service, ok := reference.Service(prefix)
 	if !ok {
-		fmt.Fprintf(a.Err, "note: AWS had no service %q on %s%s\n", prefix, sar.Date, suggestion(nearest(prefix, reference.Services())))
+		fmt.Fprintf(a.Err, "note: AWS had no service %q on %s%s\n", prefix, sar.Date, suggestion(meant(prefix, reference.Services())))
 		return
 	}
 	var names []string
 	for _, action := range service.Actions {
 		names = append(names, action.Name)
 	}
-	near := nearest(name, names)
+	near := meant(name, names)
 	if near != "" {
 		near = service.Prefix + ":" + near
 	}

@@ -226,7 +226,7 @@ func checkRegion(name string) error {
 		names = append(names, r.Name)
 	}
 	err := usererr.New(usererr.Invalid, "there is no AWS region %q", name)
-	if near := nearest(strings.ToLower(name), names); near != "" {
+	if near := meant(strings.ToLower(name), names); near != "" {
 		return err.WithHint("did you mean %s?", near)
 	}
 	return err.WithHint("run 'aws account list-regions' for those of your account, such as eu-central-1")

@@ -195,7 +195,7 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 			names = append(names, sub.Name())
 		}
 	}
-	if near := nearest(word, names); near != "" {
+	if near := meant(word, names); near != "" {
 		return err.WithHint("did you mean '%s %s'?", cmd.CommandPath(), near)
 	}
 	return err.WithHint("run '%s --help' for what there is", cmd.CommandPath())

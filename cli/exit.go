@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"biplane.dev/biplane/internal/nearest"
 	"biplane.dev/biplane/internal/usererr"
 )
 
@@ -84,7 +86,7 @@ func flagError(cmd *cobra.Command, err error) error {
 		})
 		if sub, _, err := cmd.Find([]string{name}); err == nil && sub != cmd {
 			help = fmt.Sprintf("did you mean '%s'?", sub.CommandPath())
-		} else if near := nearest(name, names); near != "" {
+		} else if near := meant(name, names); near != "" {
 			help = fmt.Sprintf("did you mean '--%s'?", near)
 		}
 		return usererr.New(usererr.Invalid, "unknown flag --%s for %q", name, cmd.CommandPath()).WithHint("%s", help).Because(err)
@@ -99,7 +101,7 @@ func flagError(cmd *cobra.Command, err error) error {
 		sentence := usererr.New(usererr.Invalid, "--%s cannot be %q", flag.Name, invalid.GetValue()).Because(err)
 		var choices *notAllowed
 		if errors.As(err, &choices) {
-			if near := nearest(choices.word, choices.allowed); near != "" {
+			if near := meant(choices.word, choices.allowed); near != "" {
 				return sentence.WithHint("did you mean %q? It takes %s", near, list(choices.allowed))
 			}
 			return sentence.WithHint("it takes %s", list(choices.allowed))
@@ -117,15 +119,16 @@ func list(words []string) string {
 	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
 }
 
-// nearest returns the word of words that was probably meant, or "". Cobra
-// measures the distance, but between commands only: the words become commands.
-func nearest(word string, words []string) string {
-	dictionary := &cobra.Command{SuggestionsMinimumDistance: min(2, len(word)/2)}
-	for _, w := range words {
-		dictionary.AddCommand(&cobra.Command{Use: w, Run: func(*cobra.Command, []string) {}})
+// meant returns the word of words that was probably meant: one that is spelt nearly
+// so, or that begins so. It is empty where there is none.
+func meant(word string, words []string) string {
+	words = slices.Sorted(slices.Values(words))
+	if near := nearest.Within(word, words, min(2, len(word)/2)); near != "" || word == "" {
+		return near
 	}
-	if near := dictionary.SuggestionsFor(word); len(near) > 0 {
-		return near[0]
+	begins := func(w string) bool { return strings.HasPrefix(strings.ToLower(w), strings.ToLower(word)) }
+	if i := slices.IndexFunc(words, begins); i >= 0 {
+		return words[i]
 	}
 	return ""
 }

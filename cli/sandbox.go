@@ -144,7 +144,7 @@ func oneComponent(cmd *cobra.Command, args []string) error {
 // unknownComponent names the word back, and what there is.
 func unknownComponent(word string, known []string) error {
 	err := usererr.New(usererr.Invalid, "there is no component %q", word)
-	if near := nearest(word, known); near != "" {
+	if near := meant(word, known); near != "" {
 		return err.WithHint("did you mean %q? There are %s", near, and(known))
 	}
 	return err.WithHint("there are %s", and(known))

@@ -13,7 +13,7 @@ import (
 	"helm.sh/helm/v3/pkg/chartutil"
 
 	"biplane.dev/biplane/charts"
-	"biplane.dev/biplane/internal/configfile"
+	"biplane.dev/biplane/internal/nearest"
 	"biplane.dev/biplane/internal/usererr"
 )
 
@@ -128,7 +128,7 @@ func wrongValue(chart *helmchart.Chart, err error) error {
 	if key := unknownKey.FindStringSubmatch(last[2]); key != nil {
 		sentence := usererr.New(usererr.Invalid, "the values have a key %q, which the chart does not know", join(path, key[1])).Because(err)
 		if known := keysOf(chart.Values, path); len(known) > 0 {
-			return sentence.WithHint("did you mean %q?", join(path, configfile.Nearest(key[1], known)))
+			return sentence.WithHint("did you mean %q?", join(path, nearest.Of(key[1], known)))
 		}
 		return sentence.WithHint("'helm show values' of the chart lists every key")
 	}

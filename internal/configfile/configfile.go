@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
 
+	"biplane.dev/biplane/internal/nearest"
 	"biplane.dev/biplane/internal/usererr"
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -115,15 +117,12 @@ func checkKeys(name, path string, node ast.Node, t reflect.Type) error {
 		}
 	case reflect.Struct:
 		fields := fieldsOf(t)
-		known := make([]string, 0, len(fields))
-		for field := range fields {
-			known = append(known, field)
-		}
+		known := slices.Sorted(maps.Keys(fields))
 		for _, pair := range pairs(node) {
 			field, ok := fields[key(pair)]
 			if !ok {
 				return usererr.New(usererr.Invalid, "%s:%d: there is no key %q", name, pair.Key.GetToken().Position.Line, shorten(join(path, key(pair)))).
-					WithHint("did you mean %q?", join(path, Nearest(key(pair), known)))
+					WithHint("did you mean %q?", join(path, nearest.Of(key(pair), known)))
 			}
 			if err := checkKeys(name, join(path, key(pair)), pair.Value, field); err != nil {
 				return err
@@ -170,39 +169,6 @@ func join(path, key string) string {
 		return key
 	}
 	return path + "." + key
-}
-
-// Nearest returns the known word that takes the fewest changed letters.
-func Nearest(word string, known []string) string {
-	slices.Sort(known)
-	best, least := "", -1
-	for _, candidate := range known {
-		if d := distance(word, candidate); least < 0 || d < least {
-			best, least = candidate, d
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 func firstLine(err error) string {

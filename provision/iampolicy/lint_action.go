@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"biplane.dev/biplane/internal/nearest"
 	"biplane.dev/biplane/provision/iampolicy/sar"
 )
 
@@ -31,8 +32,8 @@ func (l *linter) lintActionList(i int, element string, patterns []string) {
 		}
 		if _, ok := l.reference.Service(service); !ok {
 			remedy := "correct the part before the colon"
-			if near := nearest(service, l.reference.Services()); near != "" {
-				remedy = "did you mean " + near + "?"
+			if meant := near(service, l.reference.Services()); meant != "" {
+				remedy = "did you mean " + meant + "?"
 			}
 			l.report("unknown-service", i, path, "there is no service "+quote(service)+" in the reference of "+sar.Date, remedy)
 			continue
@@ -53,8 +54,8 @@ func (l *linter) nearestAction(pattern string) string {
 	for _, action := range service.Actions {
 		names = append(names, action.Name)
 	}
-	if near := nearest(name, names); near != "" {
-		return "did you mean " + service.Prefix + ":" + near + "?"
+	if meant := near(name, names); meant != "" {
+		return "did you mean " + service.Prefix + ":" + meant + "?"
 	}
 	return "look the name up in AWS's Service Authorization Reference of " + service.Prefix
 }
@@ -154,38 +155,7 @@ func canFail(c *Condition) bool {
 	return !lenient || bare != "StringLike" && bare != "ArnLike" || !slices.ContainsFunc(c.Values, isAny)
 }
 
-// nearest is the name most like the given one, or "" where none is near.
-func nearest(given string, names []string) string {
-	given = strings.ToLower(given)
-	best, least := "", max(1, min(4, len(given)/4))+1
-	for _, name := range names {
-		if d := distance(given, strings.ToLower(name), least); d < least {
-			best, least = name, d
-		}
-	}
-	return best
-}
-
-// distance is the number of letters to insert, remove or replace; limit or more
-// means too many.
-func distance(a, b string, limit int) int {
-	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
-		return limit
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
+// near is the name most like the given one, or "" where none is near.
+func near(given string, names []string) string {
+	return nearest.Within(given, names, max(1, min(4, len(given)/4)))
 }

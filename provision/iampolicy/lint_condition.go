@@ -154,8 +154,8 @@ func (l *linter) nearestKey(key string) string {
 		}
 	}
 	names = append(names, l.reference.GlobalKeys()...)
-	if near := nearest(key, names); near != "" {
-		return "did you mean " + near + "?"
+	if meant := near(key, names); meant != "" {
+		return "did you mean " + meant + "?"
 	}
 	return "look the name up in AWS's Service Authorization Reference, or among the global condition context keys"
 }

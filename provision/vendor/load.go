@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 
+	"biplane.dev/biplane/internal/nearest"
 	"biplane.dev/biplane/internal/usererr"
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -187,7 +188,7 @@ func checkMapping(name, what string, pairs []*ast.MappingValueNode, known []stri
 		key, line := keyOf(pair), lineOf(pair)
 		if !contains(known, key) {
 			return usererr.New(usererr.Invalid, "%s:%d: there is no %s %q", name, line, what, shorten(key)).
-				WithHint("did you mean %q?", nearest(key, known))
+				WithHint("did you mean %q?", nearest.Of(key, known))
 		}
 		if first, twice := seen[key]; twice {
 			return usererr.New(usererr.Invalid, "%s:%d: %s %q is there already in line %d", name, line, what, key, first).
@@ -230,42 +231,6 @@ func contains(list []string, s string) bool {
 		}
 	}
 	return false
-}
-
-// nearest is the known key that the fewest edits lead to, without regard to case.
-func nearest(key string, known []string) string {
-	best, least := "", int(^uint(0)>>1)
-	for _, have := range known {
-		if d := edits(strings.ToLower(key), strings.ToLower(have)); d < least {
-			best, least = have, d
-		}
-	}
-	return best
-}
-
-// edits is the Levenshtein distance. Input is bounded by maxFile, so it is cut:
-// a key longer than any real one is equally far from all.
-func edits(a, b string) int {
-	if len(a) > 64 {
-		a = a[:64]
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // oneLine cuts the source excerpt that the YAML package adds.

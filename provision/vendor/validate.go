@@ -6,6 +6,7 @@ import (
 	"sort"
 	"strings"
 
+	"biplane.dev/biplane/internal/nearest"
 	"biplane.dev/biplane/internal/usererr"
 )
 
@@ -113,7 +114,7 @@ func (p *Profile) validateAccounts() error {
 	for _, partition := range given {
 		if !contains(partitions, partition) {
 			return usererr.New(usererr.Invalid, "accounts has no partition %q", shorten(partition)).
-				WithHint("did you mean %q?", nearest(partition, partitions))
+				WithHint("did you mean %q?", nearest.Of(partition, partitions))
 		}
 		if account := p.Accounts[partition]; !accountForm.MatchString(account) {
 			return usererr.New(usererr.Invalid, "accounts.%s cannot be %q", partition, shorten(account)).
