@@ -15,7 +15,6 @@ import (
 	"biplane.dev/biplane/api/gen/flyteidl2/task"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow/workflowconnect"
-	"biplane.dev/biplane/controlplane/internal/store/storetest"
 	"biplane.dev/biplane/internal/sdkhash"
 )
 
@@ -39,9 +38,10 @@ func withSpec(s *task.TaskSpec) *workflow.CreateRunRequest_TaskSpec {
 	return &workflow.CreateRunRequest_TaskSpec{TaskSpec: s}
 }
 
-func TestCreateRun(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "")
+func TestCreateRun(t *testing.T) { onBoth(t, testCreateRun) }
+
+func testCreateRun(t *testing.T, db database) {
+	w := newWorld(t, db, "")
 	plane := w.join("east")
 
 	t.Run("names the run whole, and hands over all that the executor needs", func(t *testing.T) {
@@ -176,9 +176,10 @@ func TestCreateRun(t *testing.T) {
 	})
 }
 
-func TestWatch(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "")
+func TestWatch(t *testing.T) { onBoth(t, testWatch) }
+
+func testWatch(t *testing.T, db database) {
+	w := newWorld(t, db, "")
 	plane := w.join("east")
 
 	for name, options := range map[string][]connect.ClientOption{"Connect": nil, "gRPC": {connect.WithGRPC()}, "gRPC-Web": {connect.WithGRPCWeb()}} {
@@ -328,9 +329,10 @@ func TestWatch(t *testing.T) {
 	})
 }
 
-func TestTexts(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "")
+func TestTexts(t *testing.T) { onBoth(t, testTexts) }
+
+func testTexts(t *testing.T, db database) {
+	w := newWorld(t, db, "")
 	plane := w.join("east")
 	id := w.create(&workflow.CreateRunRequest{}).Action.Id
 	plane.report(state(id.Run, 1, failed))
@@ -388,9 +390,10 @@ func TestTexts(t *testing.T) {
 	})
 }
 
-func TestAbort(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "")
+func TestAbort(t *testing.T) { onBoth(t, testAbort) }
+
+func testAbort(t *testing.T, db database) {
+	w := newWorld(t, db, "")
 	plane := w.join("east")
 	id := w.create(&workflow.CreateRunRequest{}).Action.Id
 	wait(t, plane.enqueued)
@@ -415,9 +418,10 @@ func TestAbort(t *testing.T) {
 	refused(t, err, connect.CodeNotFound, `"none"`)
 }
 
-func TestSignal(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "")
+func TestSignal(t *testing.T) { onBoth(t, testSignal) }
+
+func testSignal(t *testing.T, db database) {
+	w := newWorld(t, db, "")
 	plane := w.join("east")
 	id := w.create(&workflow.CreateRunRequest{}).Action.Id
 	condition := &common.ActionIdentifier{Run: id.Run, Name: "approval"}
@@ -477,9 +481,10 @@ func TestSignal(t *testing.T) {
 	})
 }
 
-func TestListRuns(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "")
+func TestListRuns(t *testing.T) { onBoth(t, testListRuns) }
+
+func testListRuns(t *testing.T, db database) {
+	w := newWorld(t, db, "")
 	plane := w.join("east")
 	var ids []*common.RunIdentifier
 	for range 3 {
@@ -570,9 +575,10 @@ func TestListRuns(t *testing.T) {
 	})
 }
 
-func TestRestart(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "")
+func TestRestart(t *testing.T) { onBoth(t, testRestart) }
+
+func testRestart(t *testing.T, db database) {
+	w := newWorld(t, db, "")
 	plane := w.join("east")
 	plane.leave()
 	id := w.create(&workflow.CreateRunRequest{}).Action.Id // nobody is there to take it
@@ -602,14 +608,10 @@ func TestRestart(t *testing.T) {
 // TestTwoServers has a watch on one server see what the other one records.
 func TestTwoServers(t *testing.T) {
 	t.Parallel()
-	postgres, err := storetest.StartServer(false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(postgres.Stop)
-	database := "database: {url: '" + postgres.NewDatabase(t) + "'}\n"
-	first := newWorld(t, database)
-	second := newWorld(t, database)
+	one := postgres(t)
+	same := func(*testing.T) string { return one }
+	first := newWorld(t, same, "")
+	second := newWorld(t, same, "")
 	plane := first.join("east")
 	id := second.create(&workflow.CreateRunRequest{}).Action.Id
 	if got := wait(t, plane.enqueued).Action.ActionId; !proto.Equal(got, id) {

@@ -30,7 +30,7 @@ import (
 
 func TestProtocols(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "")
+	w := newWorld(t, sqlite, "")
 	http1 := &http.Client{Transport: &http.Transport{}}
 	t.Cleanup(http1.CloseIdleConnections)
 	for name, c := range map[string]struct {
@@ -141,7 +141,7 @@ func TestProtocols(t *testing.T) {
 
 func TestOrigins(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "api:\n  listen: 127.0.0.1:0\n  origins: ['http://localhost:8080']\n")
+	w := newWorld(t, sqlite, "api:\n  listen: 127.0.0.1:0\n  origins: ['http://localhost:8080']\n")
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodOptions, w.url+"/flyteidl2.project.ProjectService/GetProject", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +167,7 @@ func TestTLS(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
 	first := writeCertificate(t, cert, key, time.Now().Add(-time.Hour))
-	w := newWorld(t, "api:\n  listen: 127.0.0.1:0\n  certFile: "+cert+"\n  keyFile: "+key+"\n")
+	w := newWorld(t, sqlite, "api:\n  listen: 127.0.0.1:0\n  certFile: "+cert+"\n  keyFile: "+key+"\n")
 	url := "https" + strings.TrimPrefix(w.url, "http")
 	call := func(trusted *x509.Certificate, protocols *http.Protocols, options ...connect.ClientOption) error {
 		roots := x509.NewCertPool()
@@ -234,11 +234,12 @@ func writeCertificate(t *testing.T, cert, key string, at time.Time) *x509.Certif
 	return parsed
 }
 
-func TestOrganizations(t *testing.T) {
-	t.Parallel()
+func TestOrganizations(t *testing.T) { onBoth(t, testOrganizations) }
+
+func testOrganizations(t *testing.T, db database) {
 	t.Run("takes an empty one for its only one, and refuses others", func(t *testing.T) {
 		t.Parallel()
-		w := newWorld(t, "")
+		w := newWorld(t, db, "")
 		for named, want := range map[string]connect.Code{"": 0, "default": 0, "other": connect.CodeNotFound, "NO": connect.CodeInvalidArgument} {
 			_, err := w.projects().GetProject(t.Context(), &project.GetProjectRequest{Id: "flytesnacks", Org: named})
 			if got := connect.CodeOf(err); err != nil && got != want || err == nil && want != 0 {
@@ -248,7 +249,7 @@ func TestOrganizations(t *testing.T) {
 	})
 	t.Run("wants one to be named where there are two, and keeps them apart", func(t *testing.T) {
 		t.Parallel()
-		w := newWorld(t, "organizations: [one, two]\n")
+		w := newWorld(t, db, "organizations: [one, two]\n")
 		_, err := w.projects().ListProjects(t.Context(), &project.ListProjectsRequest{})
 		refused(t, err, connect.CodeInvalidArgument, "one, two")
 		if _, err := w.projects().CreateProject(t.Context(), &project.CreateProjectRequest{Project: &project.Project{Id: "mine", Org: "one"}}); err != nil {
@@ -259,9 +260,10 @@ func TestOrganizations(t *testing.T) {
 	})
 }
 
-func TestShutdown(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "")
+func TestShutdown(t *testing.T) { onBoth(t, testShutdown) }
+
+func testShutdown(t *testing.T, db database) {
+	w := newWorld(t, db, "")
 	w.join("east")
 	run := w.create(&workflow.CreateRunRequest{})
 	for name, options := range map[string][]connect.ClientOption{"Connect": nil, "gRPC": {connect.WithGRPC()}} {

@@ -27,9 +27,10 @@ import (
 
 func timestampOf(at time.Time) *timestamppb.Timestamp { return timestamppb.New(at) }
 
-func TestProjects(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "")
+func TestProjects(t *testing.T) { onBoth(t, testProjects) }
+
+func testProjects(t *testing.T, db database) {
+	w := newWorld(t, db, "")
 	create := func(p *project.Project) error {
 		_, err := w.projects().CreateProject(t.Context(), &project.CreateProjectRequest{Project: p})
 		return err
@@ -82,9 +83,10 @@ func TestProjects(t *testing.T) {
 	})
 }
 
-func TestTasks(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "")
+func TestTasks(t *testing.T) { onBoth(t, testTasks) }
+
+func testTasks(t *testing.T, db database) {
+	w := newWorld(t, db, "")
 	id := func(name, version string) *task.TaskIdentifier {
 		return &task.TaskIdentifier{Project: "flytesnacks", Domain: "development", Name: name, Version: version}
 	}
@@ -136,9 +138,10 @@ func TestTasks(t *testing.T) {
 	})
 }
 
-func TestClusters(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "api:\n  listen: 127.0.0.1:0\n  dataPlane: direct\n")
+func TestClusters(t *testing.T) { onBoth(t, testClusters) }
+
+func testClusters(t *testing.T, db database) {
+	w := newWorld(t, db, "api:\n  listen: 127.0.0.1:0\n  dataPlane: direct\n")
 	selector := clusterconnect.NewClusterServiceClient(w.client, w.url)
 	ask := func(operation cluster.SelectClusterRequest_Operation) (*cluster.SelectClusterResponse, error) {
 		return selector.SelectCluster(t.Context(), &cluster.SelectClusterRequest{Operation: operation, Resource: &cluster.SelectClusterRequest_ProjectId{ProjectId: flytesnacks}})
@@ -211,9 +214,10 @@ func TestClusters(t *testing.T) {
 	})
 }
 
-func TestDataProxy(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "") // without TLS, so calls are relayed
+func TestDataProxy(t *testing.T) { onBoth(t, testDataProxy) }
+
+func testDataProxy(t *testing.T, db database) {
+	w := newWorld(t, db, "") // without TLS, so calls are relayed
 	plane := w.join("east")
 	id := w.create(&workflow.CreateRunRequest{}).Action.Id
 
@@ -287,9 +291,10 @@ func TestDataProxy(t *testing.T) {
 }
 
 // TestCallers is about calls that come up a tunnel.
-func TestCallers(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "organizations: [default, other]\n")
+func TestCallers(t *testing.T) { onBoth(t, testCallers) }
+
+func testCallers(t *testing.T, db database) {
+	w := newWorld(t, db, "organizations: [default, other]\n")
 	plane := w.joinOf("default", "east")
 	pod := plane.client("flytesnacks-development/default", "flytesnacks", "development")
 	const url = "http://controlplane"

@@ -40,10 +40,11 @@ import (
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow/workflowconnect"
 	"biplane.dev/biplane/controlplane"
+	"biplane.dev/biplane/controlplane/internal/store/storetest"
 	"biplane.dev/biplane/tunnel"
 )
 
-// world is a control plane as people run it, by its command line, with SQLite.
+// world is a control plane as people run it, by its command line.
 type world struct {
 	t       *testing.T
 	file    string // its configuration
@@ -53,8 +54,43 @@ type world struct {
 	stop    func() int // and its exit status
 }
 
+// database gives the YAML that names an empty one, which goes with the test.
+type database func(t *testing.T) string
+
+func sqlite(*testing.T) string { return "" } // a file in its folder, by default
+
+func postgres(t *testing.T) string {
+	return "database: {url: '" + postgresServer.NewDatabase(t) + "'}\n"
+}
+
+// postgresServer is one for all tests: a database of it costs a moment.
+var postgresServer *storetest.Server
+
+func TestMain(m *testing.M) {
+	server, err := storetest.StartServer(false)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "the control plane's tests need PostgreSQL:", err)
+		os.Exit(1)
+	}
+	postgresServer = server
+	code := m.Run()
+	server.Stop()
+	os.Exit(code)
+}
+
+// onBoth runs a test on each kind of database.
+func onBoth(t *testing.T, test func(*testing.T, database)) {
+	t.Parallel()
+	for name, db := range map[string]database{"SQLite": sqlite, "PostgreSQL": postgres} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, db)
+		})
+	}
+}
+
 // newWorld starts one. more is YAML beside what every test needs.
-func newWorld(t *testing.T, more string) *world {
+func newWorld(t *testing.T, db database, more string) *world {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "controlplane.yaml")
@@ -69,7 +105,7 @@ gateway:
 log:
   level: debug
   format: json
-` + more
+` + db(t) + more
 	if strings.HasPrefix(more, "api:") {
 		text = strings.Replace(text, "api:\n  listen: 127.0.0.1:0\n", "", 1)
 	}

@@ -1,8 +1,8 @@
 // Package storetest says what the store does: one suite, which the tests of
 // package store run on SQLite and on PostgreSQL.
 //
-// It is not for tests of the services above the store: these open an SQLite store
-// of their own. Start with Run.
+// It is not for the services above the store: the control plane's own tests are,
+// on both databases too, for which StartServer gives them one. Start with Run.
 package storetest
 
 import (
