@@ -426,6 +426,13 @@ func (p *proxyDouble) GetActionData(_ context.Context, r *dataproxy.GetActionDat
 	return &dataproxy.GetActionDataResponse{InputsUri: r.GetActionId().GetRun().GetOrg()}, nil
 }
 
+func (p *proxyDouble) CreateDownloadLink(_ context.Context, r *dataproxy.CreateDownloadLinkRequest) (*dataproxy.CreateDownloadLinkResponse, error) {
+	if r.GetArtifactType() != dataproxy.ArtifactType_ARTIFACT_TYPE_REPORT {
+		return nil, connect.NewError(connect.CodeNotFound, errors.New("the attempt has no such thing"))
+	}
+	return &dataproxy.CreateDownloadLinkResponse{}, nil
+}
+
 func (p *proxyDouble) TailLogs(_ context.Context, _ *dataproxy.TailLogsRequest, stream *connect.ServerStream[dataproxy.TailLogsResponse]) error {
 	for i := range 3 {
 		err := stream.Send(&dataproxy.TailLogsResponse{Logs: []*dataproxy.TailLogsResponse_Logs{{
