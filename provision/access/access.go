@@ -122,7 +122,7 @@ func (o Options) resolve() (*target, error) {
 		return nil, usererr.New(usererr.Invalid, "account %q is not an AWS account", o.Account).
 			WithHint("give the twelve digits that 'aws sts get-caller-identity' shows")
 	}
-	region, ok := lookUpRegion(o.Region)
+	region, ok := LookUpRegion(o.Region)
 	if !ok {
 		return nil, usererr.New(usererr.Invalid, "there is no AWS region %q", o.Region).
 			WithHint("did you mean %s?", nearestRegion(o.Region))

@@ -121,7 +121,7 @@ func (c *Checker) wantedEvaluator(role Role) (*iampolicy.Evaluator, error) {
 
 // questions are those of the role's calls.
 func (c *Checker) questions(d deployed) []question {
-	region, _ := lookUpRegion(c.Set.Region)
+	region, _ := LookUpRegion(c.Set.Region)
 	place := operations.Place{Partition: c.Set.Partition, DNSSuffix: region.DNSSuffix, Region: c.Set.Region, Account: c.Set.Account}
 	names, makes := operations.CompatNames(place, c.Vendor), byVendor
 	if c.Set.Profile == Strict {

@@ -21,6 +21,17 @@ var strictRoles = []struct {
 	{"-break-glass", "support in an emergency; nobody can assume it until the customer switches it on", operations.BreakGlass},
 }
 
+// RoleSuffix is what the name of one of the vendor's roles has behind that of the
+// provision role; false when who is not exactly one of them.
+func RoleSuffix(who operations.Roles) (string, bool) {
+	for _, r := range strictRoles {
+		if r.who == who {
+			return r.suffix, true
+		}
+	}
+	return "", false
+}
+
 // RoleNames are the names of all roles that the vendor may be granted, that of
 // the provision role first. Not every grant makes all of them.
 func RoleNames(v *vendor.Profile) []string {

@@ -48,7 +48,8 @@ func Regions() []Region {
 	return all
 }
 
-func lookUpRegion(name string) (Region, bool) {
+// LookUpRegion finds a region by its name.
+func LookUpRegion(name string) (Region, bool) {
 	all := Regions()
 	i := slices.IndexFunc(all, func(r Region) bool { return r.Name == name })
 	if i < 0 {

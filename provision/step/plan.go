@@ -46,7 +46,7 @@ func (p Plan) Summary() string {
 		action Action
 		text   string
 	}{
-		{Create, "to create"}, {Finish, "to finish"}, {Update, "to update"}, {Adopt, "to adopt"}, {Remove, "to remove"},
+		{Create, "to create"}, {Finish, "to finish"}, {Update, "to update"}, {Replace, "to replace"}, {Adopt, "to adopt"}, {Remove, "to remove"},
 		{Keep, "unchanged"}, {Leave, "left alone"}, {Refuse, "refused"},
 	}
 	var parts []string

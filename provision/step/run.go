@@ -15,11 +15,17 @@ type Runner struct {
 	Steps []Step
 
 	// Parallel is how many steps may be in hand at once; 0 means 4. AWS counts
-	// the writes of a whole account, so more is seldom faster.
+	// the writes of a whole account, so more is seldom faster, unless the steps
+	// wait for most of their time.
 	Parallel int
+	// PerService is how many of them may be of one service (Description.Service)
+	// while they are looked at or make their calls; 0 means no bound. A step that
+	// waits for a thing to become ready is not counted.
+	PerService int
 
 	// Patience is how long a thing that was made may take to be seen, and how
-	// long a conflict may last; 0 means a minute, which IAM never needs.
+	// long a conflict may last; 0 means a minute, which IAM never needs. A step
+	// that is Described may ask for more.
 	Patience time.Duration
 
 	// Clock is where the time comes from; nil means the machine's.
@@ -95,8 +101,15 @@ func (r Runner) Plan(ctx context.Context, goal Goal) (Plan, error) {
 		return Plan{}, err
 	}
 	planned := make([]Planned, len(order))
-	// Looking needs no order: a step can be looked at before those it needs are made.
-	err = r.each(ctx, len(order), func(int) []int { return nil }, func(ctx context.Context, i int) error {
+	// In order, because a step may find its thing by what another one found.
+	needs := needsOf(order)
+	bound := newBound(r.PerService)
+	err = r.each(ctx, len(order), func(i int) []int { return needs[i] }, func(ctx context.Context, i int) error {
+		release, err := bound.acquire(ctx, Describe(order[i]).Service)
+		if err != nil {
+			return err
+		}
+		defer release()
 		found, err := order[i].Look(ctx, goal)
 		if err != nil {
 			return fmt.Errorf("looking at %s: %w", order[i].Name(), err)
@@ -134,14 +147,17 @@ func (r Runner) Apply(ctx context.Context, plan Plan) error {
 		needs = inverted(needs)
 	}
 	emit := serialised(r.Progress)
+	bound := newBound(r.PerService)
 	return r.each(ctx, len(order), func(i int) []int { return needs[i] }, func(ctx context.Context, i int) error {
-		return r.apply(ctx, order[i], plan.Goal, approved[order[i].Name()], emit)
+		return r.apply(ctx, order[i], plan.Goal, approved[order[i].Name()], bound, emit)
 	})
 }
 
 // apply brings one step to the goal.
-func (r Runner) apply(ctx context.Context, s Step, goal Goal, approved Action, emit func(Event)) error {
+func (r Runner) apply(ctx context.Context, s Step, goal Goal, approved Action, bound bound, emit func(Event)) error {
 	clock := r.clock()
+	about := Describe(s)
+	patience := about.patience(goal, r.patience())
 	started := clock.Now()
 	fail := func(action Action, err error) error {
 		emit(Event{Step: s.Name(), Stage: Failed, Action: action, Took: clock.Now().Sub(started), Err: err})
@@ -150,9 +166,17 @@ func (r Runner) apply(ctx context.Context, s Step, goal Goal, approved Action, e
 
 	action := approved
 	announced := false
-	err := r.patiently(ctx, ErrConflict, func(err error) {
+	ctx = context.WithValue(ctx, waitingKey{}, func(reason string) {
+		emit(Event{Step: s.Name(), Stage: Waiting, Action: action, Err: errors.New(reason)})
+	})
+	err := r.patiently(ctx, patience, []error{ErrConflict, ErrNotYet}, func(err error) {
 		emit(Event{Step: s.Name(), Stage: Waiting, Action: action, Err: err})
 	}, func() error {
+		release, err := bound.acquire(ctx, about.Service)
+		if err != nil {
+			return err
+		}
+		defer release()
 		found, err := s.Look(ctx, goal)
 		if err != nil {
 			return err
@@ -185,7 +209,7 @@ func (r Runner) apply(ctx context.Context, s Step, goal Goal, approved Action, e
 	}
 
 	if goal == Present {
-		err := r.patiently(ctx, ErrNotYet, func(err error) {
+		err := r.patiently(ctx, patience, []error{ErrNotYet}, func(err error) {
 			emit(Event{Step: s.Name(), Stage: Waiting, Action: action, Err: err})
 		}, func() error { return s.Check(ctx) })
 		if err != nil {
@@ -196,14 +220,20 @@ func (r Runner) apply(ctx context.Context, s Step, goal Goal, approved Action, e
 	return nil
 }
 
-// patiently does do until it returns something other than passing, waiting
-// longer each time, or until the patience is at its end.
-func (r Runner) patiently(ctx context.Context, passing error, waiting func(error), do func() error) error {
-	const first, longest = 100 * time.Millisecond, 5 * time.Second
-	patience := r.Patience
-	if patience == 0 {
-		patience = time.Minute
+type waitingKey struct{}
+
+// WaitingFor tells the Runner's Progress what a step waits for that waits by itself,
+// in its Make, Remove or Check, as with a waiter of the SDK.
+func WaitingFor(ctx context.Context, reason string) {
+	if tell, ok := ctx.Value(waitingKey{}).(func(string)); ok {
+		tell(reason)
 	}
+}
+
+// patiently does do until it returns none of the passing errors, waiting
+// longer each time, or until the patience is at its end.
+func (r Runner) patiently(ctx context.Context, patience time.Duration, passing []error, waiting func(error), do func() error) error {
+	const first, longest = 100 * time.Millisecond, 5 * time.Second
 	clock := r.clock()
 	end := clock.Now().Add(patience)
 	for pause := first; ; pause = min(2*pause, longest) {
@@ -211,7 +241,7 @@ func (r Runner) patiently(ctx context.Context, passing error, waiting func(error
 			return err
 		}
 		err := do()
-		if !errors.Is(err, passing) {
+		if !slices.ContainsFunc(passing, func(p error) bool { return errors.Is(err, p) }) {
 			return err
 		}
 		if clock.Now().Add(pause).After(end) {
@@ -265,6 +295,47 @@ func (r Runner) each(ctx context.Context, n int, needs func(int) []int, visit fu
 		return ctx.Err() // what needs imply an order was checked before, so only ctx can have stopped it
 	}
 	return first
+}
+
+func (r Runner) patience() time.Duration {
+	if r.Patience == 0 {
+		return time.Minute
+	}
+	return r.Patience
+}
+
+// bound keeps what is in hand of one service at once within a number.
+type bound struct {
+	of map[string]chan struct{} // nil: no bound
+	mu *sync.Mutex
+	n  int
+}
+
+func newBound(n int) bound {
+	if n <= 0 {
+		return bound{}
+	}
+	return bound{of: map[string]chan struct{}{}, mu: &sync.Mutex{}, n: n}
+}
+
+// acquire waits for room in a service; "" has no bound.
+func (b bound) acquire(ctx context.Context, service string) (release func(), err error) {
+	if b.of == nil || service == "" {
+		return func() {}, nil
+	}
+	b.mu.Lock()
+	room, ok := b.of[service]
+	if !ok {
+		room = make(chan struct{}, b.n)
+		b.of[service] = room
+	}
+	b.mu.Unlock()
+	select {
+	case room <- struct{}{}:
+		return func() { <-room }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (r Runner) clock() Clock {

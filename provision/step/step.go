@@ -8,7 +8,8 @@
 // and the same code serves create, adopt, resume and remove.
 //
 // The package knows nothing of AWS and prints nothing of its own accord.
-// Start with Step and Found; then Runner in run.go, and Plan in plan.go.
+// Start with Step and Found; then Runner in run.go, and Plan in plan.go. What a
+// step can say of itself beside is in describe.go.
 // killtest beside it proves that a program may be killed at any call.
 package step
 
@@ -29,7 +30,8 @@ type Step interface {
 	Needs() []string
 
 	// Look reads what must be known to plan for the goal. It changes nothing,
-	// and it works when the steps that it needs are not made yet.
+	// and it works when the steps that it needs are not made yet; they have been
+	// looked at before it.
 	Look(ctx context.Context, goal Goal) (Found, error)
 
 	// Check reports whether what Make made is there for everybody to see. An
@@ -49,7 +51,8 @@ type Found interface {
 	// faster: the Runner looks again.
 	Make(ctx context.Context) error
 
-	// Remove does so in the same manner.
+	// Remove does so in the same manner. An error that is ErrNotYet means that the
+	// thing is on its way out: the Runner looks again, until nothing is to be done.
 	Remove(ctx context.Context) error
 }
 
@@ -82,13 +85,15 @@ type Change struct {
 // Action is the kind of a Change.
 type Action string
 
-// The actions. The first five change the account, the others don't.
+// The actions. The first six change the account, the others don't.
 const (
 	Create Action = "create" // nothing is there
 	Finish Action = "finish" // a part of it is there, made by us
 	Update Action = "update" // it is there, made by us, and not as it is wanted now
-	Adopt  Action = "adopt"  // it is there as wanted, made by somebody else; from now on ours
-	Remove Action = "remove"
+	// Replace: it is there, made by us, and cannot become what is wanted; it is removed and made again.
+	Replace Action = "replace"
+	Adopt   Action = "adopt" // it is there as wanted, made by somebody else; from now on ours
+	Remove  Action = "remove"
 
 	Keep   Action = "keep"   // it is there, and as wanted
 	None   Action = "none"   // it is not there, and is not wanted
@@ -98,7 +103,7 @@ const (
 
 // Writes reports whether the action changes the account.
 func (a Action) Writes() bool {
-	return a == Create || a == Finish || a == Update || a == Adopt || a == Remove
+	return a == Create || a == Finish || a == Update || a == Replace || a == Adopt || a == Remove
 }
 
 // symbol stands in front of a step in a printed plan.
@@ -108,6 +113,8 @@ func (a Action) symbol() string {
 		return "+"
 	case Finish, Update:
 		return "~"
+	case Replace:
+		return "±"
 	case Adopt:
 		return ">"
 	case Remove:

@@ -1,0 +1,54 @@
+package plane
+
+import (
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ecr"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/eks"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+)
+
+// Clients are the AWS services, all with the same credentials and the same guard.
+type Clients struct {
+	EC2    *ec2.Client
+	ECR    *ecr.Client
+	ECS    *ecs.Client
+	EKS    *eks.Client
+	ELB    *elasticloadbalancingv2.Client
+	Events *eventbridge.Client
+	IAM    *iam.Client
+	KMS    *kms.Client
+	Logs   *cloudwatchlogs.Client
+	Quotas *servicequotas.Client
+	S3     *s3.Client
+	SQS    *sqs.Client
+	STS    *sts.Client
+}
+
+// NewClients makes them. Whoever makes the configuration has put a guard into it.
+func NewClients(cfg aws.Config) Clients {
+	return Clients{
+		EC2:    ec2.NewFromConfig(cfg),
+		ECR:    ecr.NewFromConfig(cfg),
+		ECS:    ecs.NewFromConfig(cfg),
+		EKS:    eks.NewFromConfig(cfg),
+		ELB:    elasticloadbalancingv2.NewFromConfig(cfg),
+		Events: eventbridge.NewFromConfig(cfg),
+		IAM:    iam.NewFromConfig(cfg),
+		KMS:    kms.NewFromConfig(cfg),
+		Logs:   cloudwatchlogs.NewFromConfig(cfg),
+		Quotas: servicequotas.NewFromConfig(cfg),
+		S3:     s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = cfg.BaseEndpoint != nil }),
+		SQS:    sqs.NewFromConfig(cfg),
+		STS:    sts.NewFromConfig(cfg),
+	}
+}
