@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	tunnelv1 "biplane.dev/biplane/api/gen/biplane/tunnel/v1"
@@ -123,7 +124,9 @@ func (s *Store) AddCluster(ctx context.Context, organization, name string, token
 type Certificate struct {
 	Serial    string
 	ExpiresAt time.Time
-	Key       string // a digest of its public key, see Join
+	Key       string   // a digest of its public key, see Join
+	Issuer    string   // the fingerprint of the CA that signed it
+	Trusts    []string // those of the CAs that the data plane is told of with it
 }
 
 // Join spends a token: sign is called for the cluster that the token is of, and
@@ -182,8 +185,9 @@ func (s *Store) Join(ctx context.Context, token JoinToken, sign func(Cluster) (C
 }
 
 func (t *tx) recordCertificate(ctx context.Context, organization, cluster string, c Certificate) error {
-	if _, err := t.exec(ctx, `INSERT INTO certificates (organization, cluster, serial, expires_at, revoked) VALUES ($1, $2, $3, $4, FALSE)`,
-		organization, cluster, c.Serial, micros(c.ExpiresAt)); err != nil {
+	if _, err := t.exec(ctx, `INSERT INTO certificates (organization, cluster, serial, expires_at, revoked, issuer, trusts)
+		VALUES ($1, $2, $3, $4, FALSE, $5, $6)`,
+		organization, cluster, c.Serial, micros(c.ExpiresAt), c.Issuer, strings.Join(c.Trusts, "\n")); err != nil {
 		return err
 	}
 	_, err := t.exec(ctx, `UPDATE clusters SET certificate_serial = $3, certificate_expires_at = $4 WHERE organization = $1 AND name = $2`,
@@ -296,6 +300,7 @@ func (s *Store) RemoveCluster(ctx context.Context, organization, name string, fo
 			`DELETE FROM outbox WHERE organization = $1 AND cluster = $2`,
 			`DELETE FROM wanted_specs WHERE organization = $1 AND cluster = $2`,
 			`DELETE FROM cluster_positions WHERE organization = $1 AND cluster = $2`,
+			`DELETE FROM tunnel_holders WHERE organization = $1 AND cluster = $2`,
 			`DELETE FROM cluster_reports WHERE organization = $1 AND cluster = $2`,
 			`UPDATE certificates SET revoked = TRUE WHERE organization = $1 AND cluster = $2`,
 			`DELETE FROM clusters WHERE organization = $1 AND name = $2`,

@@ -23,10 +23,7 @@ func (s *Store) GetConfig(ctx context.Context, organization, cluster string) (*t
 		if err := scan(&config.Revision, &names, &id, &state); err != nil {
 			return err
 		}
-		if !found && names != "" {
-			config.ProxyNames = strings.Split(names, "\n")
-		}
-		found = true
+		config.ProxyNames, found = splitLines(names), true
 		if id == "" {
 			return nil
 		}

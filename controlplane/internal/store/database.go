@@ -24,6 +24,9 @@ type database struct {
 	pool    *sql.DB // where reads go
 	writer  *sql.DB // where transactions go; PostgreSQL's is the pool
 	log     *slog.Logger
+	// clock is an expression for the database's own time, in microseconds: for what
+	// several processes compare.
+	clock string
 	// again says whether a transaction that failed may succeed when it is run again.
 	again func(error) bool
 	// taken says whether a value was refused because another row has it.
@@ -214,6 +217,14 @@ func fromMicros(us int64) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMicro(us).UTC()
+}
+
+// splitLines is how several texts are read that were stored as one.
+func splitLines(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, "\n")
 }
 
 // encode is how a message is stored: no bytes for none.

@@ -33,7 +33,8 @@ func openPostgres(ctx context.Context, url string, log *slog.Logger, hub *hub) (
 	d := database{
 		dialect: goose.DialectPostgres,
 		reads:   conn{pool, log, postgresArgs}, pool: pool, writer: pool,
-		log: log, again: postgresAgain, taken: postgresTaken, hub: hub,
+		clock: `CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)`,
+		log:   log, again: postgresAgain, taken: postgresTaken, hub: hub,
 	}
 	// In the transaction, so that a wake-up is sent exactly if the change is made. It
 	// costs PostgreSQL a lock around the commits of such transactions; sent behind the

@@ -59,7 +59,8 @@ func openSQLite(ctx context.Context, file string, log *slog.Logger, hub *hub) (d
 	return database{
 		dialect: goose.DialectSQLite3,
 		reads:   conn{pool, log, sqliteArgs}, pool: pool, writer: writer,
-		log: log, again: sqliteAgain, taken: sqliteTaken, hub: hub,
+		clock: `CAST(unixepoch('subsec') * 1000000 AS INTEGER)`,
+		log:   log, again: sqliteAgain, taken: sqliteTaken, hub: hub,
 	}, nil
 }
 

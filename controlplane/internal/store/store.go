@@ -17,6 +17,7 @@
 //	states.go     the states that a data plane reports, in order
 //	outbox.go     what a data plane has to be told, in order, until acknowledged
 //	clusters.go   data planes: tokens, certificates, heartbeats
+//	holders.go    which process holds a data plane's tunnel, and by what certificate
 //	config.go     what a data plane is to be, as one document with a revision
 //	watch.go      wake-ups for whoever waits for a change
 //	query.go      filters, sorts and pages of every list

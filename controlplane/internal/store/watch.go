@@ -47,6 +47,12 @@ func ConfigTopic(organization string) Topic {
 	return topic("config", organization)
 }
 
+// HoldersTopic wakes when a process has got or lost the tunnel of a cluster of the
+// organisation.
+func HoldersTopic(organization string) Topic {
+	return topic("holders", organization)
+}
+
 // Watch wakes its caller whenever the topic may have changed since the last wake.
 // A wake carries no state and several may come as one: read the store again, from
 // the revision that was read last. So that none is missed, call Watch first and

@@ -115,6 +115,11 @@ func hotCalls(w *world) []hotCall {
 		}},
 		{name: "GetConfig", statements: 1, call: func(t testing.TB) { get(w.GetConfig(t.Context(), "acme", "east"))(t) }},
 		{name: "CheckCertificate", statements: 1, call: func(t testing.TB) { must(t, w.CheckCertificate(t.Context(), "acme", "east", "acmeeast")) }},
+		{name: "Hold, again", statements: 1, call: func(t testing.TB) {
+			must(t, w.Hold(t.Context(), "acme", "p1", "h1:1", []string{"c1", "c2"}, time.Hour))
+		}},
+		{name: "Holders", statements: 1, call: func(t testing.TB) { get(w.Holders(t.Context(), "acme"))(t) }},
+		{name: "RecordDial", statements: 1, call: func(t testing.TB) { must(t, w.RecordDial(t.Context(), "acme", "east", "acmeeast")) }},
 		{name: "GetCluster", statements: 1, call: func(t testing.TB) { get(w.GetCluster(t.Context(), "acme", "east"))(t) }},
 		{name: "ListProjects", statements: 1, call: func(t testing.TB) { page(w.ListProjects(t.Context(), "acme", store.Query{}))(t) }},
 		{name: "AbortRun", statements: 10, call: func(t testing.TB) {
@@ -140,6 +145,10 @@ type hotCall struct {
 func testStatements(t *testing.T, b Backend) {
 	w := newWorld(t, b)
 	get(w.CreateRun(t.Context(), newRun(runKey("r1"))))(t)
+	for _, cluster := range []string{"c1", "c2"} {
+		w.join(t, "acme", cluster)
+	}
+	must(t, w.Hold(t.Context(), "acme", "p1", "h1:1", []string{"c1", "c2"}, time.Hour))
 	for _, hot := range hotCalls(w) {
 		w.statements.take()
 		hot.call(t)
@@ -234,6 +243,8 @@ func seed(t testing.TB, b Backend, w *world) {
 		`INSERT INTO cluster_reports (organization, cluster, received_at, report) SELECT organization, name, 1, '' FROM clusters WHERE name <> 'east'`,
 		rows(3000) + `INSERT INTO certificates (organization, cluster, serial, expires_at, revoked)
 			SELECT 'acme', 'c' || (i % 400), 's' || i, ` + fmt.Sprint(int64(9e15)) + ` + i, FALSE FROM n`,
+		rows(3000) + `INSERT INTO tunnel_holders (organization, cluster, process, endpoint, since, alive_until)
+			SELECT CASE i % 3 WHEN 0 THEN 'acme' ELSE 'o' || i END, 'c' || i, 'p' || (i % 9), '', i, i FROM n`,
 		rows(4000) + `INSERT INTO outbox (organization, cluster, id, kind, project, domain, run, payload, created_at, tries, next_try)
 			SELECT 'acme', 'c' || (i % 3), i, 1, 'alpha', 'development', 'run' || i, '', i, 0, 0 FROM n`,
 		rows(3000) + `INSERT INTO wanted_specs (organization, cluster, digest) SELECT 'acme', 'c' || (i % 400), 'w' || i FROM n`,

@@ -63,6 +63,8 @@ func Run(t *testing.T, b Backend) {
 		{"texts", testTexts},
 		{"outbox", testOutbox},
 		{"clusters", testClusters},
+		{"holders", testHolders},
+		{"members", testMembers},
 		{"config", testConfig},
 		{"watches", testWatches},
 		{"queries", testQueries},
