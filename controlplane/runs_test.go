@@ -112,6 +112,27 @@ func testCreateRun(t *testing.T, db database) {
 			t.Errorf("got %v, and %d hand-overs more, want two runs", made, len(plane.enqueued))
 		}
 	})
+	t.Run("makes one run of a call that is repeated under a name, and refuses the name to others", func(t *testing.T) {
+		create := func(call, queue string) error {
+			ctx, client := connect.NewClientContext(t.Context())
+			client.RequestHeader().Set("X-Request-Id", call)
+			_, err := w.runs().CreateRun(ctx, &workflow.CreateRunRequest{Id: named("repeated"), Task: withSpec(spec("hello.main")), RunSpec: &task.RunSpec{Queue: queue},
+				InputWrapper: &workflow.CreateRunRequest_OffloadedInputData{OffloadedInputData: &common.OffloadedInputData{Uri: "s3://meta/x", InputsHash: "h"}}})
+			return err
+		}
+		const first = "flytesnacks-development-r1-a0-x7q2" // as a task makes it
+		for range 2 {
+			if err := create(first, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wait(t, plane.enqueued)
+		refused(t, create("flytesnacks-development-r1-a0-x7q3", ""), connect.CodeAlreadyExists, `"repeated"`)
+		refused(t, create(first, "another"), connect.CodeAlreadyExists, `"repeated"`)
+		if len(plane.enqueued) != 0 {
+			t.Errorf("got %d hand-overs more, want none", len(plane.enqueued))
+		}
+	})
 	t.Run("takes a name once", func(t *testing.T) {
 		w.create(&workflow.CreateRunRequest{Id: named("mine")})
 		wait(t, plane.enqueued)

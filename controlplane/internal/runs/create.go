@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"maps"
 	"math/big"
@@ -44,11 +45,12 @@ const (
 // CreateRun records a run and hands it over. Once it has answered, the run will
 // be started, however often this server or the data plane is started anew.
 func (s *Service) CreateRun(ctx context.Context, r *workflow.CreateRunRequest) (*workflow.CreateRunResponse, error) {
-	key, err := s.newKey(ctx, r)
+	call := digest(ctx, r)
+	key, err := s.newKey(ctx, r, call)
 	if err != nil {
 		return nil, err
 	}
-	run := store.NewRun{Key: key, Source: r.GetSource(), CreatedBy: identity.Principal(ctx)}
+	run := store.NewRun{Key: key, Source: r.GetSource(), CreatedBy: identity.Principal(ctx), Call: hex.EncodeToString(call)}
 	if run.TaskID, run.Task, err = s.rootTask(ctx, key, r); err != nil {
 		return nil, err
 	}
@@ -70,10 +72,6 @@ func (s *Service) CreateRun(ctx context.Context, r *workflow.CreateRunRequest) (
 	run.InputsURI = inputs.GetUri()
 	run.Handover = handover(run, inputs.GetInputsHash())
 	made, err := s.store.CreateRun(ctx, run)
-	var exists *store.ExistsError
-	if errors.As(err, &exists) && r.GetProjectId() != nil {
-		made, _, err = s.store.GetRun(ctx, key) // by the same call, before
-	}
 	if err != nil {
 		return nil, createFailed(key, err)
 	}
@@ -82,7 +80,7 @@ func (s *Service) CreateRun(ctx context.Context, r *workflow.CreateRunRequest) (
 }
 
 // newKey is the name that the client wants, or one that is made.
-func (s *Service) newKey(ctx context.Context, r *workflow.CreateRunRequest) (store.RunKey, error) {
+func (s *Service) newKey(ctx context.Context, r *workflow.CreateRunRequest, call []byte) (store.RunKey, error) {
 	var key store.RunKey
 	switch id := r.GetId().(type) {
 	case *workflow.CreateRunRequest_RunId:
@@ -91,7 +89,7 @@ func (s *Service) newKey(ctx context.Context, r *workflow.CreateRunRequest) (sto
 			return store.RunKey{}, err
 		}
 	case *workflow.CreateRunRequest_ProjectId:
-		key = store.RunKey{Organization: id.ProjectId.GetOrganization(), Project: id.ProjectId.GetName(), Domain: id.ProjectId.GetDomain(), Name: newName(ctx, r)}
+		key = store.RunKey{Organization: id.ProjectId.GetOrganization(), Project: id.ProjectId.GetName(), Domain: id.ProjectId.GetDomain(), Name: newName(call)}
 	default:
 		return store.RunKey{}, refusal.Invalid("the request names neither a run_id nor a project_id; give the project and domain of the run")
 	}
@@ -100,21 +98,38 @@ func (s *Service) newKey(ctx context.Context, r *workflow.CreateRunRequest) (sto
 	return key, err
 }
 
-// newName is r and 19 letters and digits. A call that the SDK repeats, since its
-// answer was lost, has the id of the first and gets the same name: a run is not
-// made twice. Ids that tasks make of four characters are too few for that.
-func newName(ctx context.Context, r *workflow.CreateRunRequest) string {
-	var bits [sha256.Size]byte
-	rand.Read(bits[:])
-	if call, ok := connect.CallInfoForHandlerContext(ctx); ok {
-		id, err := uuid.Parse(call.RequestHeader().Get("X-Request-Id"))
-		content, marshalErr := proto.MarshalOptions{Deterministic: true}.Marshal(r)
-		if err == nil && marshalErr == nil {
-			bits = sha256.Sum256(append(id[:], content...))
-		}
+// digest tells a call from every other, and is empty where it cannot. A client that
+// repeats one, since its answer was lost, sends the id of the first again: a run is
+// not made twice, and its name is not said to be taken by itself.
+func digest(ctx context.Context, r *workflow.CreateRunRequest) []byte {
+	call, ok := connect.CallInfoForHandlerContext(ctx)
+	if !ok {
+		return nil
+	}
+	id := call.RequestHeader().Get("X-Request-Id")
+	// Ids that tasks make have four random characters: enough beside a name, too few
+	// to be one.
+	if _, err := uuid.Parse(id); id == "" || err != nil && r.GetRunId() == nil {
+		return nil
+	}
+	content, err := proto.MarshalOptions{Deterministic: true}.Marshal(r)
+	if err != nil {
+		return nil
+	}
+	first := sha256.Sum256([]byte(id))
+	sum := sha256.Sum256(append(first[:], content...))
+	return sum[:]
+}
+
+// newName is r and 19 letters and digits, of the call, or of chance where that
+// cannot be told.
+func newName(call []byte) string {
+	if call == nil {
+		call = make([]byte, sha256.Size)
+		rand.Read(call)
 	}
 	// 98 bits of 256: what the remainder favours is nothing.
-	number := new(big.Int).SetBytes(bits[:])
+	number := new(big.Int).SetBytes(call)
 	number.Mod(number, new(big.Int).Exp(big.NewInt(36), big.NewInt(19), nil))
 	text := number.Text(36)
 	return "r" + strings.Repeat("0", 19-len(text)) + text

@@ -69,13 +69,17 @@ type NewRun struct {
 	BaseURI   string
 	Source    workflow.RunSource
 	CreatedBy *common.EnrichedIdentity
+	// Call is a digest of the call that makes it; empty where one cannot be told from
+	// another.
+	Call string
 	// Handover is what the data plane gets; its action is the root.
 	Handover *actions.EnqueueRequest
 }
 
 // CreateRun records the run, its root action (QUEUED) and the hand-over to its
-// cluster in one transaction: once it returns, the run will be started. Errors:
-// *ExistsError when the name is taken; *NotFoundError for an unknown project or
+// cluster in one transaction: once it returns, the run will be started. Made again
+// by the same call, it is the run as it is by now. Errors: *ExistsError when the
+// name is taken by another; *NotFoundError for an unknown project or
 // cluster; *RefusedError for an archived project or a draining cluster.
 func (s *Store) CreateRun(ctx context.Context, n NewRun) (Run, error) {
 	digest, encodedTask, err := Digest(n.Task)
@@ -97,6 +101,7 @@ func (s *Store) CreateRun(ctx context.Context, n NewRun) (Run, error) {
 		CreatedBy: n.CreatedBy, InputsURI: n.InputsURI, BaseURI: n.BaseURI, Revision: 1,
 	}
 	key := n.Key
+	repeated := false
 	err = s.change(ctx, func(t *tx) error {
 		run.CreatedAt = fromMicros(t.now)
 		root.CreatedAt, root.UpdatedAt = run.CreatedAt, run.CreatedAt
@@ -112,16 +117,24 @@ func (s *Store) CreateRun(ctx context.Context, n NewRun) (Run, error) {
 		}
 		made, err := t.exec(ctx, `INSERT INTO runs (organization, project, domain, name, cluster, spec, labels, relation, source,
 				created_by, creator, inputs_uri, base_uri, aborted, created_at, phase, task_name, task_version, environment,
-				short_name, error_kind, updated_at, ended_at, revision, change)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, FALSE, $14, $15, $16, $17, $18, $19, 0, $14, 0, 1, 0)
+				short_name, error_kind, updated_at, ended_at, revision, change, call)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, FALSE, $14, $15, $16, $17, $18, $19, 0, $14, 0, 1, 0, $20)
 			ON CONFLICT (organization, project, domain, name) DO NOTHING`,
 			key.Organization, key.Project, key.Domain, key.Name, n.Cluster, spec, labels, relation, n.Source,
 			Subject(n.CreatedBy), creator, n.InputsURI, n.BaseURI, t.now, root.Phase, n.TaskID.Name, n.TaskID.Version, root.Environment,
-			root.ShortName)
+			root.ShortName, n.Call)
 		if err != nil {
 			return err
 		}
 		if made == 0 {
+			call := ""
+			if _, err := t.one(ctx, `SELECT call FROM runs WHERE organization = $1 AND project = $2 AND domain = $3 AND name = $4`,
+				key.args(), scanInto(&call)); err != nil {
+				return err
+			}
+			if repeated = call != "" && call == n.Call; repeated {
+				return errNothing
+			}
 			return &ExistsError{"run", key.String()}
 		}
 		if err := t.insertLabels(ctx, key, run.Labels); err != nil {
@@ -143,6 +156,10 @@ func (s *Store) CreateRun(ctx context.Context, n NewRun) (Run, error) {
 		run.Change, err = t.changeRuns(ctx, []RunKey{key})
 		return err
 	})
+	if err == nil && repeated {
+		run, _, err = s.GetRun(ctx, key)
+		return run, err
+	}
 	run.Root = root
 	return run, err
 }

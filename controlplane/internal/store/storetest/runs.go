@@ -52,6 +52,22 @@ func testRuns(t *testing.T, b Backend) {
 			t.Errorf("got hand-overs %v, want the enqueue", due)
 		}
 	})
+	t.Run("is the one that there is when the call that made it is repeated", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, b)
+		n := newRun(runKey("r1"))
+		n.Call = "one"
+		get(w.CreateRun(ctx, n))(t)
+		w.apply(t, state(n.Key, "a0", 1, running))
+		again := get(w.CreateRun(ctx, n))(t)
+		equal(t, "phase", again.Root.Phase, running)
+		equal(t, "hand-overs", get(w.GetCluster(ctx, "acme", "east"))(t).Pending, 1)
+		for _, call := range []string{"", "two"} {
+			n.Call = call
+			_, err := w.CreateRun(ctx, n)
+			wantError[*store.ExistsError](t, err)
+		}
+	})
 	t.Run("leaves nothing of a run that is refused", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, b)
