@@ -315,7 +315,9 @@ func (t *tail) batches(ctx context.Context, c container, lines <-chan logs.Line)
 			if len(batch) == 0 {
 				due = time.After(batchAge)
 			}
-			batch = append(batch, &dataplane.LogLine{Timestamp: timestamppb.New(line.At), Message: line.Text, Originator: c.originator})
+			// A program may write any bytes, a message holds none but UTF-8.
+			text := strings.ToValidUTF8(line.Text, "\uFFFD")
+			batch = append(batch, &dataplane.LogLine{Timestamp: timestamppb.New(line.At), Message: text, Originator: c.originator})
 			if size += len(line.Text); len(batch) < batchLines && size < batchBytes {
 				continue
 			}

@@ -180,6 +180,16 @@ func TestTailLogs(t *testing.T) {
 		}
 	})
 
+	t.Run("it sends a line in which there are other bytes than text", func(t *testing.T) {
+		t.Parallel()
+		pod := p.pod(t, "bytes", `printf 'before\nbad \377\376 bytes, \342\230\203\nafter\n'`)
+		p.taskAction(t, "bytes", "a0", attempt(pod))
+		got, err := p.tail(t, p.action("bytes", "a0")).text()
+		if want := "before\nbad \uFFFD bytes, ☃\nafter\n"; err != nil || got != want {
+			t.Errorf("got %q, %v, want %q", got, err, want)
+		}
+	})
+
 	t.Run("it sends lines while they are written", func(t *testing.T) {
 		t.Parallel()
 		pod := p.pod(t, "live", "echo first; sleep 600")

@@ -8,10 +8,11 @@ import (
 	"hash/maphash"
 	"io"
 	"time"
+	"unicode/utf8"
 )
 
 // maxPiece of a line is held at a time. A container may write a line of any
-// length; most of them end here.
+// length; most of them end here. A piece ends between two characters.
 const maxPiece = 16 << 10
 
 // piece is a line, or one of several of it.
@@ -40,7 +41,8 @@ type reader struct {
 
 	sum    maphash.Hash
 	at     time.Time
-	length int64 // of what was read of this line
+	length int64  // of what was read of this line
+	begun  []byte // of a character, whose other bytes are in the next piece
 }
 
 // seed is one for all readers, for marks to be compared.
@@ -93,8 +95,26 @@ func (r *reader) any() (piece, error) {
 		r.sum.Reset()
 		r.length = 0
 	}
+	if len(r.begun) > 0 {
+		p.text, r.begun = append(r.begun, p.text...), nil
+	}
 	if full {
-		err = nil
+		whole := len(p.text) - incomplete(p.text)
+		r.begun = bytes.Clone(p.text[whole:])
+		p.text, err = p.text[:whole], nil
 	}
 	return p, err
+}
+
+// incomplete counts the bytes at the end that begin a character and do not end it.
+func incomplete(text []byte) int {
+	for n := 1; n < utf8.UTFMax && n <= len(text); n++ {
+		if last := text[len(text)-n:]; utf8.RuneStart(last[0]) {
+			if utf8.FullRune(last) {
+				return 0
+			}
+			return n
+		}
+	}
+	return 0
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"biplane.dev/biplane/dataplane/proxy/internal/logs"
 )
@@ -147,6 +148,8 @@ func TestFollow(t *testing.T) {
 					line = strings.Repeat("x", random.IntN(100_000))
 				case 2:
 					line = "the same"
+				case 3:
+					line = strings.Repeat("x☃", random.IntN(20_000))
 				}
 				lines = append(lines, line)
 			}
@@ -230,6 +233,24 @@ func TestFollow(t *testing.T) {
 		c := &container{log: log, gone: "unable to retrieve container logs for containerd://0", plan: []stay{{kind: logs.Ended, cut: -1}}}
 		if got, err := follow(t, c); !errors.Is(err, logs.ErrGone) || got != "" {
 			t.Errorf("got %q, %v, want %v", got, err, logs.ErrGone)
+		}
+	})
+	t.Run("it cuts no character of a long line in two", func(t *testing.T) {
+		t.Parallel()
+		for shift := range 4 {
+			line := strings.Repeat("x", shift) + strings.Repeat("𝄞", 10_000)
+			c := &container{log: stamped(random, []string{line, "\xe2\x98", "\xff"}), plan: []stay{{kind: logs.Ended, cut: -1}}}
+			pieces, text := 0, ""
+			err := logs.Follow(t.Context(), c, func(l logs.Line) error {
+				if pieces++; pieces < 4 && !utf8.ValidString(l.Text) {
+					t.Errorf("got a piece that ends with %q", l.Text[len(l.Text)-4:])
+				}
+				text += l.Text
+				return nil
+			})
+			if want := line + "\n\xe2\x98\n\xff\n"; err != nil || text != want || pieces != 5 {
+				t.Errorf("got %d bytes in %d pieces, %v, want %d in 5", len(text), pieces, err, len(want))
+			}
 		}
 	})
 	t.Run("it stops when its reader does", func(t *testing.T) {
