@@ -1,6 +1,7 @@
 package controlplane_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -12,9 +13,11 @@ import (
 	tunnelv1 "biplane.dev/biplane/api/gen/biplane/tunnel/v1"
 	"biplane.dev/biplane/api/gen/flyteidl2/common"
 	"biplane.dev/biplane/api/gen/flyteidl2/core"
+	"biplane.dev/biplane/api/gen/flyteidl2/project"
 	"biplane.dev/biplane/api/gen/flyteidl2/task"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow/workflowconnect"
+	"biplane.dev/biplane/controlplane/internal/store/storetest"
 	"biplane.dev/biplane/internal/sdkhash"
 )
 
@@ -152,7 +155,7 @@ func testCreateRun(t *testing.T, db database) {
 	large.TaskTemplate.GetContainer().Args = []string{strings.Repeat("x", 5<<20)}
 	nameless := spec("")
 	inputs := &workflow.CreateRunRequest_OffloadedInputData{OffloadedInputData: &common.OffloadedInputData{Uri: "s3://meta/x", InputsHash: "h"}}
-	project := func(id, domain, org string) *workflow.CreateRunRequest_ProjectId {
+	in := func(id, domain, org string) *workflow.CreateRunRequest_ProjectId {
 		return &workflow.CreateRunRequest_ProjectId{ProjectId: &common.ProjectIdentifier{Organization: org, Name: id, Domain: domain}}
 	}
 	for name, c := range map[string]struct {
@@ -164,9 +167,9 @@ func testCreateRun(t *testing.T, db database) {
 		"refuses a long name":                    {&workflow.CreateRunRequest{Id: named(strings.Repeat("a", 31))}, connect.CodeInvalidArgument, "at most 30"},
 		"refuses a name that begins with a 1":    {&workflow.CreateRunRequest{Id: named("1a")}, connect.CodeInvalidArgument, "begin with a lower-case letter"},
 		"refuses a name with capitals":           {&workflow.CreateRunRequest{Id: named("Mine")}, connect.CodeInvalidArgument, "lower-case"},
-		"names the command for a project":        {&workflow.CreateRunRequest{Id: project("nope", "development", "")}, connect.CodeNotFound, "flyte create project --id nope --name nope"},
-		"names the domains":                      {&workflow.CreateRunRequest{Id: project("flytesnacks", "dev", "")}, connect.CodeInvalidArgument, "development, staging, production"},
-		"refuses another organization":           {&workflow.CreateRunRequest{Id: project("flytesnacks", "development", "other")}, connect.CodeNotFound, `"other"`},
+		"names the command for a project":        {&workflow.CreateRunRequest{Id: in("nope", "development", "")}, connect.CodeNotFound, "flyte create project --id nope --name nope"},
+		"names the domains":                      {&workflow.CreateRunRequest{Id: in("flytesnacks", "dev", "")}, connect.CodeInvalidArgument, "development, staging, production"},
+		"refuses another organization":           {&workflow.CreateRunRequest{Id: in("flytesnacks", "development", "other")}, connect.CodeNotFound, `"other"`},
 		"wants a name of the task":               {&workflow.CreateRunRequest{Task: withSpec(nameless)}, connect.CodeInvalidArgument, "task's name is empty"},
 		"does not know a task":                   {&workflow.CreateRunRequest{Task: &workflow.CreateRunRequest_TaskId{TaskId: &task.TaskIdentifier{Project: "flytesnacks", Domain: "development", Name: "hello.none", Version: "v1"}}}, connect.CodeNotFound, "flyte deploy"},
 		"refuses a label that no pod could have": {&workflow.CreateRunRequest{RunSpec: &task.RunSpec{Labels: &task.Labels{Values: map[string]string{"a b": "c"}}}}, connect.CodeInvalidArgument, `"a b"`},
@@ -649,5 +652,45 @@ func TestTwoServers(t *testing.T) {
 	plane.report(state(id.Run, 1, succeeded))
 	if !stream.Receive() || stream.Msg().Details.GetStatus().GetPhase() != succeeded {
 		t.Errorf("got %v, %v, want the end", stream.Msg(), stream.Err())
+	}
+}
+
+// TestDatabaseAway has the database vanish for a while: nothing is lost by it, and
+// what cannot be answered meanwhile is to be asked again.
+func TestDatabaseAway(t *testing.T) {
+	t.Parallel()
+	name := storetest.Name(postgresServer.NewDatabase(t))
+	wire := newWire(t, postgresServer.Socket())
+	w := newWorld(t, func(*testing.T) string {
+		return "database: {url: 'postgres://biplane@" + wire.address() + "/" + name + "?sslmode=disable'}\n"
+	}, "")
+	plane := w.join("east")
+	id := w.create(&workflow.CreateRunRequest{}).Action.Id
+	stream, err := w.runs().WatchActionDetails(t.Context(), &workflow.WatchActionDetailsRequest{ActionId: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	if !stream.Receive() {
+		t.Fatal(stream.Err())
+	}
+	wire.cut()
+	_, err = w.runs().GetRunDetails(t.Context(), &workflow.GetRunDetailsRequest{RunId: id.Run})
+	refused(t, err, connect.CodeUnavailable, "database cannot be reached")
+	_, err = w.projects().CreateProject(t.Context(), &project.CreateProjectRequest{Project: &project.Project{Id: "meanwhile"}})
+	refused(t, err, connect.CodeUnavailable, "database cannot be reached")
+	if got := w.ready(); got != http.StatusServiceUnavailable {
+		t.Errorf("got %d from /readyz, want %d", got, http.StatusServiceUnavailable)
+	}
+	wire.restore()
+	if _, err := w.runs().GetRunDetails(t.Context(), &workflow.GetRunDetailsRequest{RunId: id.Run}); err != nil {
+		t.Errorf("got %v, want the run again", err)
+	}
+	plane.report(state(id.Run, 1, succeeded))
+	if !stream.Receive() || stream.Msg().Details.GetStatus().GetPhase() != succeeded {
+		t.Errorf("got %v, %v, want the end on the stream that was there before", stream.Msg(), stream.Err())
+	}
+	if got := w.ready(); got != http.StatusOK {
+		t.Errorf("got %d from /readyz, want %d", got, http.StatusOK)
 	}
 }

@@ -175,6 +175,17 @@ func startWorld(t *testing.T, file string) *world {
 	return w
 }
 
+// ready is what /readyz answers.
+func (w *world) ready() int {
+	w.t.Helper()
+	response, err := w.client.Get(w.url + "/readyz")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	response.Body.Close()
+	return response.StatusCode
+}
+
 func (w *world) projects() projectconnect.ProjectServiceClient {
 	return projectconnect.NewProjectServiceClient(w.client, w.url)
 }

@@ -161,6 +161,9 @@ func (c *call) answer(outer, ctx context.Context, err error) *connect.Error {
 		return refusal.Because(err, connect.CodeDeadlineExceeded, "the call took longer than it may")
 	case errors.Is(err, context.Canceled) && outer.Err() != nil:
 		return refusal.Because(err, connect.CodeCanceled, "the client left")
+	case store.Unreachable(err):
+		// Unlike INTERNAL, a client that watches takes it for a reason to go on.
+		return refusal.Because(err, connect.CodeUnavailable, "the server's database cannot be reached now; try again")
 	}
 	return refusal.Because(err, connect.CodeInternal, "the server failed; its log says why, at request %s", c.id)
 }

@@ -1,8 +1,15 @@
 package store
 
 import (
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	sqlite "modernc.org/sqlite"
 )
 
 // The errors that callers branch on. Each text is a sentence for a person, with
@@ -48,3 +55,26 @@ var ErrToken = errors.New("the join token is not valid, or no longer")
 // ErrCertificate is returned for a certificate that is unknown, revoked or
 // another cluster's.
 var ErrCertificate = errors.New("the certificate is not, or no longer, one of this cluster")
+
+// Unreachable says whether what failed may be done when it is tried again a moment
+// later: the database could not be reached, was restarted, or was locked by a backup
+// for too long. Whether the last transaction was committed is not known then.
+func Unreachable(err error) bool {
+	var (
+		postgres *pgconn.PgError
+		file     *sqlite.Error
+		network  *net.OpError
+		connect  *pgconn.ConnectError
+	)
+	switch {
+	case errors.As(err, &postgres):
+		// admin_shutdown, crash_shutdown, cannot_connect_now, too_many_connections,
+		// read_only_sql_transaction (of the one that was the primary)
+		return slices.Contains([]string{"57P01", "57P02", "57P03", "53300", "25006"}, postgres.Code)
+	case errors.As(err, &file):
+		return sqliteAgain(err)
+	case errors.As(err, &connect), errors.As(err, &network), pgconn.SafeToRetry(err):
+		return true
+	}
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, driver.ErrBadConn)
+}

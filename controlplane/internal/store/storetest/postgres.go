@@ -154,6 +154,9 @@ func (s *Server) Stop() {
 	os.RemoveAll(s.folder)
 }
 
+// Socket is the one that the server listens on.
+func (s *Server) Socket() string { return filepath.Join(s.folder, ".s.PGSQL.5432") }
+
 // URL is that of a database of the server.
 func (s *Server) URL(database string) string {
 	query := url.Values{"host": {s.folder}}
