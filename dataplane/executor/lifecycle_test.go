@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -15,12 +16,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"biplane.dev/biplane/api/gen/flyteidl2/core"
 	flytetask "biplane.dev/biplane/api/gen/flyteidl2/task"
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
+	"biplane.dev/biplane/dataplane/internal/record"
 )
 
 // scripted is a task whose program does steps.
@@ -255,6 +258,51 @@ func TestPod(t *testing.T) {
 			t.Errorf("got %+v, want its logs kept", a.Status.Attempts[0])
 		}
 		gone(t, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: a.Status.Attempts[0].Pod}})
+	})
+	t.Run("what Kubernetes said of the pods of all attempts is in its record", func(t *testing.T) {
+		t.Parallel()
+		run := runName(t)
+		kept(t, enqueue(t, run, "a0", "", retries(scripted("until 1", "outputs"), 1)))
+		r, err := record.Read(t.Context(), w.store.S3, w.cfg.Storage.MetadataBucket, "flytesnacks/development/"+run+"/a0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]bool{}
+		for i, e := range r.Events {
+			seen[fmt.Sprint(e.Attempt, e.Reason)] = true
+			if i > 0 && e.Attempt < r.Events[i-1].Attempt {
+				t.Errorf("got an event of attempt %d behind one of attempt %d", e.Attempt, r.Events[i-1].Attempt)
+			}
+		}
+		for _, reason := range []string{"1Scheduled", "1Started", "2Scheduled", "2Started"} {
+			if !seen[reason] {
+				t.Errorf("got %v, want %s in it", seen, reason)
+			}
+		}
+	})
+	t.Run("its times are exact, from when it was enqueued to its end", func(t *testing.T) {
+		t.Parallel()
+		enqueued := time.Now().Add(-time.Minute)
+		a := ended(t, enqueue(t, runName(t), "a0", "", scripted("outputs"), func(a *v1alpha1.TaskAction, _ *flytetask.RunSpec) { a.Spec.EnqueuedAt = v1alpha1.At(enqueued) }))
+		if got := a.Status.StartedAt.Time; !got.Equal(enqueued.Truncate(time.Microsecond)) {
+			t.Errorf("got it started at %s, want %s", got, enqueued)
+		}
+		if got, want := a.Status.EndedAt.Time, a.Status.Attempts[0].EndedAt.Time; !got.Equal(want) || got.Nanosecond() == 0 {
+			t.Errorf("got it ended at %s, want %s, when its attempt did", got, want)
+		}
+	})
+	t.Run("it reads an object whose times are of whole seconds, as they were once", func(t *testing.T) {
+		t.Parallel()
+		a := kept(t, enqueue(t, runName(t), "a0", "", scripted("outputs")))
+		patch := client.RawPatch(types.MergePatchType, []byte(`{"status":{"startedAt":"2026-05-04T03:02:01Z","endedAt":"2026-05-04T03:02:05Z"}}`))
+		if err := w.Client.Status().Patch(t.Context(), a, patch); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.Status.EndedAt.Sub(a.Status.StartedAt.Time); got != 4*time.Second {
+			t.Errorf("got a duration of %s, want 4s", got)
+		}
+		another := ended(t, enqueue(t, runName(t)+"x", "a0", "", scripted("outputs"))) // so the executor's cache reads on
+		want(t, another, v1alpha1.Succeeded)
 	})
 }
 

@@ -39,6 +39,7 @@ import (
 	"biplane.dev/biplane/dataplane/config"
 	"biplane.dev/biplane/dataplane/executor/internal/actions"
 	"biplane.dev/biplane/dataplane/executor/internal/bucket"
+	"biplane.dev/biplane/dataplane/executor/internal/podevents"
 	"biplane.dev/biplane/dataplane/executor/internal/podlogs"
 	"biplane.dev/biplane/dataplane/executor/internal/prune"
 	"biplane.dev/biplane/dataplane/executor/internal/report"
@@ -54,6 +55,13 @@ import (
 func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	cluster, err := kube.Config("executor")
 	if err != nil {
+		return err
+	}
+	clientset, err := kubernetes.NewForConfig(cluster)
+	if err != nil {
+		return fmt.Errorf("making the client of kinds: %w", err)
+	}
+	if err := checkKinds(clientset.Discovery(), v1alpha1.GroupVersion); err != nil {
 		return err
 	}
 	p, err := newParts(cfg, cluster, log)
@@ -182,8 +190,20 @@ func (p *parts) reconcileActions(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
+	clientset, err := kubernetes.NewForConfig(p.cluster)
+	if err != nil {
+		return fmt.Errorf("making the client of events: %w", err)
+	}
+	events := &podevents.Memory{Ours: taskaction.IsPodOf(p.manager.GetClient())}
+	err = p.manager.Add(manager.RunnableFunc(func(ctx context.Context) error {
+		events.Follow(ctx, clientset.CoreV1().RESTClient())
+		return nil
+	}))
+	if err != nil {
+		return fmt.Errorf("following the events of pods: %w", err)
+	}
 	return taskaction.New(taskaction.Options{
-		Client: p.manager.GetClient(), Live: p.manager.GetAPIReader(), Events: p.manager.GetEventRecorderFor("biplane-executor"),
+		Client: p.manager.GetClient(), Live: p.manager.GetAPIReader(), Events: p.manager.GetEventRecorderFor("biplane-executor"), PodEvents: events,
 		Store: p.store, Config: p.cfg, Recorded: p.recorded, Now: time.Now, Metrics: metrics, Log: p.log,
 	}).Register(ctx, p.manager)
 }

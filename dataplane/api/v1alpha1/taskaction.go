@@ -1,6 +1,10 @@
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // ActionType says what an action is.
 // +kubebuilder:validation:Enum=Task;Trace;Condition
@@ -94,6 +98,8 @@ type TaskActionSpec struct {
 	CacheKey string `json:"cacheKey,omitempty"`
 	// Queue overrides the run's.
 	Queue string `json:"queue,omitempty"`
+	// EnqueuedAt is the creation's time with its microseconds.
+	EnqueuedAt *Time `json:"enqueuedAt,omitempty"`
 
 	// RunSpec is the run's (flyteidl2.task.RunSpec, binary), on the root only; its
 	// children take it from there.
@@ -109,6 +115,15 @@ type TaskActionSpec struct {
 	Abort *Abort `json:"abort,omitempty"`
 	// Signal, once set, ends a condition.
 	Signal *Signal `json:"signal,omitempty"`
+}
+
+// CreatedAt is when the action was enqueued; of the second that is kept of an
+// object without EnqueuedAt, the beginning.
+func (a *TaskAction) CreatedAt() time.Time {
+	if a.Spec.EnqueuedAt != nil {
+		return a.Spec.EnqueuedAt.Time
+	}
+	return a.CreationTimestamp.Time
 }
 
 // ActionReference names an action of the same workspace.
@@ -141,9 +156,9 @@ type TaskActionStatus struct {
 	// ObservedGeneration is that of the spec behind this status.
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// Message is for a person: why it waits, for instance.
-	Message   string       `json:"message,omitempty"`
-	StartedAt *metav1.Time `json:"startedAt,omitempty"`
-	EndedAt   *metav1.Time `json:"endedAt,omitempty"`
+	Message   string `json:"message,omitempty"`
+	StartedAt *Time  `json:"startedAt,omitempty"`
+	EndedAt   *Time  `json:"endedAt,omitempty"`
 	// OutputURI is the folder of the attempt that succeeded, or a trace's file.
 	OutputURI   string       `json:"outputURI,omitempty"`
 	CacheStatus string       `json:"cacheStatus,omitempty"` // Flyte's word without CACHE_
@@ -153,7 +168,7 @@ type TaskActionStatus struct {
 	SystemFailures int32     `json:"systemFailures,omitempty"`
 	Attempts       []Attempt `json:"attempts,omitempty"`
 	// NotBefore is when the next attempt may start, in a back-off.
-	NotBefore *metav1.MicroTime `json:"notBefore,omitempty"`
+	NotBefore *Time `json:"notBefore,omitempty"`
 	// Conditions: Succeeded and Failed, with reasons, for kubectl wait.
 	// +listType=map
 	// +listMapKey=type
@@ -180,27 +195,27 @@ type ActionError struct {
 
 // Attempt is one try: one pod, one folder.
 type Attempt struct {
-	Number             int32             `json:"number"` // from 1
-	Phase              Phase             `json:"phase"`
-	Pod                string            `json:"pod,omitempty"`
-	PodUID             string            `json:"podUID,omitempty"`
-	Container          string            `json:"container,omitempty"` // the primary one
-	StartedAt          *metav1.MicroTime `json:"startedAt,omitempty"`
-	EndedAt            *metav1.MicroTime `json:"endedAt,omitempty"`
-	ContainerStartedAt *metav1.MicroTime `json:"containerStartedAt,omitempty"`
-	ContainerEndedAt   *metav1.MicroTime `json:"containerEndedAt,omitempty"`
-	OutputURI          string            `json:"outputURI,omitempty"` // its folder
-	CacheStatus        string            `json:"cacheStatus,omitempty"`
-	Error              *ActionError      `json:"error,omitempty"`
-	Transitions        []Transition      `json:"transitions,omitempty"`
+	Number             int32        `json:"number"` // from 1
+	Phase              Phase        `json:"phase"`
+	Pod                string       `json:"pod,omitempty"`
+	PodUID             string       `json:"podUID,omitempty"`
+	Container          string       `json:"container,omitempty"` // the primary one
+	StartedAt          *Time        `json:"startedAt,omitempty"`
+	EndedAt            *Time        `json:"endedAt,omitempty"`
+	ContainerStartedAt *Time        `json:"containerStartedAt,omitempty"`
+	ContainerEndedAt   *Time        `json:"containerEndedAt,omitempty"`
+	OutputURI          string       `json:"outputURI,omitempty"` // its folder
+	CacheStatus        string       `json:"cacheStatus,omitempty"`
+	Error              *ActionError `json:"error,omitempty"`
+	Transitions        []Transition `json:"transitions,omitempty"`
 	// LogsKept says that its logs are in the bucket, so that its pod may go.
 	LogsKept bool `json:"logsKept,omitempty"`
 }
 
 // Transition is the beginning of a phase.
 type Transition struct {
-	Phase Phase            `json:"phase"`
-	At    metav1.MicroTime `json:"at"`
+	Phase Phase `json:"phase"`
+	At    Time  `json:"at"`
 }
 
 // TaskActionList is a list of TaskAction.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
@@ -40,6 +41,7 @@ func (e *enqueued) objects() (*v1alpha1.TaskAction, *v1alpha1.TaskTemplate, erro
 			Organization: action.GetActionId().GetRun().GetOrg(), Project: action.GetActionId().GetRun().GetProject(), Domain: action.GetActionId().GetRun().GetDomain(),
 			Run: e.run, Action: e.action, Group: action.GetGroup(),
 			InputURI: action.GetInputUri(), RunOutputBase: strings.TrimRight(action.GetRunOutputBase(), "/"),
+			EnqueuedAt: v1alpha1.At(time.Now()),
 		},
 	}
 	if e.parent == nil {

@@ -46,7 +46,7 @@ type Verdict struct {
 	Message string
 	Failure *Failure
 	// Began and Ended are the primary container's times.
-	Began, Ended *metav1.MicroTime
+	Began, Ended *v1alpha1.Time
 	// Again is when the verdict is another although nothing has happened; zero is never.
 	Again time.Time
 }
@@ -305,12 +305,12 @@ func ended(status *corev1.ContainerStatus) bool {
 	return status != nil && status.State.Terminated != nil
 }
 
-func times(status *corev1.ContainerStatus) (began, finished *metav1.MicroTime) {
-	at := func(t metav1.Time) *metav1.MicroTime {
+func times(status *corev1.ContainerStatus) (began, finished *v1alpha1.Time) {
+	at := func(t metav1.Time) *v1alpha1.Time {
 		if t.IsZero() {
 			return nil
 		}
-		return &metav1.MicroTime{Time: t.Time}
+		return v1alpha1.At(t.Time)
 	}
 	switch {
 	case status.State.Running != nil:

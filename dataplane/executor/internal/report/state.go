@@ -6,7 +6,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	tunnelv1 "biplane.dev/biplane/api/gen/biplane/tunnel/v1"
 	"biplane.dev/biplane/api/gen/flyteidl2/common"
@@ -38,8 +37,8 @@ func StateOf(a *v1alpha1.TaskAction, cluster string) *tunnelv1.ActionState {
 		InputUri:    spec.InputURI,
 		OutputUri:   status.OutputURI,
 		Phase:       phase(status.Phase),
-		CreatedAt:   timestamppb.New(a.CreationTimestamp.Time),
-		EndedAt:     seconds(status.EndedAt),
+		CreatedAt:   timestamppb.New(a.CreatedAt()),
+		EndedAt:     micros(status.EndedAt),
 		CacheStatus: cacheStatus(status.CacheStatus),
 	}
 	switch spec.Type {
@@ -177,14 +176,7 @@ func errorCode(code string) string {
 	return code
 }
 
-func micros(t *metav1.MicroTime) *timestamppb.Timestamp {
-	if t == nil {
-		return nil
-	}
-	return timestamppb.New(t.Time)
-}
-
-func seconds(t *metav1.Time) *timestamppb.Timestamp {
+func micros(t *v1alpha1.Time) *timestamppb.Timestamp {
 	if t == nil {
 		return nil
 	}

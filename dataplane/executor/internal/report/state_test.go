@@ -111,9 +111,9 @@ func label(v reflect.Value, path string) {
 func TestStateOf(t *testing.T) {
 	t.Parallel()
 	at := func(second int) time.Time { return time.Date(2026, 5, 4, 3, 2, second, 1000, time.UTC) }
-	micro := func(second int) *metav1.MicroTime { return &metav1.MicroTime{Time: at(second)} }
+	micro := func(second int) *v1alpha1.Time { return v1alpha1.At(at(second)) }
 	stamp := func(second int) *timestamppb.Timestamp { return timestamppb.New(at(second)) }
-	end := metav1.NewTime(at(9).Truncate(time.Second))
+	end := micro(9)
 	spec := v1alpha1.TaskActionSpec{
 		Organization: "acme", Project: "p", Domain: "d", Run: "r1", Action: "c1", Parent: "a0", Group: "batch", Type: v1alpha1.TypeTask,
 		InputURI: "s3://m/r1/c1/inputs.pb", Template: strings.Repeat("ab", 32),
@@ -132,7 +132,7 @@ func TestStateOf(t *testing.T) {
 		t.Parallel()
 		failure := &v1alpha1.ActionError{Code: "OOMKilled", Kind: v1alpha1.UserError, Message: "text", Recoverable: true}
 		got := report.StateOf(&v1alpha1.TaskAction{ObjectMeta: meta, Spec: spec, Status: v1alpha1.TaskActionStatus{
-			Phase: v1alpha1.Succeeded, Version: 7, Message: "text", EndedAt: &end, OutputURI: "s3://m/r1/c1/2", CacheStatus: "POPULATED",
+			Phase: v1alpha1.Succeeded, Version: 7, Message: "text", EndedAt: end, OutputURI: "s3://m/r1/c1/2", CacheStatus: "POPULATED",
 			Attempts: []v1alpha1.Attempt{
 				{Number: 1, Phase: v1alpha1.Failed, Pod: "r1-c1-0", PodUID: "u", Container: "main", StartedAt: micro(1), EndedAt: micro(4),
 					ContainerStartedAt: micro(2), ContainerEndedAt: micro(3), OutputURI: "s3://m/r1/c1/1", Error: failure,

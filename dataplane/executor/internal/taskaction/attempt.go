@@ -35,7 +35,7 @@ func (w *work) enter(a *v1alpha1.Attempt, phase v1alpha1.Phase) {
 	if a.Phase != phase || len(a.Transitions) == 0 {
 		a.Phase = phase
 		if len(a.Transitions) < maxTransitions || phase.Terminal() {
-			a.Transitions = append(a.Transitions, v1alpha1.Transition{Phase: phase, At: metav1.NewMicroTime(w.now)})
+			a.Transitions = append(a.Transitions, v1alpha1.Transition{Phase: phase, At: *v1alpha1.At(w.now)})
 		}
 	}
 	if !phase.Terminal() {
@@ -46,8 +46,7 @@ func (w *work) enter(a *v1alpha1.Attempt, phase v1alpha1.Phase) {
 // end ends the current attempt.
 func (w *work) end(a *v1alpha1.Attempt, phase v1alpha1.Phase) {
 	w.enter(a, phase)
-	at := metav1.NewMicroTime(w.now)
-	a.EndedAt = &at
+	a.EndedAt = v1alpha1.At(w.now)
 }
 
 // succeed ends the attempt and the action.
@@ -106,8 +105,7 @@ func (w *work) retry(a *v1alpha1.Attempt, pause time.Duration) {
 	w.status.NotBefore = nil
 	w.status.Message = cut("attempt " + decimal(a.Number+1) + " follows: " + a.Error.Code)
 	if pause > 0 {
-		at := metav1.NewMicroTime(w.now.Add(pause))
-		w.status.NotBefore = &at
+		w.status.NotBefore = v1alpha1.At(w.now.Add(pause))
 	}
 	w.say(corev1.EventTypeWarning, "AttemptFailed", "attempt %d: %s: %s", a.Number, a.Error.Code, a.Error.Message)
 }

@@ -12,7 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
@@ -53,10 +53,7 @@ func (w *work) keep(ctx context.Context) error {
 	if err != nil {
 		return nil // nowhere to write it to
 	}
-	kept := record.Record{Status: *w.status.DeepCopy()}
-	if kept.Events, err = w.podEvents(ctx); err != nil {
-		return err
-	}
+	kept := record.Record{Status: *w.status.DeepCopy(), Events: w.podEvents()}
 	if err := record.Write(ctx, w.Store.S3, name, folder, kept); err != nil {
 		return err
 	}
@@ -93,43 +90,36 @@ func (w *work) podThere(ctx context.Context, pods map[string]*corev1.Pod, a *v1a
 	return w.podOf(ctx, w.action.Namespace, a)
 }
 
-// eventsKept of each attempt.
-const eventsKept = 100
+// PodEvents remembers what Kubernetes says of a pod until it is told to forget.
+type PodEvents interface {
+	Of(pod types.UID) []record.Event
+	Forget(pod types.UID)
+}
 
-func (w *work) podEvents(ctx context.Context) ([]record.Event, error) {
+// podEvents are what Kubernetes said of the pods, the oldest of each attempt first.
+func (w *work) podEvents() []record.Event {
 	var kept []record.Event
 	for i := range w.status.Attempts {
 		a := &w.status.Attempts[i]
-		if a.PodUID == "" {
-			continue
-		}
-		var list corev1.EventList
-		err := w.Live.List(ctx, &list, client.InNamespace(w.action.Namespace), client.Limit(eventsKept),
-			client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector("involvedObject.uid", a.PodUID)})
-		if err != nil {
-			return nil, fmt.Errorf("listing events: %w", err)
-		}
-		for _, e := range list.Items {
-			source := e.Source.Component
-			if source == "" {
-				source = e.ReportingController
-			}
-			kept = append(kept, record.Event{Attempt: a.Number, OccurredAt: occurred(&e), Type: e.Type, Reason: e.Reason, Message: e.Message, Source: source, Count: e.Count})
+		for _, e := range w.PodEvents.Of(types.UID(a.PodUID)) {
+			e.Attempt = a.Number
+			kept = append(kept, e)
 		}
 	}
 	slices.SortStableFunc(kept, func(a, b record.Event) int {
 		return cmp.Or(cmp.Compare(a.Attempt, b.Attempt), a.OccurredAt.Compare(b.OccurredAt))
 	})
-	return kept, nil
+	return kept
 }
 
-func occurred(e *corev1.Event) time.Time {
-	for _, at := range []time.Time{e.LastTimestamp.Time, e.EventTime.Time, e.FirstTimestamp.Time} {
-		if !at.IsZero() {
-			return at
-		}
+// forgetEvents of an action whose record is written, and known to be.
+func (w *work) forgetEvents() {
+	if !meta.IsStatusConditionTrue(w.status.Conditions, ConditionKept) {
+		return
 	}
-	return e.CreationTimestamp.Time
+	for i := range w.status.Attempts {
+		w.PodEvents.Forget(types.UID(w.status.Attempts[i].PodUID))
+	}
 }
 
 // Pods that have ended stay a moment, for those who are reading their logs.
@@ -139,6 +129,7 @@ const podStays = 10 * time.Second
 // ended, and pods that belong to none. A pod that still runs is stopped by its own
 // deadline rather than deleted: it stays until its logs are kept.
 func (w *work) tidy(ctx context.Context) error {
+	w.forgetEvents()
 	pods, err := w.ownPods(ctx)
 	if err != nil {
 		return err

@@ -63,7 +63,7 @@ func (w *work) launch(ctx context.Context) error {
 
 func (w *work) newAttempt(number int32) *v1alpha1.Attempt {
 	w.status.Attempts = append(w.status.Attempts, v1alpha1.Attempt{
-		Number: number, StartedAt: micro(w.now), OutputURI: taskpod.Folder(w.action, number), CacheStatus: w.status.CacheStatus,
+		Number: number, StartedAt: v1alpha1.At(w.now), OutputURI: taskpod.Folder(w.action, number), CacheStatus: w.status.CacheStatus,
 	})
 	a := w.attempt()
 	w.enter(a, v1alpha1.Queued)

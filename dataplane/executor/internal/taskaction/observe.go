@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"biplane.dev/biplane/api/gen/flyteidl2/core"
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
@@ -151,9 +150,14 @@ func ran(a *v1alpha1.Attempt) time.Time {
 	return seen
 }
 
-// born is when the action was created; of the second that is kept, the end, so that
-// nothing is too late too early.
-func born(a *v1alpha1.TaskAction) time.Time { return a.CreationTimestamp.Add(time.Second) }
+// born is when the action was enqueued; where only the second of that is kept, its
+// end, so that nothing is too late too early.
+func born(a *v1alpha1.TaskAction) time.Time {
+	if a.Spec.EnqueuedAt == nil {
+		return a.CreationTimestamp.Add(time.Second)
+	}
+	return a.Spec.EnqueuedAt.Time
+}
 
 // queuedSince is when the current attempt, or the one to come, began to wait.
 func (w *work) queuedSince() time.Time {
@@ -196,8 +200,3 @@ func (w *work) deadline(context.Context) error {
 }
 
 func (w *work) metadata() *core.TaskMetadata { return w.spec.GetTaskTemplate().GetMetadata() }
-
-func micro(t time.Time) *metav1.MicroTime {
-	at := metav1.NewMicroTime(t)
-	return &at
-}

@@ -3,6 +3,7 @@ package taskaction
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -105,6 +106,21 @@ func (w *work) leaveGates() {
 func running(a *v1alpha1.TaskAction) bool {
 	n := len(a.Status.Attempts)
 	return n > 0 && !a.Status.Attempts[n-1].Phase.Terminal()
+}
+
+// IsPodOf returns what says whether a pod is an action's, by its name: the action is
+// known before its pod is made, and the pod itself may not be yet.
+func IsPodOf(actions client.Reader) func(context.Context, types.NamespacedName) bool {
+	return func(ctx context.Context, pod types.NamespacedName) bool {
+		end := strings.LastIndex(pod.Name, "-")
+		if end < 0 {
+			return false
+		}
+		shared := true // nothing of it is read
+		err := actions.Get(ctx, types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name[:end]},
+			&v1alpha1.TaskAction{}, &client.GetOptions{UnsafeDisableDeepCopy: &shared})
+		return err == nil
+	}
 }
 
 // ownerOf is the UID of a pod's action.

@@ -42,8 +42,10 @@ type Options struct {
 	Client client.Client // reads from the cache
 	Live   client.Reader // reads from the API server
 	Events record.EventRecorder
-	Store  *bucket.Store
-	Config *config.Config
+	// PodEvents is what Kubernetes says of pods.
+	PodEvents PodEvents
+	Store     *bucket.Store
+	Config    *config.Config
 	// Recorded says whether the control plane has recorded an object as it is at
 	// this resource version.
 	Recorded func(resourceVersion string) bool
@@ -333,7 +335,7 @@ func (w *work) say(kind, reason, format string, args ...any) {
 func (w *work) begin(context.Context) error {
 	if w.status.Phase == "" {
 		w.status.Phase = v1alpha1.Queued
-		w.status.StartedAt = w.action.CreationTimestamp.DeepCopy()
+		w.status.StartedAt = v1alpha1.At(w.action.CreatedAt())
 	}
 	switch {
 	case w.live() != nil:
@@ -347,8 +349,7 @@ func (w *work) begin(context.Context) error {
 
 // finish ends the action.
 func (w *work) finish(phase v1alpha1.Phase, reason, message string) {
-	at := metav1.NewTime(w.now)
-	w.status.Phase, w.status.EndedAt, w.status.NotBefore = phase, &at, nil
+	w.status.Phase, w.status.EndedAt, w.status.NotBefore = phase, v1alpha1.At(w.now), nil
 	w.status.Message = cut(message)
 	kind, status := "Failed", metav1.ConditionTrue
 	if phase == v1alpha1.Succeeded || phase == v1alpha1.Recovered {

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/proto"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"biplane.dev/biplane/api/gen/flyteidl2/core"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
@@ -35,12 +34,10 @@ func (w *work) trace(ctx context.Context) error {
 	w.finish(phase, "Traced", "")
 	w.status.OutputURI = trace.GetOutputs().GetOutputUri()
 	if at := trace.GetStartTime(); at != nil {
-		started := metav1.NewTime(at.AsTime())
-		w.status.StartedAt = &started
+		w.status.StartedAt = v1alpha1.At(at.AsTime())
 	}
 	if at := trace.GetEndTime(); at != nil {
-		ended := metav1.NewTime(at.AsTime())
-		w.status.EndedAt = &ended
+		w.status.EndedAt = v1alpha1.At(at.AsTime())
 	}
 	return nil
 }
