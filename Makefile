@@ -36,12 +36,12 @@ nested := $(patsubst %/go.mod,%,$(shell find * -mindepth 1 -name go.mod -not -pa
 
 FUZZTIME ?= 30s
 
-.PHONY: help build test test-all conformance check generate demo setup kubectl
+.PHONY: help build test test-all conformance check generate demo setup kubectl helm
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: kubectl ## make what tests and the demo use besides Go: PostgreSQL (Debian's), the emulator, the AWS CLI, boto3 (.cache/venv), Flyte (.cache/flyte-VERSION), kubectl (.cache/bin)
+setup: kubectl helm ## make what tests and the demo use besides Go: PostgreSQL (Debian's), the emulator, the AWS CLI, boto3 (.cache/venv), Flyte (.cache/flyte-VERSION), kubectl and helm (.cache/bin)
 	@test/python/setup.sh
 	@test/postgres/setup.sh
 	@test/python/setup.sh flyte-2.12.1 test/e2e/sdk/2.12.1.txt
@@ -52,6 +52,13 @@ build: ## build static, reproducible binaries into bin/ (Kubernetes takes ten mi
 
 kubectl:
 	@go -C sandbox build -ldflags '-s -w $(k8s_stamp)' -o ../.cache/bin/ k8s.io/kubernetes/cmd/kubectl
+
+# Of which Kubernetes it renders charts when it has no cluster to ask, it has by a
+# stamp, too. Of the version that we link: pinned in tools/go.mod, and a test compares.
+helm:
+	@go -C tools build -ldflags '-s -w $(foreach package,chartutil lint/rules,\
+		-X helm.sh/helm/v3/pkg/$(package).k8sVersionMajor=$(word 1,$(k8s_words)) -X helm.sh/helm/v3/pkg/$(package).k8sVersionMinor=$(word 2,$(k8s_words)))' \
+		-o ../.cache/bin/ helm.sh/helm/v3/cmd/helm
 
 # The sandbox's tests run bin/biplane-sandbox, so it is built first: go sees
 # whether it is still current. What is worth a figure prints it: the kill test

@@ -14,6 +14,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -323,14 +324,38 @@ func (c *cluster) recoverRelease(ctx context.Context, last *release.Release) (*r
 	return last, nil
 }
 
-// unchanged reports whether an upgrade would give what is deployed. Objects that
-// somebody has changed since are not looked at: that is Helm's own way.
+// unchanged reports whether an upgrade would change nothing, in the release or in
+// the cluster.
 func (c *cluster) unchanged(ctx context.Context, chart *helmchart.Chart, values map[string]any, last *release.Release) (bool, error) {
 	next, err := c.render(ctx, chart, values)
 	if err != nil {
 		return false, err
 	}
-	return next.Manifest == last.Manifest && last.Chart.Metadata.Version == chart.Metadata.Version, nil
+	if next.Manifest != last.Manifest || last.Chart.Metadata.Version != chart.Metadata.Version || !sameValues(values, last.Config) {
+		return false, nil
+	}
+	changed, err := c.changed(ctx, last.Manifest)
+	if err != nil {
+		return false, err
+	}
+	for _, object := range changed {
+		c.progress(object + " is not as the chart has it, and is put back")
+	}
+	return len(changed) == 0, nil
+}
+
+// sameValues compares as JSON, which is how Helm keeps them: a number has another
+// type by then.
+func sameValues(a, b map[string]any) bool {
+	if len(a) == 0 && len(b) == 0 {
+		return true
+	}
+	one, err := json.Marshal(a)
+	if err != nil {
+		return false
+	}
+	other, err := json.Marshal(b)
+	return err == nil && bytes.Equal(one, other)
 }
 
 // render has Helm and the cluster say what the release would be. A dry run of an

@@ -203,6 +203,56 @@ func TestInstall(t *testing.T) {
 		}
 	})
 
+	t.Run("it puts back what somebody changed or deleted, and leaves what they added", func(t *testing.T) {
+		play(t)
+		before, err := chart.Read(t.Context(), to(options()).Target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cluster.Client.Delete(t.Context(), &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "proxy"}}); err != nil {
+			t.Fatal(err)
+		}
+		edit(t, &corev1.ConfigMap{}, "biplane-dataplane", func(c *corev1.ConfigMap) {
+			c.Data["config.yaml"] = "broken"
+			c.Annotations["example.com/theirs"] = "kept"
+		})
+		o := to(options())
+		o.Values = nil // those of the release
+		var told []string
+		o.Progress = func(line string) { told = append(told, line) }
+		status, err := chart.Upgrade(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status.Revision != before.Revision+1 {
+			t.Errorf("got revision %d, want %d", status.Revision, before.Revision+1)
+		}
+		for _, want := range []string{"ConfigMap biplane-dataplane is not as the chart has it", "Service proxy is not as the chart has it"} {
+			if !strings.Contains(strings.Join(told, "\n"), want) {
+				t.Errorf("got told %q, want %q among it", told, want)
+			}
+		}
+		get(t, &corev1.Service{}, namespace, "proxy")
+		var configuration corev1.ConfigMap
+		get(t, &configuration, namespace, "biplane-dataplane")
+		if configuration.Data["config.yaml"] == "broken" || configuration.Annotations["example.com/theirs"] != "kept" {
+			t.Errorf("got %v with annotations %v, want it put back, and what others added kept", configuration.Data, configuration.Annotations)
+		}
+
+		// What is no change: a restart, and what admission or a person adds.
+		edit(t, &appsv1.Deployment{}, "executor", func(d *appsv1.Deployment) {
+			d.Spec.Template.Annotations["kubectl.kubernetes.io/restartedAt"] = "now"
+		})
+		if status, err = chart.Upgrade(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		if status.Revision != before.Revision+1 {
+			t.Errorf("got revision %d where nothing was to be put back, want %d still", status.Revision, before.Revision+1)
+		}
+	})
+
+	t.Run("it is a release like any other to Helm's own command line", func(t *testing.T) { helmSees(t) })
+
 	t.Run("it names accounts that are somebody else's, and the value to use them", func(t *testing.T) {
 		o := to(options())
 		o.Namespace = "union"
@@ -307,26 +357,30 @@ func TestInstall(t *testing.T) {
 		all.Wait()
 	})
 
-	t.Run("it deletes the objects, too, when asked to", func(t *testing.T) {
-		if _, err := chart.Uninstall(t.Context(), to(options()).Target, true); err != nil {
-			t.Fatal(err)
-		}
-		wantNone(t, &corev1.Secret{}, chart.TunnelSecret)
-		definition := &unstructured.Unstructured{}
-		definition.SetAPIVersion("apiextensions.k8s.io/v1")
-		definition.SetKind("CustomResourceDefinition")
-		for _, kind := range []string{"workspaces", "taskactions", "tasktemplates"} {
-			for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-				err := cluster.Client.Get(t.Context(), client.ObjectKey{Name: kind + ".biplane.dev"}, definition)
-				if apierrors.IsNotFound(err) {
-					break
-				}
-				if time.Now().After(deadline) {
-					t.Fatalf("got %s defined still, want it gone", kind)
-				}
+	t.Run("it deletes the objects, too, when asked to", func(t *testing.T) { purged(t) })
+
+	t.Run("it takes over what Helm's own command line installed", func(t *testing.T) { helmInstalls(t) })
+}
+
+func purged(t *testing.T) {
+	if _, err := chart.Uninstall(t.Context(), to(options()).Target, true); err != nil {
+		t.Fatal(err)
+	}
+	wantNone(t, &corev1.Secret{}, chart.TunnelSecret)
+	definition := &unstructured.Unstructured{}
+	definition.SetAPIVersion("apiextensions.k8s.io/v1")
+	definition.SetKind("CustomResourceDefinition")
+	for _, kind := range []string{"workspaces", "taskactions", "tasktemplates"} {
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			err := cluster.Client.Get(t.Context(), client.ObjectKey{Name: kind + ".biplane.dev"}, definition)
+			if apierrors.IsNotFound(err) {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("got %s defined still, want it gone", kind)
 			}
 		}
-	})
+	}
 }
 
 func TestUnreachable(t *testing.T) {
@@ -477,6 +531,15 @@ func create(t *testing.T, object client.Object) {
 func get(t *testing.T, into client.Object, namespace, name string) {
 	t.Helper()
 	if err := cluster.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func edit[T client.Object](t *testing.T, object T, name string, change func(T)) {
+	t.Helper()
+	get(t, object, namespace, name)
+	change(object)
+	if err := cluster.Client.Update(t.Context(), object); err != nil {
 		t.Fatal(err)
 	}
 }
