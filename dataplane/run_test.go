@@ -26,9 +26,19 @@ func TestRun(t *testing.T) {
 		out    string // of standard output, or of standard error where the status is not 0
 	}{
 		{"tells its version", []string{"version"}, 0, "biplane-dataplane devel"},
-		{"names the processes when none is named", nil, 2, "clustersync|executor|operator|proxy"},
-		{"refuses a process that there is not", []string{"propeller"}, 2, `there is no process called "propeller"`},
+		{"tells it by a flag, too", []string{"--version"}, 0, "biplane-dataplane devel"},
+		{"says where help is when no process is named", nil, 2, "no process is named\nhint: run 'biplane-dataplane --help'"},
+		{"names the processes", []string{"--help"}, 0, "  clustersync  make and keep the namespaces"},
+		{"knows help by its short flag", []string{"-h"}, 0, "Exit status: 0"},
+		{"knows help by its name", []string{"help"}, 0, "biplane-dataplane PROCESS [--config FILE]"},
+		{"tells what a process does", []string{"proxy", "--help"}, 0, "Give inputs, outputs, logs and texts of errors to who may read them."},
+		{"tells where a process looks for its file", []string{"operator", "-h"}, 0, "default /etc/biplane/config/config.yaml"},
+		{"refuses a process that there is not", []string{"propeller"}, 2, "there is no process called \"propeller\"\nhint: run 'biplane-dataplane --help'"},
+		{"names the process that was meant", []string{"operater"}, 2, "did you mean 'biplane-dataplane operator'?"},
+		{"refuses words behind version", []string{"version", "now"}, 2, `version takes no argument, got "now"`},
 		{"refuses a flag that there is not", []string{"operator", "--replicas", "2"}, 2, "flag provided but not defined: -replicas"},
+		{"refuses a flag without its value", []string{"operator", "--config"}, 2, "flag needs an argument: -config"},
+		{"says that there is no such file", []string{"operator", "--config", "none.yaml"}, 2, "cannot read the configuration none.yaml"},
 		{"refuses more words than it understands", []string{"operator", "now"}, 2, `"now" is not understood`},
 		{"refuses a configuration with an unknown key", []string{"operator", "--config", file("storage:\n  bukket: a\n")}, 2, `there is no key "storage.bukket"`},
 		{"refuses a level of logs that there is not", []string{"operator", "--config", file("log:\n  level: loud\n")}, 2, `log.level is "loud"`},
@@ -41,6 +51,9 @@ func TestRun(t *testing.T) {
 			said := stdout.String()
 			if status != 0 {
 				said = stderr.String()
+			}
+			if status == 0 && stderr.Len() > 0 || status != 0 && stdout.Len() > 0 {
+				t.Errorf("got %q on standard output and %q on standard error, want results on the first and errors on the second", &stdout, &stderr)
 			}
 			if status != test.status || !strings.Contains(said, test.out) {
 				t.Errorf("got %d and %q, want %d and %q", status, said, test.status, test.out)

@@ -68,7 +68,7 @@ type Storage struct {
 
 // Process is one of ours, reached by the others by a Service of its name.
 type Process struct {
-	// Listen, TLS: the API, /healthz, /readyz and /metrics. Default: :8443.
+	// Listen, TLS: the API, /livez, /readyz and /metrics. Default: :8443.
 	Listen string `yaml:"listen"`
 	// Endpoint is host:port of its Service: no scheme, and neither "localhost" nor
 	// "docker" in it, which Flyte's SDK takes for plain text.

@@ -32,8 +32,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/apimachinery/pkg/runtime"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -43,9 +41,9 @@ import (
 	"biplane.dev/biplane/api/gen/flyteidl2/dataproxy/dataproxyconnect"
 	"biplane.dev/biplane/api/gen/flyteidl2/task/taskconnect"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow/workflowconnect"
-	"biplane.dev/biplane/dataplane/api/v1alpha1"
 	"biplane.dev/biplane/dataplane/config"
 	"biplane.dev/biplane/dataplane/internal/authn"
+	"biplane.dev/biplane/dataplane/internal/kube"
 	"biplane.dev/biplane/dataplane/internal/peer"
 	"biplane.dev/biplane/dataplane/internal/serve"
 	"biplane.dev/biplane/dataplane/proxy/internal/bucket"
@@ -53,9 +51,9 @@ import (
 
 // Run serves both doors until the context ends and calls have finished.
 func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
-	cluster, err := rest.InClusterConfig()
+	cluster, err := kube.Config("proxy")
 	if err != nil {
-		return fmt.Errorf("finding the cluster: %w", err)
+		return err
 	}
 	certificates, err := serve.Folder(clientTLSFolder)
 	if err != nil {
@@ -135,11 +133,8 @@ type service struct {
 }
 
 func newService(p parts, m *metrics) (*service, error) {
-	scheme := runtime.NewScheme()
-	if err := clientgoscheme.AddToScheme(scheme); err != nil {
-		return nil, err
-	}
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
+	scheme, err := kube.Scheme()
+	if err != nil {
 		return nil, err
 	}
 	// The API server shares itself out; a client's own limit would make one

@@ -1,5 +1,5 @@
 // Package serve is the listener of every process of the data plane: TLS with a
-// certificate that is replaced while it runs, /healthz and /readyz without token,
+// certificate that is replaced while it runs, /livez and /readyz without token,
 // /metrics for who may get them, and an end that loses nobody's call.
 //
 // It does not say who calls: that is package authn, around the handler. Start
@@ -43,7 +43,7 @@ type Options struct {
 	TLSFolder string
 	// Certificates are taken instead of TLSFolder when there are some.
 	Certificates Certificates
-	// Handler is asked for every path but /healthz, /readyz and /metrics.
+	// Handler is asked for every path but /livez (by its old name /healthz), /readyz and /metrics.
 	Handler http.Handler
 	// Ready says why the process can do nothing for a caller now, in one sentence.
 	// Default: it always can.
@@ -189,7 +189,9 @@ func newServer(options Options) (*server, error) {
 
 func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	for _, path := range []string{"/livez", "/healthz"} {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	}
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set(VersionHeader, buildinfo.Read().Version)
 		if err := s.ready(); err != nil {

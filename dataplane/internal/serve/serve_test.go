@@ -138,7 +138,7 @@ func TestServe(t *testing.T) {
 
 	t.Run("speaks HTTP/2 and HTTP/1.1", func(t *testing.T) {
 		for major, http1 := range map[int]bool{2: false, 1: true} {
-			if response, _ := get(t, client(t, pool, http1), s.address+"/healthz"); response.ProtoMajor != major || response.StatusCode != http.StatusOK {
+			if response, _ := get(t, client(t, pool, http1), s.address+"/livez"); response.ProtoMajor != major || response.StatusCode != http.StatusOK {
 				t.Errorf("got %s %s, want HTTP/%d 200", response.Proto, response.Status, major)
 			}
 		}
@@ -174,7 +174,7 @@ func TestServe(t *testing.T) {
 		renewed := issue(t, folder, "second")
 		deadline := time.Now().Add(20 * time.Second)
 		for {
-			_, err := client(t, renewed, false).Get(s.address + "/healthz")
+			_, err := client(t, renewed, false).Get(s.address + "/livez")
 			if err == nil {
 				return
 			}
@@ -190,8 +190,8 @@ func TestServeWaitsForItsCertificate(t *testing.T) {
 	folder := t.TempDir()
 	s := start(t, serve.Options{TLSFolder: folder})
 	anyone := client(t, nil, false)
-	if response, _ := get(t, anyone, s.address+"/healthz"); response.StatusCode != http.StatusOK {
-		t.Errorf("got %s for /healthz without certificate, want 200", response.Status)
+	if response, _ := get(t, anyone, s.address+"/livez"); response.StatusCode != http.StatusOK {
+		t.Errorf("got %s for /livez without certificate, want 200", response.Status)
 	}
 	response, body := get(t, anyone, s.address+"/readyz")
 	if response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "waiting for the certificate that the operator makes") {
