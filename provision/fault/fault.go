@@ -1,4 +1,4 @@
-// Package fault says what IAM's errors mean to a step: a thing that is not
+// Package fault says what AWS's errors mean to a step: a thing that is not
 // there, a right that is missing, a moment that passes. It is not for texts: those
 // who branch on an error find the kinds here, and people get the error itself.
 package fault
@@ -6,6 +6,8 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 	"github.com/aws/smithy-go"
@@ -19,25 +21,69 @@ func NoSuchEntity(err error) bool {
 	return errors.As(err, &none)
 }
 
+// Code is AWS's code of an error; "" for one that AWS did not give.
+func Code(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return api.ErrorCode()
+	}
+	return ""
+}
+
 // Denied reports whether AWS says that the caller may not do it.
 func Denied(err error) bool {
-	var refused smithy.APIError
-	return errors.As(err, &refused) && (refused.ErrorCode() == "AccessDenied" || refused.ErrorCode() == "AccessDeniedException")
+	return slices.Contains([]string{"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}, Code(err))
+}
+
+// Gone reports whether AWS says that the thing isn't there. Every service has its
+// own code for it.
+func Gone(err error) bool {
+	code := Code(err)
+	return slices.Contains([]string{
+		"NoSuchEntity", "ResourceNotFoundException", "NotFoundException", "RepositoryNotFoundException",
+		"LifecyclePolicyNotFoundException", "QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue",
+		"ClusterNotFoundException", "ServiceNotFoundException", "NoSuchHostedZone",
+		"LoadBalancerNotFound", "TargetGroupNotFound", "ListenerNotFound",
+	}, code) || strings.HasPrefix(code, "Invalid") && strings.HasSuffix(code, ".NotFound") ||
+		code == "NatGatewayNotFound" || code == "InvalidAllocationID.NotFound"
+}
+
+// settling are codes of a moment that passes: the thing is at work on something else,
+// or something still hangs on it, or somebody was faster.
+var settling = []string{
+	"ResourceInUseException", "ResourceInUse", "DependencyViolation", "OperationAbortedException", "OperationNotPermitted",
+	"ConcurrentModificationException", "ConcurrentModification", "EntityAlreadyExists", "DeleteConflict", "EntityTemporarilyUnmodifiable",
+	"AlreadyExistsException", "ResourceAlreadyExistsException", "RepositoryAlreadyExistsException", "InvalidKeyPair.Duplicate",
+	"InvalidLaunchTemplateName.AlreadyExistsException", "QueueDeletedRecently", "AWS.SimpleQueueService.QueueDeletedRecently",
+	"InvalidIPAddress.InUse", "InvalidNetworkInterface.InUse", "Resource.AlreadyAssociated", "KMSInvalidStateException",
+}
+
+// propagating are pieces of what services answer while IAM does not show a new role
+// to them yet; it takes seconds, and up to a minute.
+var propagating = []string{
+	"cannot be assumed", "could not be assumed", "unable to assume", "is not authorized to perform: iam:PassRole",
+	"Invalid IAM Instance Profile", "Invalid iamInstanceProfile", "not a valid role", "does not exist or is not authorized",
+	"Invalid principal in policy", "contains one or more invalid principals", "Role doesn't exist", "is invalid or cannot be assumed",
+}
+
+// propagates reports whether an error is of that kind.
+func propagates(err error) bool {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	return slices.ContainsFunc(propagating, func(text string) bool {
+		return strings.Contains(strings.ToLower(api.ErrorMessage()), strings.ToLower(text))
+	})
 }
 
 // Passing marks with step.ErrConflict the errors that end by looking again:
 // somebody was faster, or what was written a moment ago is not everywhere yet.
 func Passing(err error) error {
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, step.ErrConflict) {
+		return err
 	}
-	var (
-		exists       *types.EntityAlreadyExistsException
-		concurrent   *types.ConcurrentModificationException
-		inUse        *types.DeleteConflictException
-		unmodifiable *types.EntityTemporarilyUnmodifiableException
-	)
-	if errors.As(err, &exists) || errors.As(err, &concurrent) || errors.As(err, &inUse) || errors.As(err, &unmodifiable) || NoSuchEntity(err) {
+	if slices.Contains(settling, Code(err)) || NoSuchEntity(err) || Gone(err) || propagates(err) {
 		return fmt.Errorf("%w: %w", step.ErrConflict, err)
 	}
 	return err

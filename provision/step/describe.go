@@ -1,6 +1,9 @@
 package step
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Described is a Step that says more of itself: for plans that people read, and
 // for the Runner, which has to know whom it may ask how much at once.
@@ -77,4 +80,18 @@ func (d Description) patience(goal Goal, least time.Duration) time.Duration {
 		typical = d.ToRemove
 	}
 	return max(3*typical, least)
+}
+
+// Drifter is a Step that can say, field by field, how its thing differs from what is
+// wanted.
+type Drifter interface {
+	Drift(ctx context.Context) ([]Drift, error)
+}
+
+// Drift is one difference.
+type Drift struct {
+	Resource string `json:"resource"` // what AWS calls it, or the step's name
+	Field    string `json:"field"`
+	Want     string `json:"want"`
+	Got      string `json:"got"`
 }
