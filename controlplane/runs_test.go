@@ -694,3 +694,30 @@ func TestDatabaseAway(t *testing.T) {
 		t.Errorf("got %d from /readyz, want %d", got, http.StatusOK)
 	}
 }
+
+func TestRetention(t *testing.T) { onBoth(t, testRetention) }
+
+func testRetention(t *testing.T, db database) {
+	w := newWorld(t, db, "retention: {runs: 1h}\n")
+	plane := w.join("east")
+	old, recent := w.create(&workflow.CreateRunRequest{}).Action.Id, w.create(&workflow.CreateRunRequest{}).Action.Id
+	long := state(old.Run, 1, succeeded)
+	long.EndedAt = timestampOf(time.Now().Add(-2 * time.Hour))
+	plane.report(long, state(recent.Run, 1, succeeded))
+	if got := w.stop(); got != 0 {
+		t.Fatalf("got exit status %d, want 0", got)
+	}
+	again := startWorld(t, w.file) // which prunes at its start
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		_, err := again.runs().GetRunDetails(t.Context(), &workflow.GetRunDetailsRequest{RunId: old.Run})
+		if connect.CodeOf(err) == connect.CodeNotFound {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("got %v, want the run that ended two hours ago to go", err)
+		}
+	}
+	if _, err := again.runs().GetRunDetails(t.Context(), &workflow.GetRunDetailsRequest{RunId: recent.Run}); err != nil {
+		t.Errorf("got %v, want the run that ended now", err)
+	}
+}

@@ -66,8 +66,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 		Config: cfg, Store: s, API: api, Uploads: signer, Log: log, Now: time.Now, Metrics: metrics,
 	})
 	if err != nil {
-		return usererr.New(usererr.Unavailable, "data planes cannot be listened for at %s: %v", cfg.Gateway.Listen, err).
-			WithHint("choose another gateway.listen").Because(err)
+		return err
 	}
 	mount(api, cfg, s, tunnels, signer, log)
 
@@ -202,17 +201,19 @@ const (
 	pruneBatch = 500
 )
 
-// prune deletes what has ended long enough ago, until ctx ends.
+// prune deletes what has ended long enough ago, until ctx ends. Where runs are kept
+// for ever, these are the certificates that have expired.
 func prune(ctx context.Context, cfg *config.Config, s *store.Store, log *slog.Logger) error {
-	if cfg.Retention.Runs == 0 {
-		return nil
-	}
 	ticker := time.NewTicker(pruneEvery)
 	defer ticker.Stop()
 	for {
+		var before time.Time
+		if cfg.Retention.Runs > 0 {
+			before = time.Now().Add(-cfg.Retention.Runs)
+		}
 		for _, organization := range cfg.Organizations {
 			for more := true; more && ctx.Err() == nil; {
-				pruned, err := s.Prune(ctx, organization, time.Now().Add(-cfg.Retention.Runs), pruneBatch)
+				pruned, err := s.Prune(ctx, organization, before, pruneBatch)
 				if err != nil {
 					if ctx.Err() == nil {
 						log.Error("cannot prune", "organization", organization, "error", err)

@@ -165,7 +165,7 @@ func (t *tx) failRun(ctx context.Context, key RunKey, kind workflow.ErrorInfo_Ki
 	if errors.As(err, &pruned) {
 		return false, nil
 	}
-	if err != nil || run.ended {
+	if err != nil || run.endedAt > 0 {
 		return false, err
 	}
 	phase := common.ActionPhase_ACTION_PHASE_FAILED

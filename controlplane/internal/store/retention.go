@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -16,6 +17,7 @@ type Pruned struct {
 // Prune deletes runs of the organisation that ended before the given time, with
 // all below them and the task specs that nothing refers to any more, and the
 // certificates that have expired: at most limit actions in one short transaction.
+// With a zero time no run is deleted.
 func (s *Store) Prune(ctx context.Context, organization string, before time.Time, limit int) (pruned Pruned, err error) {
 	limit = max(limit, 1)
 	err = s.change(ctx, func(t *tx) error {
@@ -42,8 +44,15 @@ func (s *Store) Prune(ctx context.Context, organization string, before time.Time
 				break
 			}
 			// Runs before actions, as whoever records states locks them.
-			if _, err := t.lockRun(ctx, run); err != nil {
+			locked, err := t.lockRun(ctx, run)
+			var gone *NotFoundError
+			if err != nil && !errors.As(err, &gone) {
 				return err
+			}
+			// Another process may have pruned it meanwhile, and its name be another's.
+			if err != nil || locked.endedAt == 0 || locked.endedAt >= before.UnixMicro() {
+				pruned.More = true
+				continue
 			}
 			deleted, all, err := t.pruneActions(ctx, run, limit-pruned.Actions, &digests)
 			if err != nil {

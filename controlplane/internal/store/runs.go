@@ -184,22 +184,19 @@ func (t *tx) insertLabels(ctx context.Context, run RunKey, labels map[string]str
 type lockedRun struct {
 	revision uint64 // of this change
 	cluster  string
-	ended    bool
-	aborted  bool
+	endedAt  int64 // 0 while it has not
 }
 
 // lockRun locks a run and counts its change. What has the revision is there when
 // the lock is given back, so revisions are seen in their order.
 func (t *tx) lockRun(ctx context.Context, key RunKey) (lockedRun, error) {
 	var run lockedRun
-	var endedAt int64
 	found, err := t.one(ctx, `UPDATE runs SET revision = revision + 1
-		WHERE organization = $1 AND project = $2 AND domain = $3 AND name = $4 RETURNING revision, cluster, ended_at, aborted`,
-		[]any{key.Organization, key.Project, key.Domain, key.Name}, scanInto(&run.revision, &run.cluster, &endedAt, &run.aborted))
+		WHERE organization = $1 AND project = $2 AND domain = $3 AND name = $4 RETURNING revision, cluster, ended_at`,
+		[]any{key.Organization, key.Project, key.Domain, key.Name}, scanInto(&run.revision, &run.cluster, &run.endedAt))
 	if err == nil && !found {
 		err = &NotFoundError{"run", key.String()}
 	}
-	run.ended = endedAt > 0
 	t.wake(RunTopic(key))
 	return run, err
 }
@@ -312,7 +309,7 @@ func (s *Store) AbortRun(ctx context.Context, key RunKey, reason string, by *com
 		if err != nil {
 			return err
 		}
-		if run.ended {
+		if run.endedAt > 0 {
 			return errNothing
 		}
 		return t.abortRun(ctx, key, run, reason, by)

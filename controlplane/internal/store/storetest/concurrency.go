@@ -42,6 +42,33 @@ func testConcurrency(t *testing.T, b Backend) {
 		got, _ := due(t, stores[0], 10)
 		equal(t, "hand-overs", got, "enqueue:r1")
 	})
+	t.Run("prunes by several at once, each run once", func(t *testing.T) {
+		stores := begin(t)
+		const runs = 40
+		for i := range runs {
+			key := runKey(fmt.Sprint("r", i))
+			get(stores[0].CreateRun(ctx, newRun(key)))(t)
+			get(stores[0].AbortRun(ctx, key, "", nil))(t)
+		}
+		var pruned atomic.Int64
+		var running sync.WaitGroup
+		for i := range 4 {
+			running.Go(func() {
+				for more := true; more; {
+					count, err := stores[i%2].Prune(ctx, "acme", time.Now(), 3)
+					if err != nil {
+						t.Errorf("got error %v, want none", err)
+					}
+					pruned.Add(int64(count.Runs))
+					more = count.More
+				}
+			})
+		}
+		running.Wait()
+		equal(t, "pruned", pruned.Load(), runs)
+		left, _ := page(stores[0].ListRuns(ctx, store.RunScope{Organization: "acme"}, store.Query{}))(t)
+		equal(t, "left", len(left), 0)
+	})
 	t.Run("hands over in the order of commits, and shows changes in it", func(t *testing.T) {
 		stores := begin(t)
 		const writers, each = 4, 12

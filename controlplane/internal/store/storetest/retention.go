@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 	"time"
@@ -31,6 +32,14 @@ func testRetention(t *testing.T, b Backend) {
 	t.Run("deletes nothing that ended later", func(t *testing.T) {
 		equal(t, "pruned", get(w.Prune(ctx, "acme", time.UnixMicro(1_700_000_100_000_000), 100))(t), store.Pruned{})
 		equal(t, "another organisation's", get(w.Prune(ctx, "globex", time.Now(), 100))(t), store.Pruned{})
+	})
+	t.Run("deletes certificates that have expired, whatever is kept of runs", func(t *testing.T) {
+		must(t, w.RecordCertificate(ctx, "acme", "east", "acmeeast", store.Certificate{Serial: "gone", Key: "k", ExpiresAt: time.Now().Add(-time.Second)}))
+		// The cluster's newest one is named there, too.
+		equal(t, "recorded", bytes.Count(dump(t, b, w.url), []byte("\ngone\n")), 2)
+		equal(t, "pruned", get(w.Prune(ctx, "acme", time.Time{}, 100))(t), store.Pruned{})
+		equal(t, "left", bytes.Count(dump(t, b, w.url), []byte("\ngone\n")), 1)
+		must(t, w.CheckCertificate(ctx, "acme", "east", "acmeeast"))
 	})
 	t.Run("deletes in bounded batches, the root last", func(t *testing.T) {
 		for range 2 {
