@@ -45,6 +45,11 @@ func (r *reconciler) applyAll(ctx context.Context, workspace *v1alpha1.Workspace
 // one and wants it otherwise, there is a conflict and nothing is written. To take
 // an object away from clustersync is to take its label away.
 //
+// A namespace that somebody else made has to be handed over, by its label: the
+// control plane says what projects are called, and one called cert with a domain
+// called manager would otherwise let the executor, and so every author, run pods
+// under whatever accounts there are.
+//
 // A namespace's default service account is made by Kubernetes, and is whose the
 // namespace is.
 func (r *reconciler) apply(ctx context.Context, workspace string, object *unstructured.Unstructured, namespaceIsOurs bool) (made bool, err error) {
@@ -55,6 +60,8 @@ func (r *reconciler) apply(ctx context.Context, workspace string, object *unstru
 		made = true
 	case err != nil:
 		return false, fmt.Errorf("looking at %s %s: %w", object.GetKind(), object.GetName(), err)
+	case isNamespace(object) && there.Labels[LabelManaged] != FieldManager && there.Labels[LabelWorkspace] != workspace:
+		return false, &notReady{reasonForeign, fmt.Sprintf("the namespace %s is there, and is not clustersync's: give the project another name, or hand the namespace over with 'kubectl label namespace %[1]s %s=%[1]s'", object.GetName(), LabelWorkspace)}
 	case isNamespace(object) && there.DeletionTimestamp != nil:
 		return false, &notReady{reasonTerminating, fmt.Sprintf("namespace %s is being deleted; it is made anew once it is gone", object.GetName())}
 	default:

@@ -47,7 +47,7 @@ const (
 	// FieldManager owns the fields that templates give.
 	FieldManager = "biplane-clustersync"
 	// LabelWorkspace is on everything in a workspace that a template gives, with
-	// the workspace's name.
+	// the workspace's name. On a namespace that somebody else made, it hands it over.
 	LabelWorkspace = "biplane.dev/workspace"
 	// LabelManaged is FieldManager on what clustersync made.
 	LabelManaged = "app.kubernetes.io/managed-by"

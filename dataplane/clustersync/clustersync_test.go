@@ -278,10 +278,36 @@ func TestWorkspace(t *testing.T) {
 func TestForeign(t *testing.T) {
 	t.Parallel()
 
-	t.Run("it adopts a namespace that was there, without calling it its own", func(t *testing.T) {
+	t.Run("it leaves a namespace alone that somebody else made, and everything in it", func(t *testing.T) {
 		t.Parallel()
 		r, w := once(t, plane(t)), workspace(t)
-		create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.Name, Labels: map[string]string{"team": "a"}}})
+		create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.Name}})
+		before := get(t, &corev1.Namespace{}, "", w.Name).ResourceVersion
+		wantReason(t, r.sync(t, w), reasonForeign, "kubectl label namespace "+w.Name+" biplane.dev/workspace="+w.Name)
+		if got := get(t, &corev1.Namespace{}, "", w.Name).ResourceVersion; got != before {
+			t.Errorf("got version %s of the namespace, want %s as before", got, before)
+		}
+		for _, list := range []client.ObjectList{&rbacv1.RoleBindingList{}, &corev1.ResourceQuotaList{}, &networkingv1.NetworkPolicyList{}} {
+			if err := cluster.Client.List(t.Context(), list, client.InNamespace(w.Name)); err != nil {
+				t.Fatal(err)
+			}
+			if got := meta.LenList(list); got != 0 {
+				t.Errorf("got %d in a %T, want none", got, list)
+			}
+		}
+		// Nor is it handed over to another workspace.
+		namespace := get(t, &corev1.Namespace{}, "", w.Name)
+		namespace.Labels[LabelWorkspace] = "other-development"
+		if err := cluster.Client.Update(t.Context(), namespace); err != nil {
+			t.Fatal(err)
+		}
+		wantReason(t, r.sync(t, w), reasonForeign, "is not clustersync's")
+	})
+
+	t.Run("it adopts a namespace that was handed over, without calling it its own", func(t *testing.T) {
+		t.Parallel()
+		r, w := once(t, plane(t)), workspace(t)
+		create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.Name, Labels: map[string]string{"team": "a", LabelWorkspace: w.Name}}})
 		wantReason(t, r.sync(t, w), reasonReady, "")
 		namespace := get(t, &corev1.Namespace{}, "", w.Name)
 		if namespace.Labels["team"] != "a" || namespace.Labels[LabelWorkspace] != w.Name {
@@ -295,7 +321,7 @@ func TestForeign(t *testing.T) {
 	t.Run("it names what another wants otherwise, writes nothing to it, and goes on", func(t *testing.T) {
 		t.Parallel()
 		r, w := once(t, plane(t)), workspace(t)
-		create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.Name}})
+		create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.Name, Labels: map[string]string{LabelWorkspace: w.Name}}})
 		create(t, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: w.Name, Name: "default", Annotations: map[string]string{"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/theirs"}}})
 		create(t, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.Name, Name: "theirs"}, Data: map[string]string{"a": "b"}})
 		wantReason(t, r.sync(t, w), reasonConflict, "ServiceAccount default is not clustersync's, and is otherwise")

@@ -30,6 +30,7 @@ const (
 	reasonTemplate    = "TemplateError"     // the templates give nothing that can be applied
 	reasonCA          = "WaitingForCA"      // the operator has not made it
 	reasonPullSecret  = "PullSecretMissing" // the configuration names one that is not there
+	reasonForeign     = "ForeignNamespace"  // the namespace is somebody else's
 	reasonTerminating = "Terminating"       // somebody deletes the namespace
 	reasonConflict    = "Conflict"          // an object that is not ours wants to be otherwise
 	reasonRefused     = "Refused"           // by the API server

@@ -57,6 +57,10 @@ func (c Config) client() (*kubernetes.Clientset, error) {
 	return client, nil
 }
 
+// workspaceLabel hands a namespace over to the data plane's clustersync, which is
+// otherwise to leave alone what it has not made.
+const workspaceLabel = "biplane.dev/workspace"
+
 // makeAccounts makes namespaces and service accounts, with the annotation of those
 // that have a role.
 func (c Config) makeAccounts(ctx context.Context, set *roles.Set, report func(Event)) error {
@@ -65,7 +69,11 @@ func (c Config) makeAccounts(ctx context.Context, set *roles.Set, report func(Ev
 		return err
 	}
 	for _, name := range []string{profile().Namespace, workspace} {
-		_, err := client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if name == workspace {
+			namespace.Labels = map[string]string{workspaceLabel: name}
+		}
+		_, err := client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{})
 		switch {
 		case err == nil:
 			report(Event{Thing: "namespace " + name, Did: "create"})
