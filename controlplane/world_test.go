@@ -67,6 +67,9 @@ func postgres(t *testing.T) string {
 var postgresServer *storetest.Server
 
 func TestMain(m *testing.M) {
+	if file := os.Getenv(serveEnv); file != "" { // see process
+		os.Exit(controlplane.Run(context.Background(), []string{"serve", "--config", file}, os.Stdout, os.Stderr))
+	}
 	server, err := storetest.StartServer(false)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "the control plane's tests need PostgreSQL:", err)
@@ -304,7 +307,7 @@ func (p *dataPlane) dial(w *world) {
 	p.session, p.served = session, served
 	go func() {
 		defer close(served)
-		session.Serve(context.WithoutCancel(p.t.Context()), tunnel.Handlers{RPC: p.handler()})
+		session.Serve(context.WithoutCancel(p.t.Context()), tunnel.Handlers{RPC: p.handler(), Raw: mirror})
 	}()
 }
 

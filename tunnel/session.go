@@ -103,7 +103,7 @@ func (s *Session) RoundTripper() http.RoundTripper { return s.rpc }
 // OpenRaw opens a stream of bytes to what the peer knows by name. That the peer
 // refuses shows as an error of the first read.
 func (s *Session) OpenRaw(ctx context.Context, name string) (*Stream, error) {
-	if strings.ContainsAny(name, " \n") || name == "" || len(name) > maxLine/2 {
+	if strings.ContainsAny(name, " \n") || name == "" || len("raw "+name) > maxLine {
 		return nil, fmt.Errorf("opening a raw stream to %q: not a name", name)
 	}
 	return s.open(ctx, "raw "+name)

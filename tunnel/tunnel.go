@@ -56,7 +56,7 @@ const (
 
 	// A new stream must have said its line by then.
 	lineLimit = 10 * time.Second
-	maxLine   = 128
+	maxLine   = 256
 	maxReason = 512
 
 	// A peer answers a drain at once, unless it is stuck.

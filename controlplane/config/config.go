@@ -18,6 +18,7 @@ type Config struct {
 	Database      Database `yaml:"database"`
 	Gateway       Gateway  `yaml:"gateway"`
 	Relay         Relay    `yaml:"relay"`
+	Peers         Peers    `yaml:"peers"`
 	Issuer        Issuer   `yaml:"issuer"`
 	// Folder is where the keys are that the server makes for itself (0700). It
 	// must be given; paths are relative to this file's folder.
@@ -86,6 +87,18 @@ type Relay struct {
 	// Ports are given to data planes as they join, and kept: "first-last".
 	// Default: any free one.
 	Ports string `yaml:"ports"`
+}
+
+// Peers are the other servers of one PostgreSQL database. A data plane dials one of
+// them, and the others forward to that one what is for it.
+type Peers struct {
+	// Listen turns it on: HOST:PORT for the other servers, which show a certificate
+	// of the gateway's CA that no data plane has. Without a host: loopback. Default:
+	// off, and what is for a data plane that dialled another server is UNAVAILABLE.
+	Listen string `yaml:"listen"`
+	// Endpoint is where the others reach Listen: HOST:PORT. Must be given where Listen
+	// is no one address. Default: what is listened on.
+	Endpoint string `yaml:"endpoint"`
 }
 
 // Issuer is the OIDC issuer that the trust of flyteadmin's role names.

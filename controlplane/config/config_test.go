@@ -38,6 +38,9 @@ func load(t *testing.T, text string) (*config.Config, error) {
 	return config.Load(file)
 }
 
+// pg is where there can be several servers.
+const pg = "database: {url: 'postgres://h/d'}\n"
+
 const head = "apiVersion: biplane.dev/v1alpha1\nkind: ControlPlaneConfig\n"
 
 func TestExample(t *testing.T) {
@@ -107,6 +110,27 @@ func TestLoad(t *testing.T) {
 			t.Errorf("got %q, %q, %q, want them whole", c.Folder, c.Database.URL, c.Issuer.KeyFile)
 		}
 	})
+	t.Run("listens for peers on loopback, unless told otherwise", func(t *testing.T) {
+		t.Parallel()
+		c, err := load(t, head+"folder: state\n"+pg+"peers: {listen: ':8092'}\n")
+		if err != nil || c.Peers.Listen != "127.0.0.1:8092" {
+			t.Errorf("got %+v, %v, want loopback", c, err)
+		}
+	})
+	t.Run("refuses peers where the URL's file says SQLite", func(t *testing.T) {
+		t.Parallel()
+		file := filepath.Join(t.TempDir(), "url")
+		if err := os.WriteFile(file, []byte("sqlite:/x/y.db\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := load(t, head+"folder: state\ndatabase: {urlFile: "+file+"}\npeers: {listen: ':8092'}\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.DatabaseURL(); err == nil || !strings.Contains(err.Error(), "peers.listen") {
+			t.Errorf("got %v, want it refused", err)
+		}
+	})
 	t.Run("takes the database's URL from a file", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
@@ -140,6 +164,13 @@ func TestLoad(t *testing.T) {
 		"refuses a gateway's name with a scheme":   "gateway: {names: ['https://x']}",
 		"refuses a certificate that never ends":    "gateway: {certificateLife: 900000h}",
 		"refuses a relay's host with a port":       "relay: {host: 'localhost:1'}",
+		"refuses peers that can be none":           "peers: {listen: '127.0.0.1:8092'}",
+		"refuses peers at no port":                 pg + "peers: {listen: '127.0.0.1'}",
+		"refuses peers that nobody can find":       pg + "peers: {listen: '0.0.0.0:8092'}",
+		"refuses peers found at any address":       pg + "peers: {listen: '0.0.0.0:8092', endpoint: '0.0.0.0:8092'}",
+		"refuses peers found at any port":          pg + "peers: {listen: '0.0.0.0:8092', endpoint: 'host:0'}",
+		"refuses peers found by a URL":             pg + "peers: {listen: '0.0.0.0:8092', endpoint: 'https://host:8092'}",
+		"refuses where there are no peers":         "peers: {endpoint: 'host:8092'}",
 		"refuses two kinds of tokens":              "issuer: {url: 'https://x', tokenFile: y}",
 		"refuses an issuer without TLS":            "issuer: {url: 'http://x'}",
 		"refuses an empty subject":                 "issuer: {url: 'https://x', subject: ''}",

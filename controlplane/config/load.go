@@ -37,7 +37,7 @@ func Load(file string) (*Config, error) {
 	if err := c.complete(filepath.Dir(file)); err != nil {
 		return nil, err
 	}
-	for _, check := range []func() error{c.checkNames, c.checkAPI, c.checkDatabase, c.checkGateway, c.checkRelay, c.checkIssuer, c.checkRest} {
+	for _, check := range []func() error{c.checkNames, c.checkAPI, c.checkDatabase, c.checkGateway, c.checkRelay, c.checkPeers, c.checkIssuer, c.checkRest} {
 		if err := check(); err != nil {
 			return nil, err
 		}
@@ -73,6 +73,9 @@ func (c *Config) complete(folder string) error {
 		if c.API.CertFile != "" {
 			c.API.DataPlane = Direct
 		}
+	}
+	if host, port, err := net.SplitHostPort(c.Peers.Listen); err == nil && host == "" {
+		c.Peers.Listen = net.JoinHostPort("127.0.0.1", port)
 	}
 	if c.Issuer.KeyFile == "" {
 		c.Issuer.KeyFile = filepath.Join(c.Folder, "issuer.key")
@@ -170,7 +173,7 @@ func (c *Config) DatabaseURL() (string, error) {
 		return "", usererr.New(usererr.Invalid, "database.urlFile cannot be read: %v", err).WithHint("name a file that this server can read").Because(err)
 	}
 	url := strings.TrimSpace(string(text))
-	return url, checkDatabaseURL("the contents of database.urlFile", url)
+	return url, cmp.Or(checkDatabaseURL("the contents of database.urlFile", url), c.checkShared(url))
 }
 
 func (c *Config) checkGateway() error {
@@ -214,6 +217,46 @@ func (r Relay) PortRange() (first, last int, err error) {
 		return 0, 0, invalid(fmt.Sprintf("relay.ports is %q, which is not FIRST-LAST", r.Ports), "write it like 30000-30099")
 	}
 	return first, last, nil
+}
+
+func (c *Config) checkPeers() error {
+	if c.Peers.Listen == "" {
+		if c.Peers.Endpoint != "" {
+			return invalid(fmt.Sprintf("peers.endpoint is %q, and peers.listen is not given", c.Peers.Endpoint), "give peers.listen too, or leave both out")
+		}
+		return nil
+	}
+	listen, _, err := address("peers.listen", c.Peers.Listen)
+	if err != nil {
+		return err
+	}
+	if err := c.checkShared(c.Database.URL); err != nil {
+		return err
+	}
+	if c.Peers.Endpoint == "" {
+		if ip, err := netip.ParseAddr(listen); err == nil && ip.IsUnspecified() {
+			return invalid(fmt.Sprintf("peers.listen is %q, and no other server knows by that where this one is", c.Peers.Listen),
+				"give peers.endpoint too: the HOST:PORT by which the others reach it")
+		}
+		return nil
+	}
+	name, port, err := address("peers.endpoint", c.Peers.Endpoint)
+	if err != nil {
+		return err
+	}
+	if ip, err := netip.ParseAddr(name); !host(name) || port == "0" || err == nil && ip.IsUnspecified() {
+		return invalid(fmt.Sprintf("peers.endpoint is %q, which others cannot dial", c.Peers.Endpoint), "write the HOST:PORT by which they reach this server")
+	}
+	return nil
+}
+
+// checkShared refuses peers where there can be none.
+func (c *Config) checkShared(url string) error {
+	if c.Peers.Listen != "" && strings.HasPrefix(url, "sqlite:") {
+		return invalid(fmt.Sprintf("peers.listen is %q, and the database is SQLite, which one server has to itself", c.Peers.Listen),
+			"leave peers out, or take PostgreSQL")
+	}
+	return nil
 }
 
 func (c *Config) checkIssuer() error {

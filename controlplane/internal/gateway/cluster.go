@@ -4,17 +4,12 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"io"
 	"log/slog"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"biplane.dev/biplane/controlplane/internal/gateway/pki"
-	"biplane.dev/biplane/controlplane/internal/refusal"
 	"biplane.dev/biplane/controlplane/internal/store"
 	"biplane.dev/biplane/tunnel"
 )
@@ -34,7 +29,8 @@ type cluster struct {
 	identity tunnel.Identity
 	log      *slog.Logger
 	end      context.CancelFunc
-	faults   faults // of hand-overs
+	faults   faults        // of hand-overs
+	room     chan struct{} // has a place for each client that is relayed
 
 	mu       sync.Mutex
 	ended    bool          // takes no more sessions
@@ -68,6 +64,7 @@ func (g *Gateway) cluster(identity tunnel.Identity) *cluster {
 		identity: identity,
 		log:      g.Log.With("organization", identity.Organization, "cluster", identity.Cluster),
 		end:      end,
+		room:     make(chan struct{}, maxRelayed),
 		changed:  make(chan struct{}),
 	}
 	g.clusters[identity] = c
@@ -109,22 +106,34 @@ func (c *cluster) hold(h *held) error {
 		c.mu.Unlock()
 	}()
 
-	// Again, for what was revoked since: from here on watch sees this session.
+	// Again, for what was revoked or retired since: from here on watch, and
+	// replaceAuthority, see this session.
 	if err := c.checkOne(c.gateway.life, h); err != nil {
 		return err
 	}
-
-	// A session must not outlive its certificate. At five sixths of its life the
-	// data plane has long renewed it, and is asked to come with the new one; what
-	// is left is for calls to end.
-	life := h.leaf.NotAfter.Sub(h.leaf.NotBefore)
-	now := c.gateway.Now()
-	soft := time.AfterFunc(h.leaf.NotBefore.Add(life*5/6).Sub(now), func() { drain(h.Session) })
-	defer soft.Stop()
-	hard := time.AfterFunc(h.leaf.NotAfter.Sub(now), h.Close)
-	defer hard.Stop()
+	if !c.gateway.authority.ca.Load().Trusts(h.leaf) {
+		return store.ErrCertificate
+	}
+	if err := c.gateway.Store.RecordDial(c.gateway.life, c.identity.Organization, c.identity.Cluster, pki.Serial(h.leaf)); err != nil {
+		// A rotation of the CA waits for this data plane's next tunnel then.
+		c.log.Warn("cannot record that a certificate is in use", "error", err)
+	}
+	defer c.gateway.limitLife(h.Session, h.leaf)()
 
 	return h.Serve(c.gateway.life, tunnel.Handlers{RPC: c.calls(h.Session)})
+}
+
+// limitLife ends a session before its certificate does. At five sixths of its life
+// the other end has long renewed it, and is asked to come with the new one; what
+// is left is for calls to end.
+func (g *Gateway) limitLife(session *tunnel.Session, leaf *x509.Certificate) (stop func()) {
+	life, now := leaf.NotAfter.Sub(leaf.NotBefore), g.Now()
+	soft := time.AfterFunc(leaf.NotBefore.Add(life*5/6).Sub(now), func() { drain(session) })
+	hard := time.AfterFunc(leaf.NotAfter.Sub(now), session.Close)
+	return func() {
+		soft.Stop()
+		hard.Stop()
+	}
 }
 
 // drain lets what is under way end, streams that go on for hours excepted.
@@ -138,6 +147,7 @@ func drain(session *tunnel.Session) {
 func (c *cluster) notify() {
 	close(c.changed)
 	c.changed = make(chan struct{})
+	c.gateway.peers.tell(c.identity.Organization)
 }
 
 // newest is the youngest session that takes new streams, nil without one. With
@@ -162,14 +172,10 @@ func (c *cluster) reach() (*tunnel.Session, <-chan struct{}) {
 	return nil, c.changed
 }
 
-func (c *cluster) all() []*tunnel.Session {
+func (c *cluster) all() []*held {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var sessions []*tunnel.Session
-	for _, h := range c.sessions {
-		sessions = append(sessions, h.Session)
-	}
-	return sessions
+	return slices.Clone(c.sessions)
 }
 
 // watch closes the sessions whose certificate is no longer good, as soon as the
@@ -221,10 +227,7 @@ func (c *cluster) check(ctx context.Context) error {
 	if _, err := c.gateway.Store.GetCluster(ctx, c.identity.Organization, c.identity.Cluster); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	sessions := slices.Clone(c.sessions)
-	c.mu.Unlock()
-	for _, h := range sessions {
+	for _, h := range c.all() {
 		if err := c.checkOne(ctx, h); errors.Is(err, store.ErrCertificate) {
 			c.log.Warn("tunnel closed: its certificate was revoked")
 			h.Close()
@@ -237,60 +240,4 @@ func (c *cluster) check(ctx context.Context) error {
 
 func (c *cluster) checkOne(ctx context.Context, h *held) error {
 	return c.gateway.Store.CheckCertificate(ctx, c.identity.Organization, c.identity.Cluster, pki.Serial(h.leaf))
-}
-
-// transport carries calls to one data plane, over whichever session is newest at
-// the time.
-type transport struct {
-	gateway  *Gateway
-	identity tunnel.Identity
-}
-
-// RoundTrip makes one call.
-func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
-	var session *tunnel.Session
-	if c := t.gateway.known(t.identity); c != nil {
-		session = c.newest()
-	}
-	if session == nil {
-		if request.Body != nil {
-			request.Body.Close()
-		}
-		return nil, t.unreachable(errors.New("no session"))
-	}
-	if said := request.Header; said.Get(headerServiceAccount) != "" || said.Get(headerProject) != "" || said.Get(headerDomain) != "" {
-		request = request.Clone(request.Context())
-		strip(request.Header)
-	}
-	response, err := session.RoundTripper().RoundTrip(request)
-	if err != nil {
-		if ended := request.Context().Err(); ended != nil {
-			return nil, ended
-		}
-		return nil, t.unreachable(err)
-	}
-	response.Body = &responseBody{ReadCloser: response.Body, transport: t, ctx: request.Context(), session: session}
-	return response, nil
-}
-
-func (t *transport) unreachable(cause error) error {
-	return refusal.Because(cause, connect.CodeUnavailable, "the data plane %q cannot be reached now", t.identity.Cluster)
-}
-
-// responseBody says UNAVAILABLE where a session ended in the middle of an
-// answer. By itself that would be UNKNOWN, which clients take for a missing
-// login.
-type responseBody struct {
-	io.ReadCloser
-	transport *transport
-	ctx       context.Context
-	session   *tunnel.Session
-}
-
-func (b *responseBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF && b.ctx.Err() == nil && b.session.Err() != nil {
-		err = b.transport.unreachable(err)
-	}
-	return n, err
 }

@@ -68,15 +68,16 @@ func (e *enrolment) Join(ctx context.Context, request *tunnelv1.JoinRequest) (*t
 		log.Warn("join refused", "error", "no token of this gateway")
 		return nil, invalid
 	}
+	ca := e.authority.ca.Load()
 	var chain []byte
 	joined, err := e.Store.Join(ctx, token, func(of store.Cluster) (store.Certificate, error) {
-		leaf, signed, err := e.ca.SignClient(request.GetCertificateRequest(),
+		leaf, signed, err := ca.SignClient(request.GetCertificateRequest(),
 			tunnel.Identity{Organization: of.Organization, Cluster: of.Name}, e.Now(), e.Config.Gateway.CertificateLife)
 		if err != nil {
 			return store.Certificate{}, err
 		}
 		chain = signed
-		return recordOf(leaf), nil
+		return recordOf(ca, leaf), nil
 	})
 	switch {
 	case errors.Is(err, store.ErrToken):
@@ -90,7 +91,7 @@ func (e *enrolment) Join(ctx context.Context, request *tunnelv1.JoinRequest) (*t
 	log.Info("data plane joined", "organization", joined.Organization, "cluster", joined.Name)
 	return &tunnelv1.JoinResponse{
 		CertificateChain: string(chain),
-		CaBundle:         string(e.CABundle()),
+		CaBundle:         string(ca.Bundle()),
 		Organization:     joined.Organization,
 		Cluster:          joined.Name,
 	}, nil
@@ -110,13 +111,14 @@ func (e *enrolment) Renew(ctx context.Context, request *tunnelv1.RenewRequest) (
 	case err != nil:
 		return nil, e.failed(ctx, "renewal failed", err)
 	}
-	leaf, chain, err := e.ca.SignClient(request.GetCertificateRequest(), identity, e.Now(), e.Config.Gateway.CertificateLife)
+	ca := e.authority.ca.Load()
+	leaf, chain, err := ca.SignClient(request.GetCertificateRequest(), identity, e.Now(), e.Config.Gateway.CertificateLife)
 	if errors.Is(err, pki.ErrRequest) {
 		return nil, refusal.Invalid("certificate_request is %v", err)
 	} else if err != nil {
 		return nil, e.failed(ctx, "renewal failed", err)
 	}
-	err = e.Store.RecordCertificate(ctx, identity.Organization, identity.Cluster, pki.Serial(inForce), recordOf(leaf))
+	err = e.Store.RecordCertificate(ctx, identity.Organization, identity.Cluster, pki.Serial(inForce), recordOf(ca, leaf))
 	switch {
 	case errors.Is(err, store.ErrCertificate):
 		return nil, refused
@@ -124,12 +126,13 @@ func (e *enrolment) Renew(ctx context.Context, request *tunnelv1.RenewRequest) (
 		return nil, e.failed(ctx, "renewal failed", err)
 	}
 	e.Log.Info("certificate renewed", "organization", identity.Organization, "cluster", identity.Cluster, "expires", leaf.NotAfter)
-	return &tunnelv1.RenewResponse{CertificateChain: string(chain), CaBundle: string(e.CABundle())}, nil
+	return &tunnelv1.RenewResponse{CertificateChain: string(chain), CaBundle: string(ca.Bundle())}, nil
 }
 
-func recordOf(leaf *x509.Certificate) store.Certificate {
+func recordOf(ca *pki.CA, leaf *x509.Certificate) store.Certificate {
 	key := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
-	return store.Certificate{Serial: pki.Serial(leaf), ExpiresAt: leaf.NotAfter, Key: hex.EncodeToString(key[:])}
+	return store.Certificate{Serial: pki.Serial(leaf), ExpiresAt: leaf.NotAfter, Key: hex.EncodeToString(key[:]),
+		Issuer: tunnel.Fingerprint(ca.Certificate()), Trusts: ca.Fingerprints()}
 }
 
 func state(ctx context.Context) *tls.ConnectionState {

@@ -9,18 +9,21 @@
 // Start with New and Run. Then, by file:
 //
 //	listener.go   one port: who joins, who renews, who has a tunnel
+//	authority.go  the CA in force, and its rotation
 //	enrolment.go  EnrolmentService: a token or a certificate for a certificate
-//	cluster.go    the sessions of one data plane; revocation; Transport
+//	cluster.go    the sessions of one data plane; revocation
 //	calls.go      calls that come up a tunnel: who may call what
 //	link.go       LinkService: heartbeat, configuration, states, signatures
 //	delivery.go   the outbox of one data plane, delivered in order
 //	relay.go      the port of one data plane, for its clients' own sessions
+//	peers.go      other processes of the same database: who holds which tunnel
+//	forward.go    Transport: calls to a data plane, by a tunnel of ours or a peer's
 //	metrics.go    what can be counted
 package gateway
 
 import (
 	"context"
-	"crypto/tls"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,9 +39,9 @@ import (
 	"biplane.dev/biplane/api/gen/flyteidl2/task"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
 	"biplane.dev/biplane/controlplane/config"
-	"biplane.dev/biplane/controlplane/internal/gateway/pki"
 	"biplane.dev/biplane/controlplane/internal/store"
 	"biplane.dev/biplane/controlplane/internal/uploads"
+	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/tunnel"
 )
 
@@ -63,6 +66,10 @@ type Store interface {
 	Join(ctx context.Context, token store.JoinToken, sign func(store.Cluster) (store.Certificate, error)) (store.Cluster, error)
 	RecordCertificate(ctx context.Context, organization, cluster, inForce string, renewed store.Certificate) error
 	CheckCertificate(ctx context.Context, organization, cluster, serial string) error
+	RecordDial(ctx context.Context, organization, cluster, serial string) error
+
+	Hold(ctx context.Context, organization, process, endpoint string, clusters []string, lease time.Duration) error
+	Holders(ctx context.Context, organization string) ([]store.Holder, error)
 
 	GetConfig(ctx context.Context, organization, cluster string) (*tunnelv1.Config, error)
 	SetProxyNames(ctx context.Context, organization, cluster string, names []string) error
@@ -95,14 +102,15 @@ type Options struct {
 }
 
 // Gateway is one process's end of the tunnels. A data plane that dialled another
-// process of the same database cannot be reached from here.
+// process of the same database is reached through that one, where both have a
+// listener for their peers.
 type Gateway struct {
 	Options
-	ca       *pki.CA
-	listener net.Listener
-	serving  serving
-	limits   limits
-	metrics  *metrics
+	authority *authority
+	listener  net.Listener
+	peers     *peers // nil: it stands alone
+	limits    limits
+	metrics   *metrics
 
 	running  sync.WaitGroup  // what goes on beside the listener
 	life     context.Context // of all that, longer than Run's context: it is drained
@@ -115,28 +123,39 @@ type Gateway struct {
 // New opens the CA, or makes it, and the listener: what is wrong with either is
 // known before anything is served.
 func New(ctx context.Context, options Options) (*Gateway, error) {
-	ca, err := pki.Open(options.Config.Folder, options.Now())
+	process := rand.Text()
+	authority, err := openAuthority(options.Config.Folder, options.Config.Gateway.Names, process, options.Now)
 	if err != nil {
 		return nil, err
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", options.Config.Gateway.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("listening for data planes: %w", err)
+		return nil, unavailable("gateway.listen", options.Config.Gateway.Listen, err)
 	}
 	g := &Gateway{
-		Options:  options,
-		ca:       ca,
-		listener: listener,
-		limits:   newLimits(),
-		metrics:  newMetrics(options.Metrics),
-		clusters: map[tunnel.Identity]*cluster{},
+		Options:   options,
+		authority: authority,
+		listener:  listener,
+		limits:    newLimits(),
+		metrics:   newMetrics(options.Metrics),
+		clusters:  map[tunnel.Identity]*cluster{},
 	}
-	g.serving = serving{ca: ca, names: options.Config.Gateway.Names, now: options.Now}
+	if options.Config.Peers.Listen != "" {
+		if g.peers, err = newPeers(ctx, g, process); err != nil {
+			listener.Close()
+			return nil, err
+		}
+	}
 	if options.Metrics != nil {
 		options.Metrics.MustRegister(newTunnels(g))
 	}
 	g.life, g.end = context.WithCancel(context.WithoutCancel(ctx))
 	return g, nil
+}
+
+func unavailable(key, address string, cause error) error {
+	return usererr.New(usererr.Unavailable, "%s %s cannot be listened on: %v", key, address, cause).
+		WithHint("choose another %s, or stop what listens there", key).Because(cause)
 }
 
 // Run serves data planes until ctx ends, and then lets what is under way finish
@@ -147,6 +166,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 	go func() { served <- server.ServeTLS(netutil.LimitListener(g.listener, maxConnections), "", "") }()
 	g.Log.Info("listening for data planes", "address", g.listener.Addr().String(), "ca", g.CAFingerprint())
 	g.running.Go(func() { g.recall(ctx) })
+	g.running.Go(func() { g.followAuthority(ctx) })
+	if g.peers != nil {
+		g.peers.start(ctx)
+	}
 
 	var err error
 	select {
@@ -210,12 +233,17 @@ func (g *Gateway) drain(server *http.Server) {
 	g.ending = true
 	var sessions []*tunnel.Session
 	for _, c := range g.clusters {
-		sessions = append(sessions, c.all()...)
+		for _, h := range c.all() {
+			sessions = append(sessions, h.Session)
+		}
 	}
 	g.mu.Unlock()
 	limit, cancel := context.WithTimeout(g.life, drainLimit)
 	defer cancel()
 	var draining sync.WaitGroup
+	if g.peers != nil {
+		draining.Go(func() { g.peers.drain(limit) })
+	}
 	for _, session := range sessions {
 		draining.Go(func() { session.Drain(limit) })
 	}
@@ -232,44 +260,31 @@ func (g *Gateway) drain(server *http.Server) {
 // Addr is where data planes dial.
 func (g *Gateway) Addr() net.Addr { return g.listener.Addr() }
 
-// CABundle is the certificate in PEM by which a data plane knows this gateway.
-func (g *Gateway) CABundle() []byte { return g.ca.Bundle() }
+// CABundle is the certificates in PEM by which a data plane knows this gateway.
+func (g *Gateway) CABundle() []byte { return g.authority.ca.Load().Bundle() }
 
 // CAFingerprint is what a join token says of it.
-func (g *Gateway) CAFingerprint() string { return tunnel.Fingerprint(g.ca.Certificate()) }
+func (g *Gateway) CAFingerprint() string {
+	return tunnel.Fingerprint(g.authority.ca.Load().Certificate())
+}
 
 // Connected says whether a data plane can be reached from here now.
 func (g *Gateway) Connected(organization, cluster string) bool {
-	c := g.known(tunnel.Identity{Organization: organization, Cluster: cluster})
-	return c != nil && c.newest() != nil
+	identity := tunnel.Identity{Organization: organization, Cluster: cluster}
+	return g.holds(identity) != nil || g.peers.holder(identity) != nil
+}
+
+// holds is the session of a data plane that dialled this process, nil without one.
+func (g *Gateway) holds(identity tunnel.Identity) *tunnel.Session {
+	if c := g.known(identity); c != nil {
+		return c.newest()
+	}
+	return nil
 }
 
 // Transport carries calls to the processes of a data plane: a URL's host is
-// executor or proxy, its scheme http. Without a tunnel every call is answered
-// UNAVAILABLE, a *connect.Error.
+// executor or proxy, its scheme http. Without a tunnel, here or at a peer, every
+// call is answered UNAVAILABLE, a *connect.Error.
 func (g *Gateway) Transport(organization, cluster string) http.RoundTripper {
 	return &transport{gateway: g, identity: tunnel.Identity{Organization: organization, Cluster: cluster}}
-}
-
-// serving is the gateway's own certificate, signed anew before it ends.
-type serving struct {
-	ca    *pki.CA
-	names []string
-	now   func() time.Time
-
-	mu      sync.Mutex
-	current *tls.Certificate
-}
-
-func (s *serving) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.current == nil || s.now().After(tunnel.RenewAt(s.current.Leaf)) {
-		signed, err := s.ca.SignServer(s.names, s.now())
-		if err != nil {
-			return nil, err
-		}
-		s.current = signed
-	}
-	return s.current, nil
 }

@@ -49,25 +49,22 @@ func (g *Gateway) tls() *tls.Config {
 	web := &tls.Config{
 		MinVersion:     tls.VersionTLS13,
 		NextProtos:     []string{"h2", "http/1.1"},
-		GetCertificate: g.serving.get,
+		GetCertificate: g.authority.forGateway,
 		ClientAuth:     tls.VerifyClientCertIfGiven,
-		ClientCAs:      g.ca.Pool(),
 		Time:           g.Now,
+		// A resumed handshake would show a certificate that was verified once, when
+		// it was in force.
+		SessionTicketsDisabled: true,
 	}
-	tunnelled := web.Clone()
-	tunnelled.NextProtos = []string{tunnel.ALPN}
-	tunnelled.ClientAuth = tls.RequireAndVerifyClientCert
-	// A resumed handshake would show a certificate that was verified once, when
-	// it was in force.
-	tunnelled.SessionTicketsDisabled = true
-	web.SessionTicketsDisabled = true
-
 	choose := web.Clone()
 	choose.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		chosen := web.Clone()
+		chosen.ClientCAs = g.authority.ca.Load().Pool()
 		if slices.Contains(hello.SupportedProtos, tunnel.ALPN) {
-			return tunnelled, nil
+			chosen.NextProtos = []string{tunnel.ALPN}
+			chosen.ClientAuth = tls.RequireAndVerifyClientCert
 		}
-		return web, nil
+		return chosen, nil
 	}
 	return choose
 }
@@ -80,7 +77,8 @@ func (g *Gateway) peer(ctx context.Context, state *tls.ConnectionState) (tunnel.
 	}
 	leaf := state.PeerCertificates[0]
 	identity, err := tunnel.IdentityOf(leaf)
-	if err != nil {
+	// Its CA may have been retired since the handshake.
+	if err != nil || !g.authority.ca.Load().Trusts(leaf) {
 		return tunnel.Identity{}, nil, store.ErrCertificate
 	}
 	return identity, leaf, g.Store.CheckCertificate(ctx, identity.Organization, identity.Cluster, pki.Serial(leaf))

@@ -15,6 +15,7 @@ type metrics struct {
 	relayed         prometheus.Gauge
 	relayRefused    prometheus.Counter
 	relayBytes      *prometheus.CounterVec
+	forwarded       *prometheus.CounterVec
 }
 
 // newMetrics registers, if there is where.
@@ -42,9 +43,12 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		relayBytes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "biplane_controlplane_relay_bytes_total", Help: "Ciphertext relayed in sessions that have ended, by direction.",
 		}, []string{"direction"}),
+		forwarded: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "biplane_controlplane_forwarded_total", Help: "What other processes forwarded to this one, which holds the tunnel: call, client.",
+		}, []string{"kind"}),
 	}
 	if registry != nil {
-		registry.MustRegister(m.refused, m.states, m.handovers, m.handoverSeconds, m.relayed, m.relayRefused, m.relayBytes)
+		registry.MustRegister(m.refused, m.states, m.handovers, m.handoverSeconds, m.relayed, m.relayRefused, m.relayBytes, m.forwarded)
 	}
 	return m
 }

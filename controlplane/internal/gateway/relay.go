@@ -40,7 +40,6 @@ func (c *cluster) relay(ctx context.Context) {
 	defer stop()
 	c.log.Info("relaying to the data plane's proxy", "address", listener.Addr().String())
 	passing.Go(func() { c.claim(ctx, listener) })
-	room := make(chan struct{}, maxRelayed)
 	for {
 		conn, err := listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -53,30 +52,21 @@ func (c *cluster) relay(ctx context.Context) {
 			}
 			continue
 		}
-		select {
-		case room <- struct{}{}:
-			passing.Go(func() {
-				defer func() { <-room }()
-				c.pass(ctx, conn.(*net.TCPConn))
-			})
-		default:
-			c.gateway.metrics.relayRefused.Inc()
-			abort(conn)
-		}
+		passing.Go(func() { c.pass(ctx, conn.(*net.TCPConn), false) })
 	}
 }
 
-// pass serves one client.
-func (c *cluster) pass(ctx context.Context, conn *net.TCPConn) {
-	session := c.newest()
-	if session == nil {
+// pass serves one client, or one that a peer passes on: ours says so.
+func (c *cluster) pass(ctx context.Context, conn tunnel.HalfCloser, ours bool) {
+	select {
+	case c.room <- struct{}{}:
+		defer func() { <-c.room }()
+	default:
 		c.gateway.metrics.relayRefused.Inc()
 		abort(conn)
 		return
 	}
-	limit, cancel := context.WithTimeout(ctx, relayOpen)
-	stream, err := session.OpenRaw(limit, rawProxy)
-	cancel()
+	stream, err := c.openRaw(ctx, ours)
 	if err != nil {
 		c.gateway.metrics.relayRefused.Inc()
 		c.log.Debug("cannot relay", "error", err)
@@ -92,9 +82,12 @@ func (c *cluster) pass(ctx context.Context, conn *net.TCPConn) {
 }
 
 // abort refuses a client so that it sees a failure and no end of its session.
-func abort(conn net.Conn) {
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		tcp.SetLinger(0)
+func abort(conn tunnel.HalfCloser) {
+	switch conn := conn.(type) {
+	case *net.TCPConn:
+		conn.SetLinger(0)
+	case *tunnel.Stream:
+		conn.Reset()
 	}
 	conn.Close()
 }

@@ -120,9 +120,13 @@ func (w *world) start(t testing.TB) {
 }
 
 // beside is a second process on the same database.
-func (w *world) beside(t testing.TB) *world {
+func (w *world) beside(t testing.TB, change ...func(*config.Config)) *world {
 	t.Helper()
-	second := &world{config: w.config, store: w.store, log: w.log}
+	its := *w.config
+	for _, f := range change {
+		f(&its)
+	}
+	second := &world{config: &its, store: w.store, log: w.log}
 	second.start(t)
 	return second
 }

@@ -4,7 +4,8 @@
 // never leaves it, so that a control plane cannot read its clients' sessions.
 //
 // It keeps no list of what it has signed: the store does, and it knows what was
-// revoked. Start with Open.
+// revoked. Start with Open; rotate.go replaces a CA by another, peer.go is for
+// control-plane processes among each other.
 package pki
 
 import (
@@ -25,6 +26,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"biplane.dev/biplane/internal/usererr"
@@ -33,8 +36,8 @@ import (
 
 const (
 	// File is the CA in the server's folder: its key and its certificate in one, so
-	// that no crash can leave one without the other. Processes that share a
-	// database share it too.
+	// that no crash can leave one without the other, and while it is rotated the
+	// other CA too. Processes that share a database share it.
 	File = "gateway-ca.pem"
 
 	caLife      = 20 * 365 * 24 * time.Hour
@@ -43,11 +46,21 @@ const (
 	maxRequest  = 8 << 10
 )
 
-// CA signs.
+// CA is what its file said when it was read. It signs with one key; certificates
+// may be believed that another signed, see Stage.
 type CA struct {
+	pair
+	next *pair             // signs from the next step of a rotation on
+	old  *x509.Certificate // is believed to the end of a rotation
+}
+
+type pair struct {
 	certificate *x509.Certificate
 	key         crypto.Signer
 }
+
+// Read reads the CA of a folder. fs.ErrNotExist.
+func Read(folder string) (*CA, error) { return read(filepath.Join(folder, File)) }
 
 // Open reads the CA of a folder, or makes it.
 func Open(folder string, now time.Time) (*CA, error) {
@@ -78,16 +91,68 @@ func read(file string) (*CA, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Both blocks are in the file: each reader skips the other's.
-	pair, err := tls.X509KeyPair(text, text)
+	ca, err := parse(text)
 	if err != nil {
 		return nil, broken(file, err)
 	}
-	key, ok := pair.PrivateKey.(crypto.Signer)
-	if !ok || !pair.Leaf.IsCA {
-		return nil, broken(file, errors.New("not a CA"))
+	return ca, nil
+}
+
+// parse reads the certificates, whose order says what each is for, and finds the
+// key of each.
+func parse(text []byte) (*CA, error) {
+	var certificates []*x509.Certificate
+	keys := map[int]crypto.Signer{}
+	for rest := text; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		if !certificate.IsCA {
+			return nil, errors.New("not a CA")
+		}
+		certificates = append(certificates, certificate)
 	}
-	return &CA{certificate: pair.Leaf, key: key}, nil
+	for rest := text; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if !strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			continue
+		}
+		for i, certificate := range certificates {
+			// It knows every form of a key, and whose it is.
+			matched, err := tls.X509KeyPair(encode(certificate.Raw), pem.EncodeToMemory(block))
+			if err != nil {
+				continue
+			}
+			if key, ok := matched.PrivateKey.(crypto.Signer); ok {
+				keys[i] = key
+			}
+		}
+	}
+	if keys[0] == nil {
+		return nil, errors.New("no certificate with its key")
+	}
+	ca := &CA{pair: pair{certificates[0], keys[0]}}
+	switch {
+	case len(certificates) == 1:
+	case len(certificates) == 2 && keys[1] != nil:
+		ca.next = &pair{certificates[1], keys[1]}
+	case len(certificates) == 2:
+		ca.old = certificates[1]
+	default:
+		return nil, fmt.Errorf("%d certificates", len(certificates))
+	}
+	return ca, nil
 }
 
 func broken(file string, cause error) error {
@@ -95,12 +160,11 @@ func broken(file string, cause error) error {
 		WithHint("restore it: without it every data plane has to join again").Because(cause)
 }
 
-// create writes the file whole or not at all; if another process was faster, its
-// CA is ours.
-func create(file string, now time.Time) error {
+// newPair makes a CA's key and certificate.
+func newPair(now time.Time) (*pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	template := &x509.Certificate{
 		SerialNumber:          serial(),
@@ -114,46 +178,115 @@ func create(file string, now time.Time) error {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	return &pair{certificate, key}, nil
+}
+
+// create makes the file whole or not at all; if another process was faster, its
+// CA is ours.
+func create(file string, now time.Time) error {
+	made, err := newPair(now)
 	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
 	}
-	temporary, err := os.CreateTemp(filepath.Dir(file), File+".*") // 0600
+	temporary, err := written(file, ".new-*", &CA{pair: *made})
 	if err != nil {
 		return err
 	}
-	defer os.Remove(temporary.Name())
-	defer temporary.Close()
-	for _, block := range []*pem.Block{{Type: "PRIVATE KEY", Bytes: secret}, {Type: "CERTIFICATE", Bytes: der}} {
-		if err := pem.Encode(temporary, block); err != nil {
-			return err
-		}
-	}
-	if err := temporary.Sync(); err != nil {
-		return err
-	}
-	if err := os.Link(temporary.Name(), file); err != nil && !errors.Is(err, fs.ErrExist) {
+	defer os.Remove(temporary)
+	if err := os.Link(temporary, file); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return nil
 }
 
-// Certificate is the CA's own.
+// written writes a CA into a file beside the one that it is to be, which only its
+// owner may read.
+func written(file, pattern string, ca *CA) (temporary string, err error) {
+	f, err := os.CreateTemp(filepath.Dir(file), File+pattern) // 0600
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	blocks := []*pem.Block{}
+	for _, p := range []*pair{&ca.pair, ca.next} {
+		if p == nil {
+			continue
+		}
+		secret, err := x509.MarshalPKCS8PrivateKey(p.key)
+		if err != nil {
+			return "", err
+		}
+		blocks = append(blocks, &pem.Block{Type: "PRIVATE KEY", Bytes: secret}, &pem.Block{Type: "CERTIFICATE", Bytes: p.certificate.Raw})
+	}
+	if ca.old != nil {
+		blocks = append(blocks, &pem.Block{Type: "CERTIFICATE", Bytes: ca.old.Raw})
+	}
+	for _, block := range blocks {
+		if err := pem.Encode(f, block); err != nil {
+			return "", err
+		}
+	}
+	return f.Name(), f.Sync()
+}
+
+// Certificate is that of the key which signs.
 func (ca *CA) Certificate() *x509.Certificate { return ca.certificate }
 
-// Bundle is the CA's certificate in PEM.
-func (ca *CA) Bundle() []byte { return encode(ca.certificate.Raw) }
+// trusted are all that are believed.
+func (ca *CA) trusted() []*x509.Certificate {
+	all := []*x509.Certificate{ca.certificate}
+	if ca.next != nil {
+		all = append(all, ca.next.certificate)
+	}
+	if ca.old != nil {
+		all = append(all, ca.old)
+	}
+	return all
+}
 
-// Pool believes this CA alone.
+// Bundle is what is believed, in PEM.
+func (ca *CA) Bundle() (bundle []byte) {
+	for _, certificate := range ca.trusted() {
+		bundle = append(bundle, encode(certificate.Raw)...)
+	}
+	return bundle
+}
+
+// Fingerprints are those of the bundle, in its order.
+func (ca *CA) Fingerprints() (prints []string) {
+	for _, certificate := range ca.trusted() {
+		prints = append(prints, tunnel.Fingerprint(certificate))
+	}
+	return prints
+}
+
+// Pool believes the bundle and nothing else.
 func (ca *CA) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
-	pool.AddCert(ca.certificate)
+	for _, certificate := range ca.trusted() {
+		pool.AddCert(certificate)
+	}
 	return pool
+}
+
+// Trusts says whether a certificate, which may have been verified at another time,
+// comes from one of the bundle.
+func (ca *CA) Trusts(leaf *x509.Certificate) bool {
+	return slices.ContainsFunc(ca.trusted(), func(root *x509.Certificate) bool { return leaf.CheckSignatureFrom(root) == nil })
 }
 
 // ErrRequest is returned for a certificate request that is not one, or whose key
@@ -178,7 +311,7 @@ func (ca *CA) SignClient(request []byte, identity tunnel.Identity, now time.Time
 	if err != nil {
 		return nil, nil, err
 	}
-	return leaf, append(encode(leaf.Raw), ca.Bundle()...), nil
+	return leaf, append(encode(leaf.Raw), encode(ca.certificate.Raw)...), nil
 }
 
 func signable(key crypto.PublicKey) bool {
