@@ -37,14 +37,20 @@ func (s *Service) WatchGroups(ctx context.Context, r *workflow.WatchGroupsReques
 	if r.GetEndDate().IsValid() {
 		to = r.GetEndDate().AsTime()
 	}
-	limit := maxGroups
-	if asked := int(r.GetRequest().GetLimit()); asked > 0 && asked < limit {
-		limit = asked
+	query := store.GroupQuery{
+		Organization: organization, Project: id.GetName(), Domain: id.GetDomain(),
+		From: r.GetStartDate().AsTime(), To: to, Filters: r.GetRequest().GetFilters(), Limit: maxGroups,
+	}
+	if asked := int(r.GetRequest().GetLimit()); asked > 0 && asked < maxGroups {
+		query.Limit = asked
+	}
+	if by := r.GetKnownSortFields(); len(by) > 0 {
+		query.OldestFirst = by[0].GetCreatedAt() == common.Sort_ASCENDING
 	}
 	sent := map[string]*workflow.TaskGroup{}
 	first := true
 	return s.follow(ctx, store.WorkspaceTopic(organization, id.GetName(), id.GetDomain()), func() (bool, error) {
-		groups, err := s.store.GroupRuns(ctx, organization, id.GetName(), id.GetDomain(), r.GetStartDate().AsTime(), to, limit)
+		groups, err := s.store.GroupRuns(ctx, query)
 		if err != nil {
 			return true, err
 		}

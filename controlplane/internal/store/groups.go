@@ -26,23 +26,39 @@ type Group struct {
 	Recent      []RunSummary  // the newest ten, newest first
 }
 
-// GroupRuns sums up the runs of a workspace that were made in [from, to), by
-// task, the group with the newest run first; a zero to is open. At most limit
-// groups.
-func (s *Store) GroupRuns(ctx context.Context, organization, project, domain string, from, to time.Time, limit int) ([]Group, error) {
+// GroupQuery says which runs of a workspace are summed up, and which groups given.
+type GroupQuery struct {
+	Organization, Project, Domain string
+
+	From, To    time.Time        // when they were made, [From, To); a zero To is open
+	Filters     []*common.Filter // those of ListRuns
+	OldestFirst bool             // the group whose newest run is the oldest; else the newest
+	Limit       int              // of groups; as that of a Query
+}
+
+// GroupRuns sums up runs by task, in two statements. *QueryError.
+func (s *Store) GroupRuns(ctx context.Context, q GroupQuery) ([]Group, error) {
 	const recent = 10
-	until := to.UnixMicro()
-	if to.IsZero() {
+	until := q.To.UnixMicro()
+	if q.To.IsZero() {
 		until = math.MaxInt64
 	}
-	args := []any{organization, project, domain, micros(from), until}
+	of := func(columns string) (*statement, error) {
+		runs := newStatement(`SELECT `+columns+` FROM runs r
+			WHERE r.organization = $1 AND r.project = $2 AND r.domain = $3 AND r.created_at >= $4 AND r.created_at < $5`,
+			q.Organization, q.Project, q.Domain, micros(q.From), until)
+		return runs, runs.filter(runList, q.Filters)
+	}
+	sums, err := of(`r.task_name, max(r.environment), max(r.short_name), r.phase, r.error_kind, count(*), max(r.created_at), max(r.ended_at),
+		CAST(sum(CASE WHEN r.ended_at > 0 THEN r.ended_at - r.created_at ELSE 0 END) AS BIGINT)`)
+	if err != nil {
+		return nil, err
+	}
+	sums.WriteString(` GROUP BY r.task_name, r.phase, r.error_kind`)
 	byTask := map[string]*Group{}
 	total := map[string]time.Duration{}
 	ended := map[string]int64{}
-	err := s.database.reads.each(ctx, `SELECT task_name, max(environment), max(short_name), phase, error_kind, count(*), max(created_at), max(ended_at),
-			CAST(sum(CASE WHEN ended_at > 0 THEN ended_at - created_at ELSE 0 END) AS BIGINT)
-		FROM runs WHERE organization = $1 AND project = $2 AND domain = $3 AND created_at >= $4 AND created_at < $5
-		GROUP BY task_name, phase, error_kind`, args, func(scan scanner) error {
+	err = s.database.reads.each(ctx, sums.String(), sums.args, func(scan scanner) error {
 		var task, environment, shortName string
 		var phase common.ActionPhase
 		var kind workflow.ErrorInfo_Kind
@@ -55,7 +71,7 @@ func (s *Store) GroupRuns(ctx context.Context, organization, project, domain str
 			g = &Group{TaskName: task, Phases: map[common.ActionPhase]int64{}, Errors: map[workflow.ErrorInfo_Kind]int64{}}
 			byTask[task] = g
 		}
-		g.Environment, g.ShortName = environment, shortName
+		g.Environment, g.ShortName = max(g.Environment, environment), max(g.ShortName, shortName)
 		g.Runs += runs
 		g.Phases[phase] += runs
 		if phase == common.ActionPhase_ACTION_PHASE_FAILED || phase == common.ActionPhase_ACTION_PHASE_TIMED_OUT {
@@ -80,19 +96,25 @@ func (s *Store) GroupRuns(ctx context.Context, organization, project, domain str
 		groups = append(groups, *g)
 	}
 	slices.SortFunc(groups, func(a, b Group) int {
+		if q.OldestFirst {
+			a, b = b, a
+		}
 		return cmp.Or(b.LatestRun.Compare(a.LatestRun), cmp.Compare(a.TaskName, b.TaskName))
 	})
-	groups = groups[:min(len(groups), bounded(limit))]
+	groups = groups[:min(len(groups), bounded(q.Limit))]
 
 	places := make(map[string]*Group, len(groups))
 	for i := range groups {
 		places[groups[i].TaskName] = &groups[i]
 	}
-	err = s.database.reads.each(ctx, fmt.Sprintf(`SELECT task_name, name, phase, created_at FROM
-		(SELECT task_name, name, phase, created_at, row_number() OVER (PARTITION BY task_name ORDER BY created_at DESC, name DESC) AS place
-			FROM runs WHERE organization = $1 AND project = $2 AND domain = $3 AND created_at >= $4 AND created_at < $5) AS placed
-		WHERE place <= %d ORDER BY task_name, place`, recent), args, func(scan scanner) error {
-		summary := RunSummary{Run: RunKey{Organization: organization, Project: project, Domain: domain}}
+	newest, err := of(`r.task_name, r.name, r.phase, r.created_at,
+		row_number() OVER (PARTITION BY r.task_name ORDER BY r.created_at DESC, r.name DESC) AS place`)
+	if err != nil {
+		return nil, err
+	}
+	err = s.database.reads.each(ctx, fmt.Sprintf(`SELECT task_name, name, phase, created_at FROM (%s) AS placed
+		WHERE place <= %d ORDER BY task_name, place`, newest, recent), newest.args, func(scan scanner) error {
+		summary := RunSummary{Run: RunKey{Organization: q.Organization, Project: q.Project, Domain: q.Domain}}
 		var created int64
 		if err := scan(&summary.TaskName, &summary.Run.Name, &summary.Phase, &created); err != nil {
 			return err

@@ -355,7 +355,7 @@ type RunScope struct {
 // EXISTS, NOT_EXISTS); to sort by: created_at (or start_time), updated_at,
 // end_time, name. Default sort: created_at, ascending. *QueryError.
 func (s *Store) ListRuns(ctx context.Context, scope RunScope, q Query) ([]Run, string, error) {
-	where, args := scope.where()
+	where, args := scope.where("")
 	tie := []string{"r.project", "r.domain", "r.name"}
 	if scope.Project != "" && scope.Domain != "" {
 		tie = []string{"r.name"}
@@ -371,8 +371,9 @@ func (s *Store) ListRuns(ctx context.Context, scope RunScope, q Query) ([]Run, s
 	}.read(ctx, s.database.reads, q)
 }
 
-// where is the rest of fromRuns, with all the arguments.
-func (scope RunScope) where() (string, []any) {
+// where is the rest of fromRuns, with all the arguments. What is given stands behind
+// each column but the organisation.
+func (scope RunScope) where(behind string) (string, []any) {
 	where := newStatement("", scope.Organization)
 	for _, field := range []struct{ column, value string }{
 		{"r.project", scope.Project},
@@ -382,7 +383,7 @@ func (scope RunScope) where() (string, []any) {
 		{"r.cluster", scope.Cluster},
 	} {
 		if field.value != "" {
-			where.and("%s = %s", field.column, where.arg(field.value))
+			where.and("%s = %s", field.column+behind, where.arg(field.value))
 		}
 	}
 	if scope.PausedOnly {
@@ -425,20 +426,33 @@ type RunCursor struct {
 }
 
 // ChangedRuns gives at most limit runs that were made or changed behind the
-// cursor, in the order of commits, and the cursor behind them.
+// cursor, in the order of commits, and the cursor behind them and behind all that
+// changed of other runs meanwhile.
 func (s *Store) ChangedRuns(ctx context.Context, scope RunScope, after RunCursor, limit int) ([]Run, RunCursor, error) {
-	where, args := scope.where()
+	// Read first: who finds no more runs of the scope has seen all up to here. Without
+	// it a watch of a quiet task would look through the changes of all others since its
+	// own last one, each time.
+	latest, err := s.LatestRunCursor(ctx, scope.Organization)
+	if err != nil {
+		return nil, after, err
+	}
+	// Few changes are behind a cursor, which no database knows: the columns of the
+	// scope are written as none that it could find by another index.
+	where, args := scope.where(" || ''")
 	changed := newStatement(`SELECT `+runColumns+` `+fromRuns+where, args...)
 	changed.and("(r.change, r.project, r.domain, r.name) > (%s, %s, %s, %s)", changed.arg(after.Change),
 		changed.arg(after.Last.Project), changed.arg(after.Last.Domain), changed.arg(after.Last.Name))
 	fmt.Fprintf(changed, " ORDER BY r.change, r.project, r.domain, r.name LIMIT %d", bounded(limit))
 	var runs []Run
-	err := s.database.reads.each(ctx, changed.String(), changed.args, func(scan scanner) error {
+	err = s.database.reads.each(ctx, changed.String(), changed.args, func(scan scanner) error {
 		run, err := scanRun(scan)
 		runs = append(runs, run)
 		after = RunCursor{run.Change, run.Key}
 		return err
 	})
+	if err == nil && len(runs) < bounded(limit) && latest.Change > after.Change {
+		after = latest
+	}
 	return runs, after, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"biplane.dev/biplane/api/gen/flyteidl2/common"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
 	"biplane.dev/biplane/controlplane/internal/store"
 )
@@ -23,7 +24,8 @@ func testGroups(t *testing.T, b Backend) {
 	broken.ErrorKind = workflow.ErrorInfo_KIND_USER
 	w.apply(t, broken, state(runKey("r2"), "a0", 2, succeeded))
 
-	groups := get(w.GroupRuns(ctx, "acme", "alpha", "development", begin, time.Time{}, 10))(t)
+	all := store.GroupQuery{Organization: "acme", Project: "alpha", Domain: "development", From: begin}
+	groups := get(w.GroupRuns(ctx, all))(t)
 	equal(t, "groups, that of the newest run first", names(groups, func(g store.Group) string { return g.TaskName }), "env.main env.other")
 	main := groups[0]
 	equal(t, "runs", main.Runs, 3)
@@ -33,8 +35,18 @@ func testGroups(t *testing.T, b Backend) {
 	equal(t, "recent", names(main.Recent, func(r store.RunSummary) string { return r.Run.Name }), "r4 r2 r1")
 	equal(t, "an end", main.LatestEnd.IsZero(), false)
 	equal(t, "no end", groups[1].LatestEnd.IsZero(), true)
-	none := get(w.GroupRuns(ctx, "acme", "alpha", "development", begin.Add(-time.Hour), begin, 10))(t)
-	equal(t, "groups before", len(none), 0)
-	one := get(w.GroupRuns(ctx, "acme", "alpha", "development", begin, time.Time{}, 1))(t)
-	equal(t, "groups at most", len(one), 1)
+	before := all
+	before.From, before.To = begin.Add(-time.Hour), begin
+	equal(t, "groups before", len(get(w.GroupRuns(ctx, before))(t)), 0)
+	last := all
+	last.Limit, last.OldestFirst = 1, true
+	equal(t, "the last of them", names(get(w.GroupRuns(ctx, last))(t), func(g store.Group) string { return g.TaskName }), "env.other")
+	failures := all
+	failures.Filters = []*common.Filter{filter("phase", common.Filter_EQUAL, "FAILED")}
+	groups = get(w.GroupRuns(ctx, failures))(t)
+	equal(t, "groups of what failed", len(groups), 1)
+	equal(t, "what failed", names(groups[0].Recent, func(r store.RunSummary) string { return r.Run.Name }), "r1")
+	failures.Filters[0].Field = "colour"
+	_, err := w.GroupRuns(ctx, failures)
+	wantError[*store.QueryError](t, err)
 }

@@ -37,7 +37,7 @@ func testOrganisations(t *testing.T, b Backend) {
 		must(t, err)
 		changed, cursor, err := w.ChangedRuns(ctx, store.RunScope{Organization: "globex"}, store.RunCursor{}, 10)
 		must(t, err)
-		groups := get(w.GroupRuns(ctx, "globex", "alpha", "development", run.CreatedAt, run.CreatedAt.AddDate(1, 0, 0), 10))(t)
+		groups := get(w.GroupRuns(ctx, store.GroupQuery{Organization: "globex", Project: "alpha", Domain: "development", From: run.CreatedAt, To: run.CreatedAt.AddDate(1, 0, 0)}))(t)
 		return string(get(json.Marshal([]any{run, runs, actions, tasks, projects, clusters, config, due, wake, changed, cursor, groups,
 			w.CheckCertificate(ctx, "globex", "east", "globexeast"), known, position}))(t))
 	}

@@ -31,6 +31,7 @@ func testQueries(t *testing.T, b Backend) {
 		{"too many filters", store.Query{Filters: make([]*common.Filter, 33)}, "at most 32"},
 		{"too many values", store.Query{Filters: []*common.Filter{filter("name", common.Filter_VALUE_IN, many...)}}, "at most 200"},
 		{"a value that is too long", store.Query{Filters: []*common.Filter{filter("name", common.Filter_EQUAL, strings.Repeat("a", 2000))}}, "longer than"},
+		{"filters in another language", store.Query{Raw: []string{"name = 'x'"}}, "raw_filters"},
 		{"sorting by what is not sorted", store.Query{Sort: []*common.Sort{{Key: "phase"}}}, "created_at"},
 		{"sorting in two directions", store.Query{Sort: []*common.Sort{{Key: "name"}, {Key: "created_at", Direction: common.Sort_ASCENDING}}}, "direction"},
 		{"sorting by too much", store.Query{Sort: make([]*common.Sort, 5)}, "at most 4"},

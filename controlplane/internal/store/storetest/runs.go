@@ -198,8 +198,9 @@ func testRuns(t *testing.T, b Backend) {
 			must(t, err)
 			equal(t, "whose root changed", names(changed, runName), "r1 r3")
 		}
-		elsewhere, _, err := w.ChangedRuns(ctx, store.RunScope{Organization: "acme", Project: "alpha", Domain: "staging"}, store.RunCursor{}, 10)
+		elsewhere, quiet, err := w.ChangedRuns(ctx, store.RunScope{Organization: "acme", Project: "alpha", Domain: "staging"}, store.RunCursor{}, 10)
 		must(t, err)
 		equal(t, "elsewhere", names(elsewhere, runName), "")
+		equal(t, "position where nothing changed", quiet, get(w.LatestRunCursor(ctx, "acme"))(t))
 	})
 }

@@ -9,6 +9,7 @@ import (
 
 	tunnelv1 "biplane.dev/biplane/api/gen/biplane/tunnel/v1"
 	"biplane.dev/biplane/api/gen/flyteidl2/common"
+	"biplane.dev/biplane/api/gen/flyteidl2/task"
 	"biplane.dev/biplane/controlplane/internal/store"
 )
 
@@ -73,7 +74,51 @@ func hotCalls(w *world) []hotCall {
 		{name: "ListRuns, last changed", statements: 1, call: func(t testing.TB) {
 			page(w.ListRuns(t.Context(), scope, store.Query{Sort: []*common.Sort{{Key: "updated_at"}}}))(t)
 		}},
-		{name: "ChangedRuns", statements: 1, call: func(t testing.TB) {
+		{name: "ListRuns that wait", statements: 1, call: func(t testing.TB) {
+			of := scope
+			of.PausedOnly = true
+			page(w.ListRuns(t.Context(), of, store.Query{}))(t)
+		}},
+		{name: "ListRuns of a cluster", statements: 1, call: func(t testing.TB) {
+			page(w.ListRuns(t.Context(), store.RunScope{Organization: "acme", Cluster: "c1"}, store.Query{}))(t)
+		}},
+		{name: "ListRuns of somebody, since a time", statements: 1, call: func(t testing.TB) {
+			page(w.ListRuns(t.Context(), scope, store.Query{Filters: []*common.Filter{filter("created_by", common.Filter_EQUAL, "ada"),
+				filter("created_at", common.Filter_GREATER_THAN_OR_EQUAL, "2026-01-31T15:04:05+00:00")}}))(t)
+		}},
+		{name: "CreateRun, and again by the same call", statements: 16, call: func(t testing.TB) {
+			n := newRun(runKey("again"))
+			n.Call = "one"
+			for range 2 {
+				get(w.CreateRun(t.Context(), n))(t)
+			}
+		}},
+		{name: "ChangedRuns of a task", statements: 2, call: func(t testing.TB) {
+			of := scope
+			of.TaskName = "env.main"
+			_, _, err := w.ChangedRuns(t.Context(), of, store.RunCursor{Change: 1}, 10)
+			must(t, err)
+		}},
+		{name: "LatestRunCursor", statements: 1, call: func(t testing.TB) { get(w.LatestRunCursor(t.Context(), "acme"))(t) }},
+		{name: "ListActions of a parent", statements: 1, call: func(t testing.TB) {
+			page(w.ListActions(t.Context(), key, store.Query{Filters: []*common.Filter{filter("parent_name", common.Filter_EQUAL, "a0")}}))(t)
+		}},
+		{name: "ListActions in a phase", statements: 1, call: func(t testing.TB) {
+			page(w.ListActions(t.Context(), key, store.Query{Filters: []*common.Filter{filter("phase", common.Filter_VALUE_IN, "4", "1")}}))(t)
+		}},
+		{name: "GetProject", statements: 1, call: func(t testing.TB) { get(w.GetProject(t.Context(), "acme", "alpha"))(t) }},
+		{name: "GetPosition", statements: 1, call: func(t testing.TB) {
+			_, _, err := w.GetPosition(t.Context(), "acme", "east")
+			must(t, err)
+		}},
+		{name: "PutTaskSpecs", statements: 2, call: func(t testing.TB) {
+			must(t, w.PutTaskSpecs(t.Context(), "acme", []*task.TaskSpec{taskSpec("child")}))
+		}},
+		{name: "ListClusters", statements: 1, call: func(t testing.TB) { page(w.ListClusters(t.Context(), "acme", store.Query{}))(t) }},
+		{name: "Fail", statements: 1, call: func(t testing.TB) {
+			must(t, w.Fail(t.Context(), "acme", "east", 1, time.Now()))
+		}},
+		{name: "ChangedRuns", statements: 2, call: func(t testing.TB) {
 			_, _, err := w.ChangedRuns(t.Context(), scope, store.RunCursor{Change: 1}, 10)
 			must(t, err)
 		}},
@@ -129,7 +174,10 @@ func hotCalls(w *world) []hotCall {
 			must(t, w.AbortAction(t.Context(), store.ActionKey{Run: key, Name: "c5"}, "", nil))
 		}},
 		{name: "GroupRuns", statements: 2, call: func(t testing.TB) {
-			get(w.GroupRuns(t.Context(), "acme", "alpha", "development", time.Now().Add(-time.Hour), time.Time{}, 10))(t)
+			get(w.GroupRuns(t.Context(), store.GroupQuery{Organization: "acme", Project: "alpha", Domain: "development", From: time.Now().Add(-time.Hour)}))(t)
+		}},
+		{name: "Prune of a run", statements: 11, call: func(t testing.TB) {
+			get(w.Prune(t.Context(), "acme", time.Now().Add(time.Hour), 1))(t)
 		}},
 		{name: "Prune of nothing", statements: 2, call: func(t testing.TB) { get(w.Prune(t.Context(), "acme", time.UnixMicro(1), 100))(t) }},
 	}
@@ -196,6 +244,7 @@ func mayScan(call, scan string) bool {
 	case "GroupRuns": // of the runs of one workspace in a time, found by an index
 		return !strings.Contains(scan, "runs")
 	case "GetConfig", // of all projects of an organisation
+		"ListRuns that wait",
 		"ListRuns by label", // which is taken to be rare
 		"Prune of nothing":  // a time between two others is, too
 		return strings.Contains(scan, "Sort")
