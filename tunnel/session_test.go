@@ -216,7 +216,7 @@ func TestRaw(t *testing.T) {
 	t.Run("takes no name that would not fit its line", func(t *testing.T) {
 		t.Parallel()
 		control, _ := pair(t, tunnel.Handlers{}, tunnel.Handlers{})
-		for _, name := range []string{"", "a b", "a\nb", strings.Repeat("a", 100)} {
+		for _, name := range []string{"", "a b", "a\nb", strings.Repeat("a", 253)} {
 			if stream, err := control.OpenRaw(t.Context(), name); err == nil {
 				stream.Close()
 				t.Errorf("got a stream to %q, want it refused", name)
