@@ -156,6 +156,7 @@ func testClusters(t *testing.T, db database) {
 		}
 	})
 	plane := w.join("east")
+	var west *dataPlane
 	t.Run("shows one that has joined", func(t *testing.T) {
 		c := w.listened("east")
 		if c.State != clusterv1.ClusterState_CLUSTER_STATE_READY || c.Version != "test" || !strings.HasPrefix(c.ProxyEndpoint, "https://localhost:") {
@@ -186,7 +187,7 @@ func testClusters(t *testing.T, db database) {
 		}
 	})
 	t.Run("prefers the one that the queue names, then that of the project's name", func(t *testing.T) {
-		west := w.join("west")
+		west = w.join("west")
 		w.create(&workflow.CreateRunRequest{RunSpec: &task.RunSpec{Queue: "west"}})
 		wait(t, west.enqueued)
 		w.create(&workflow.CreateRunRequest{})
@@ -196,6 +197,20 @@ func testClusters(t *testing.T, db database) {
 		}
 		w.create(&workflow.CreateRunRequest{Id: &workflow.CreateRunRequest_ProjectId{ProjectId: &common.ProjectIdentifier{Name: "west", Domain: "staging"}}})
 		wait(t, west.enqueued)
+	})
+	t.Run("recovers a run where it ran", func(t *testing.T) {
+		ran := w.create(&workflow.CreateRunRequest{RunSpec: &task.RunSpec{Queue: "west"}}).Action.Id.Run
+		wait(t, west.enqueued)
+		recover := func(queue string) *task.RunSpec {
+			return &task.RunSpec{Queue: queue, Relation: &common.Relation{RelationType: common.RelationType_RELATION_TYPE_RECOVER, RelatedTo: ran}}
+		}
+		w.create(&workflow.CreateRunRequest{RunSpec: recover("")})
+		if got := wait(t, west.enqueued).RunSpec.GetRelation().GetRelatedTo().GetName(); got != ran.Name {
+			t.Errorf("got %q, want %q", got, ran.Name)
+		}
+		_, err := w.runs().CreateRun(t.Context(), &workflow.CreateRunRequest{
+			Id: &workflow.CreateRunRequest_ProjectId{ProjectId: flytesnacks}, Task: withSpec(spec("hello.main")), RunSpec: recover("east")})
+		refused(t, err, connect.CodeInvalidArgument, `ran on the cluster "west"`)
 	})
 	t.Run("keeps one with runs, unless it is forced", func(t *testing.T) {
 		_, err := w.clusters().RemoveCluster(t.Context(), &clusterv1.RemoveClusterRequest{Name: "west"})

@@ -57,7 +57,7 @@ func (s *Service) CreateRun(ctx context.Context, r *workflow.CreateRunRequest) (
 	if run.Spec, err = s.runSpec(ctx, key, r); err != nil {
 		return nil, err
 	}
-	cluster, err := clusters.Choose(ctx, s.store, key.Organization, key.Project, run.Spec.GetQueue())
+	cluster, err := s.cluster(ctx, key, run.Spec)
 	if err != nil {
 		return nil, err
 	}
@@ -222,8 +222,7 @@ func (s *Service) runSpec(ctx context.Context, key store.RunKey, r *workflow.Cre
 	return spec, nil
 }
 
-// relation completes the name of the run that this one came from. Only a run that
-// is to be recovered must still be there: its results are taken over.
+// relation completes the name of the run that this one came from.
 func (s *Service) relation(ctx context.Context, key store.RunKey, spec *task.RunSpec) error {
 	of := spec.GetRelation().GetRelatedTo()
 	if of == nil {
@@ -238,14 +237,36 @@ func (s *Service) relation(ctx context.Context, key store.RunKey, spec *task.Run
 		return err
 	}
 	spec.Relation.RelatedTo = related.Proto()
-	if spec.Relation.GetRelationType() != common.RelationType_RELATION_TYPE_RECOVER {
-		return nil
-	}
-	if related.Project != key.Project || related.Domain != key.Domain {
+	recovers := spec.Relation.GetRelationType() == common.RelationType_RELATION_TYPE_RECOVER
+	if recovers && (related.Project != key.Project || related.Domain != key.Domain) {
 		return refusal.Invalid("the run %s cannot be recovered in %s/%s; recover it where it ran", related, key.Project, key.Domain)
 	}
-	_, _, err = s.store.GetRun(ctx, related)
-	return unknownRun(related, err)
+	return nil
+}
+
+// cluster is where the run goes. One that recovers another goes where that one ran,
+// since its results are there, and so it must still be known.
+func (s *Service) cluster(ctx context.Context, key store.RunKey, spec *task.RunSpec) (store.Cluster, error) {
+	queue := spec.GetQueue()
+	if spec.GetRelation().GetRelationType() != common.RelationType_RELATION_TYPE_RECOVER || spec.GetRelation().GetRelatedTo() == nil {
+		return clusters.Choose(ctx, s.store, key.Organization, key.Project, queue)
+	}
+	related := store.RunKeyOf(spec.GetRelation().GetRelatedTo())
+	recovered, _, err := s.store.GetRun(ctx, related)
+	if err != nil {
+		return store.Cluster{}, unknownRun(related, err)
+	}
+	if queue != "" && queue != recovered.Cluster {
+		var missing *store.NotFoundError
+		_, err := s.store.GetCluster(ctx, key.Organization, queue)
+		if err == nil {
+			return store.Cluster{}, refusal.Invalid("the run %s ran on the cluster %q, and its results are not on %q, which the queue names; recover it without a queue", related, recovered.Cluster, queue)
+		}
+		if !errors.As(err, &missing) {
+			return store.Cluster{}, err
+		}
+	}
+	return clusters.Choose(ctx, s.store, key.Organization, key.Project, recovered.Cluster)
 }
 
 // base is the folder below which every action of the run writes.
