@@ -134,9 +134,16 @@ func (p *program) serve() *cobra.Command {
 
 The database is made, or brought to this version's form, before anything is
 served. SIGTERM and Ctrl-C end it: calls finish, streams end so that clients call
-again; a second one ends it at once. The log goes to stderr.`,
-		Example: `  biplane-controlplane serve --config controlplane.yaml`,
-		Args:    noArguments,
+again; a second one ends it at once. The log goes to stderr; /metrics, /healthz and
+/readyz are on the port of the clients.
+
+docs/configuration.md has every key of the file. A data plane joins with the token
+that 'biplane cluster add NAME' prints.`,
+		Example: `  # All that a file must have: keys and database go into ./state
+  printf '%s\n' 'apiVersion: biplane.dev/v1alpha1' 'kind: ControlPlaneConfig' 'folder: state' >controlplane.yaml
+
+  biplane-controlplane serve --config controlplane.yaml`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, log, err := p.load(file)
 			if err != nil {
@@ -153,7 +160,8 @@ func (p *program) checkConfig() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check-config FILE",
 		Short: "Say whether a configuration can be used",
-		Long: `Say whether a configuration can be used, without starting anything.
+		Long: `Say whether a configuration can be used, and the files that it names can be read,
+without starting anything: the database is not asked.
 
 docs/configuration.md has every key, with an example.`,
 		Example: `  biplane-controlplane check-config controlplane.yaml`,
@@ -167,6 +175,12 @@ docs/configuration.md has every key, with an example.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			cfg, err := config.Load(args[0])
 			if err != nil {
+				return err
+			}
+			if _, err := serving(cfg); err != nil {
+				return err
+			}
+			if _, err := cfg.DatabaseURL(); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(p.out, "%s can be used: clients at %s, data planes at %s, organizations %s\n",
