@@ -91,6 +91,8 @@ func data() []Operation {
 		in(Registry,
 			op("ecr:CreateRepository", Provision, "makes a repository of built images", on(repository).created()),
 			op("ecr:DescribeRepositories", reading, "finds it", on(repository)),
+			strictly("ecr:ListTagsForResource", reading, "checks that it is the data plane's", on(repository)),
+			strictly("ecr:GetLifecyclePolicy", looking, "checks which images are dropped", on(repository)),
 			op("ecr:PutLifecyclePolicy", keeping, "drops images that have had their time", on(repository)),
 			op("ecr:PutImageScanningConfiguration", keeping, "has images scanned", on(repository)),
 			op("ecr:PutImageTagMutability", keeping, "keeps a tag from being moved", on(repository)),

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/resourcegroupstaggingapi"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -32,6 +33,7 @@ type Clients struct {
 	S3     *s3.Client
 	SQS    *sqs.Client
 	STS    *sts.Client
+	Tags   *resourcegroupstaggingapi.Client
 }
 
 // NewClients makes them. Whoever makes the configuration has put a guard into it.
@@ -50,5 +52,6 @@ func NewClients(cfg aws.Config) Clients {
 		S3:     s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = cfg.BaseEndpoint != nil }),
 		SQS:    sqs.NewFromConfig(cfg),
 		STS:    sts.NewFromConfig(cfg),
+		Tags:   resourcegroupstaggingapi.NewFromConfig(cfg),
 	}
 }

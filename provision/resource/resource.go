@@ -36,7 +36,7 @@ type Resource struct {
 	Find func(ctx context.Context, goal step.Goal) (*State, error)
 	// Create makes it, tagged in the call.
 	Create func(ctx context.Context, tags map[string]string) error
-	// Tag writes missing tags; nil where they cannot be written later.
+	// Tag writes tags, those that are there already too; nil where they cannot be written later.
 	Tag func(ctx context.Context, tags map[string]string) error
 	// Delete begins its end; nil: it ends with what it belongs to.
 	Delete func(ctx context.Context, s *State) error
@@ -236,8 +236,9 @@ func (f *found) Make(ctx context.Context) error {
 		}
 		f.state = state
 	}
-	if tags := f.missingTags(); len(tags) > 0 {
-		if err := f.Tag(ctx, tags); err != nil {
+	if len(f.missingTags()) > 0 {
+		// All of them: a right to tag demands the ownership tag in the request.
+		if err := f.Tag(ctx, f.tags()); err != nil {
 			return fault.Passing(err)
 		}
 	}

@@ -1,0 +1,77 @@
+// Package cluster makes the Kubernetes cluster of a data plane and what belongs to it:
+// the key that encrypts it, its log group, the roles of the cluster and its nodes, the
+// EKS cluster with who is let in, its add-ons and node groups, the node autoscaler's
+// side in AWS, and the registry of images. It makes no network (provision/network) and
+// installs nothing in the cluster but EKS's own add-ons.
+//
+// Start with Steps. Where things are, in the order in which they are made:
+//
+//	key.go       the encryption key and its name
+//	logs.go      the log group, before EKS makes it without an end
+//	roles.go     the roles of the cluster, the nodes, and the drivers
+//	eks.go       the cluster
+//	access.go    who is let into it
+//	addons.go    EKS's add-ons, those before the nodes and those after
+//	nodes.go     the template of the nodes, and the node groups
+//	karpenter.go the node autoscaler's queue and rules
+//	registry.go  the repositories of images
+package cluster
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+
+	"biplane.dev/biplane/provision/plane"
+	"biplane.dev/biplane/provision/resource"
+	"biplane.dev/biplane/provision/step"
+)
+
+// component is what the tags call this package.
+const component = "cluster"
+
+// After names the steps of the network that the cluster needs.
+type After struct {
+	Subnets []string // the private subnets: the cluster's own interfaces are in them
+	Ways    []string // all that nodes need to reach the cluster, its images and AWS
+}
+
+// Steps returns what makes the cluster, or removes it.
+func Steps(p *plane.Plane, after After) []step.Step {
+	c := &cluster{Plane: p, after: after}
+	resources := []*resource.Resource{c.linkedRoles(), c.key(), c.logGroup()}
+	resources = append(resources, c.roles()...)
+	resources = append(resources, c.eks())
+	resources = append(resources, c.entries()...)
+	resources = append(resources, c.addons(beforeNodes)...)
+	resources = append(resources, c.nodeTemplate())
+	resources = append(resources, c.nodeGroups()...)
+	resources = append(resources, c.addons(afterNodes)...)
+	resources = append(resources, c.karpenter()...)
+	resources = append(resources, c.repositories()...)
+	steps := make([]step.Step, len(resources))
+	for i, r := range resources {
+		steps[i] = r
+	}
+	return steps
+}
+
+// cluster makes the steps.
+type cluster struct {
+	*plane.Plane
+	after After
+}
+
+// StepName is the name of the step that keeps the cluster itself.
+func StepName(p *plane.Plane) string { return "cluster " + p.ClusterName() }
+
+// token is a client token that is the same at each run for the same thing, so that a
+// call whose answer was lost makes nothing twice; with other parameters it is another.
+func (c *cluster) token(parts ...string) *string {
+	sum := sha256.New()
+	for _, part := range append([]string{c.Place.Account, c.Place.Region, c.ClusterName()}, parts...) {
+		sum.Write([]byte(part))
+		sum.Write([]byte{0})
+	}
+	text := hex.EncodeToString(sum.Sum(nil))[:32]
+	return &text
+}
