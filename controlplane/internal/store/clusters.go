@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	tunnelv1 "biplane.dev/biplane/api/gen/biplane/tunnel/v1"
 	"biplane.dev/biplane/api/gen/flyteidl2/common"
 )
@@ -337,9 +339,23 @@ func (s *Store) abortRunsOf(ctx context.Context, organization, cluster string) e
 	}
 }
 
+// reportToKeep is a report without what a newer data plane says in it, which nobody
+// has decided about, and with texts of a bounded length.
+func reportToKeep(report *tunnelv1.HeartbeatRequest) *tunnelv1.HeartbeatRequest {
+	const maxPeers = 32
+	keep := proto.CloneOf(report)
+	dropUnknown(keep.ProtoReflect())
+	keep.Version = bound(keep.GetVersion(), maxName)
+	keep.Peers = keep.GetPeers()[:min(len(keep.GetPeers()), maxPeers)]
+	for _, peer := range keep.GetPeers() {
+		peer.Name, peer.Version, peer.Message = bound(peer.GetName(), maxName), bound(peer.GetVersion(), maxName), bound(peer.GetMessage(), maxText)
+	}
+	return keep
+}
+
 // Heartbeat records what a data plane says of itself. *NotFoundError.
 func (s *Store) Heartbeat(ctx context.Context, organization, cluster string, report *tunnelv1.HeartbeatRequest) error {
-	encoded, err := encode(report)
+	encoded, err := encode(reportToKeep(report))
 	if err != nil {
 		return err
 	}

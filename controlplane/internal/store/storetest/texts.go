@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	clusterv1 "biplane.dev/biplane/api/gen/biplane/cluster/v1"
 	tunnelv1 "biplane.dev/biplane/api/gen/biplane/tunnel/v1"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
 	"biplane.dev/biplane/controlplane/internal/store"
@@ -66,6 +67,13 @@ func testTexts(t *testing.T, b Backend) {
 	wide := state(key, "c2", 2, failed)
 	wide.Group, wide.ErrorCode, wide.OutputUri = strings.Repeat("é", 4000), "a sentence with a value of 42", strings.Repeat("u", 9000)
 	w.apply(t, wide)
+
+	report := &tunnelv1.HeartbeatRequest{Version: "1", Peers: []*clusterv1.Peer{{Name: "proxy", Message: strings.Repeat("long", 1000)}}, DataPlane: &tunnelv1.DataPlane{}}
+	for _, m := range []proto.Message{report, report.GetPeers()[0], report.GetDataPlane()} {
+		m.ProtoReflect().SetUnknown(append([]byte{0xfa, 0xff, 0x7f, byte(len(unknown))}, unknown...))
+	}
+	must(t, w.Heartbeat(t.Context(), "acme", "east", report))
+	equal(t, "why a peer is not ready", len(get(w.GetCluster(t.Context(), "acme", "east"))(t).Report.GetPeers()[0].GetMessage()), 1024)
 
 	everything := dump(t, b, w.url)
 	t.Run("keeps what it may and nothing else", func(t *testing.T) {
@@ -160,8 +168,7 @@ func dump(t *testing.T, b Backend, url string) []byte {
 	db := get(sql.Open(b.Driver, b.DataSource(url)))(t)
 	defer db.Close()
 	var all bytes.Buffer
-	for _, table := range []string{"organizations", "projects", "task_specs", "wanted_specs", "tasks", "runs", "run_labels", "actions",
-		"clusters", "cluster_positions", "cluster_reports", "certificates", "outbox"} {
+	for _, table := range tables(t, b, db) {
 		rows := get(db.Query("SELECT * FROM " + table))(t)
 		columns := get(rows.Columns())(t)
 		for rows.Next() {
@@ -179,4 +186,22 @@ func dump(t *testing.T, b Backend, url string) []byte {
 		must(t, rows.Close())
 	}
 	return all.Bytes()
+}
+
+// tables are all there are, those that come with a later migration too.
+func tables(t *testing.T, b Backend, db *sql.DB) (names []string) {
+	t.Helper()
+	query := "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+	if b.Driver == "sqlite" {
+		query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+	}
+	rows := get(db.Query(query))(t)
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		must(t, rows.Scan(&name))
+		names = append(names, name)
+	}
+	must(t, rows.Err())
+	return names
 }
