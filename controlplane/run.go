@@ -36,6 +36,7 @@ func (p *program) commands() []*cobra.Command {
 		p.serve(),       // everything
 		p.checkConfig(), // is this file right?
 		p.migrate(),     // bring the database to this version's form
+		p.ca(),          // by which data planes and this server know each other
 		p.issuer(),      // the keys by which AWS verifies this server
 		p.version(),
 		p.completion(),
