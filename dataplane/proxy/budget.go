@@ -15,10 +15,13 @@ import (
 // memory of the chart's limit is for.
 const maxPayload = 2 * maxInputs
 
-// budget is of payload, shared by all calls.
-type budget struct{ *semaphore.Weighted }
+// budget is of payload, shared by all calls, and lost by who is too slow.
+type budget struct {
+	*semaphore.Weighted
+	slowest
+}
 
-func newBudget() budget { return budget{semaphore.NewWeighted(maxPayload)} }
+func newBudget() budget { return budget{semaphore.NewWeighted(maxPayload), slowest{grace, leastRate}} }
 
 // lease is what one call has of it. It is taken once, so that no two calls wait
 // for what the other has.
@@ -41,7 +44,13 @@ func (b budget) wrap(next http.Handler) http.Handler {
 				return // the caller is gone
 			}
 		}
-		next.ServeHTTP(w, r.WithContext(ctx))
+		r = r.WithContext(ctx)
+		if procedure := r.URL.Path; procedure == dataproxyconnect.DataProxyServiceUploadInputsProcedure || procedure == dataproxyconnect.DataProxyServiceGetActionDataProcedure {
+			paced := b.pace(w, r)
+			defer paced.end()
+			w = paced
+		}
+		next.ServeHTTP(w, r)
 	})
 }
 

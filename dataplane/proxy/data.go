@@ -195,9 +195,13 @@ func (s *service) keyOf(workspace *v1alpha1.Workspace, uri string) (string, erro
 	own := []string{workspace.Spec.Project, workspace.Spec.Domain}
 	parts := strings.Split(key, "/")
 	if parts[0] == "uploads" {
+		// Of inputs the organisation is a part, and of files that clients upload it is
+		// not: what a project called as the organisation has might look like the other.
 		rest := parts[1:]
-		if slices.Equal(rest[:min(2, len(rest))], own) && len(rest) > 2 ||
-			len(rest) > 3 && rest[0] == workspace.Spec.Organization && slices.Equal(rest[1:3], own) {
+		if len(rest) > 4 && rest[0] == workspace.Spec.Organization && rest[3] == "offloaded-inputs" {
+			rest = rest[1:]
+		}
+		if len(rest) > 2 && slices.Equal(rest[:2], own) {
 			return key, nil
 		}
 	} else {

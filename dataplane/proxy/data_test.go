@@ -218,11 +218,24 @@ func TestKeyOf(t *testing.T) {
 	p.storage.MetadataBucket = "meta"
 	s := &service{bucket: offline(p.storage)}
 	w := &v1alpha1.Workspace{Spec: v1alpha1.WorkspaceSpec{Organization: "acme", Project: "mine", Domain: domain}}
+	namesake := &v1alpha1.Workspace{Spec: v1alpha1.WorkspaceSpec{Organization: "mine", Project: "mine", Domain: domain}}
+	for uri, ok := range map[string]bool{
+		"s3://meta/uploads/mine/development/ABC/file":                                  true,
+		"s3://meta/uploads/mine/mine/development/offloaded-inputs/d/inputs.pb":         true,
+		"s3://meta/uploads/mine/development/production/offloaded-inputs/d/inputs.pb":   false, // of a project called development
+		"s3://meta/uploads/mine/development/staging/offloaded-inputs/d/inputs.pb":      false,
+		"s3://meta/uploads/mine/development/offloaded-inputs/production/d/e/inputs.pb": true,
+	} {
+		if key, err := s.keyOf(namesake, uri); (err == nil) != ok {
+			t.Errorf("got %q, %v for %s of a project called as its organisation, want it taken: %v", key, err, uri, ok)
+		}
+	}
 	for uri, ok := range map[string]bool{
 		"s3://meta/mine/development/r1/a0/1/outputs.pb":              true,
 		"s3://meta/base/of/runs/mine/development/r1/a0/1/outputs.pb": true,
 		"s3://meta/uploads/mine/development/ABC/file":                true,
 		"s3://meta/uploads/acme/mine/development/offloaded-inputs/x": true,
+		"s3://meta/uploads/acme/mine/development/x":                  false,
 		"s3://meta/mine/production/r1/a0":                            false,
 		"s3://meta/other/development/r1/a0":                          false,
 		"s3://meta/mine/development":                                 false,
