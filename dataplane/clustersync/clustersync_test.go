@@ -27,9 +27,9 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
-	"biplane.dev/biplane/dataplane/chart"
 	"biplane.dev/biplane/dataplane/config"
 	"biplane.dev/biplane/dataplane/internal/clustertest"
+	"biplane.dev/biplane/dataplane/internal/clustertest/rights"
 )
 
 var cluster *clustertest.Cluster
@@ -457,33 +457,14 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
-// asChart makes what the chart grants, and is the API server as clustersync sees it
-// with that and nothing else.
+// asChart is the API server as clustersync sees it with what the chart grants, and
+// nothing else.
 func asChart(t *testing.T, cfg *config.Config) *rest.Config {
 	t.Helper()
-	manifest, err := chart.Render(cfg.Namespace, map[string]any{
-		"controlPlane": map[string]any{"gateway": "gateway.example.com:443", "cluster": "c"},
-		"storage":      map[string]any{"region": "eu-central-1", "metadataBucket": "meta", "fastRegistrationBucket": "fast"},
-		"clustersync":  map[string]any{"pullSecret": cfg.Clustersync.PullSecret},
-	})
-	if err != nil {
+	if err := rights.Grant(t.Context(), cluster, cfg.Namespace, map[string]any{"clustersync": map[string]any{"pullSecret": cfg.Clustersync.PullSecret}}); err != nil {
 		t.Fatal(err)
 	}
-	objects, err := parse([]byte(manifest))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, object := range objects {
-		if object.GroupVersionKind().Group == rbacv1.GroupName {
-			create(t, object)
-		}
-	}
-	restricted := rest.CopyConfig(cluster.Config)
-	restricted.Impersonate = rest.ImpersonationConfig{
-		UserName: "system:serviceaccount:" + cfg.Namespace + ":clustersync-system",
-		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + cfg.Namespace, "system:authenticated"},
-	}
-	return restricted
+	return rights.Of(cluster, cfg.Namespace, "clustersync-system")
 }
 
 // TestRun is about watches, and the rights that they need. It is alone, since a manager syncs every workspace of

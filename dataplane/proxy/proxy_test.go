@@ -43,6 +43,7 @@ import (
 	"biplane.dev/biplane/dataplane/config"
 	"biplane.dev/biplane/dataplane/internal/authn"
 	"biplane.dev/biplane/dataplane/internal/clustertest"
+	"biplane.dev/biplane/dataplane/internal/clustertest/rights"
 	"biplane.dev/biplane/dataplane/internal/peer"
 	"biplane.dev/biplane/dataplane/internal/serve"
 	"biplane.dev/biplane/dataplane/proxy/internal/bucket"
@@ -52,6 +53,7 @@ const (
 	organization = "acme"
 	domain       = "development"
 	namespace    = "union"
+	proxyAccount = "proxy-system"
 )
 
 // sandbox is a real cluster, a real store, and a node that runs pods.
@@ -65,7 +67,7 @@ func TestMain(m *testing.M) {
 		for _, variable := range []string{"SSL_CERT_FILE", "AWS_CA_BUNDLE"} {
 			os.Setenv(variable, filepath.Join(c.Sandbox.Dir, "aws", "ca-bundle.crt"))
 		}
-		if err := grant(context.Background(), c.Client); err != nil {
+		if err := rights.Grant(context.Background(), c, namespace, nil); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -128,7 +130,7 @@ func start(t *testing.T) *plane {
 	}}
 	p.workspace = workspace(t)
 	certify(t, p.folder)
-	for file, account := range map[string]string{"operator-token": operatorAccount, "proxy-token": "proxy-system"} {
+	for file, account := range map[string]string{"operator-token": operatorAccount, "proxy-token": proxyAccount} {
 		if err := os.WriteFile(filepath.Join(p.folder, file), []byte(sandbox.Token(t, namespace, account, v1alpha1.TokenAudience, nil)), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -155,8 +157,8 @@ func start(t *testing.T) *plane {
 				Operator: config.Process{Endpoint: operator},
 				Proxy:    config.Proxy{Origins: []string{"https://console.example"}},
 			},
-			cluster:      limited(sandbox),
-			bucket:       bucket.New(p.storage, role(t, "proxy-system")),
+			cluster:      rights.Of(sandbox, namespace, proxyAccount),
+			bucket:       bucket.New(p.storage, role(t, proxyAccount)),
 			controlPlane: peer.NewTransport(peer.Options{CAFile: filepath.Join(p.folder, "ca.crt"), TokenFile: filepath.Join(p.folder, "proxy-token")}),
 			certificates: certificates,
 			listen:       serve.Options{Listener: listener, TLSFolder: p.folder},
