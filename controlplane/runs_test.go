@@ -1,7 +1,10 @@
 package controlplane_test
 
 import (
+	"io/fs"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +16,7 @@ import (
 	tunnelv1 "biplane.dev/biplane/api/gen/biplane/tunnel/v1"
 	"biplane.dev/biplane/api/gen/flyteidl2/common"
 	"biplane.dev/biplane/api/gen/flyteidl2/core"
+	"biplane.dev/biplane/api/gen/flyteidl2/dataproxy"
 	"biplane.dev/biplane/api/gen/flyteidl2/project"
 	"biplane.dev/biplane/api/gen/flyteidl2/task"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
@@ -412,6 +416,76 @@ func testTexts(t *testing.T, db database) {
 			t.Errorf("got %q", got)
 		}
 	})
+}
+
+// TestAtRest looks for all that a customer's clients and data plane say in the
+// database's file and in the log, which tells everything there is to tell.
+func TestAtRest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sqlite, "")
+	plane := w.join("east")
+	text := func(value string) *core.Literal {
+		return &core.Literal{Value: &core.Literal_Scalar{Scalar: &core.Scalar{Value: &core.Scalar_Primitive{Primitive: &core.Primitive{Value: &core.Primitive_StringValue{StringValue: value}}}}}}
+	}
+	inputs := &task.Inputs{Literals: []*task.NamedLiteral{{Name: "x", Value: text("<secret input>")}}}
+	id := w.create(&workflow.CreateRunRequest{InputWrapper: &workflow.CreateRunRequest_Inputs{Inputs: inputs}}).Action.Id
+	if _, err := w.data().UploadInputs(t.Context(), &dataproxy.UploadInputsRequest{Id: &dataproxy.UploadInputsRequest_ProjectId{ProjectId: flytesnacks}, Inputs: inputs}); err != nil {
+		t.Fatal(err)
+	}
+	approval := &common.ActionIdentifier{Run: id.Run, Name: "approval"}
+	end := state(id.Run, 1, failed)
+	end.ErrorCode = "<secret code>, which is a sentence"
+	end.Attempts[0].ErrorInfo.Message = "<secret error>"
+	end.Attempts[0].ClusterEvents = []*workflow.ClusterEvent{{Message: "<secret event>"}}
+	plane.report(&tunnelv1.ActionState{
+		Id: approval, Version: 1, Parent: "a0", Type: workflow.ActionType_ACTION_TYPE_CONDITION, Name: "approve",
+		Phase: common.ActionPhase_ACTION_PHASE_PAUSED, CreatedAt: timestampOf(time.Now()),
+		Condition: &workflow.ConditionAction{Name: "approve", Type: &core.LiteralType{Type: &core.LiteralType_Simple{Simple: core.SimpleType_STRING}}},
+	})
+	if _, err := w.runs().SignalEvent(t.Context(), &workflow.SignalEventRequest{
+		ActionId: approval, Payload: &workflow.EventPayload{Value: &workflow.EventPayload_StringValue{StringValue: "<secret value>"}}}); err != nil {
+		t.Fatal(err)
+	}
+	plane.report(end)
+	plane.mu.Lock()
+	plane.texts["a0"] = &dataplanev1.GetActionTextsResponse{ErrorMessage: "<secret error>", Attempts: []*dataplanev1.AttemptTexts{{
+		Attempt: 1, ErrorMessage: "<secret error>", ClusterEvents: []*workflow.ClusterEvent{{Message: "<secret event>"}}}}}
+	plane.mu.Unlock()
+	details, err := w.runs().GetActionDetails(t.Context(), &workflow.GetActionDetailsRequest{ActionId: id})
+	if err != nil || details.Details.GetErrorInfo().GetMessage() != "<secret error>" {
+		t.Fatalf("got %v, %v, want the message read through", details, err)
+	}
+	stream, err := w.data().TailLogs(t.Context(), &dataproxy.TailLogsRequest{ActionId: id, Attempt: 1}) // of three lines
+	if err != nil {
+		t.Fatal(err)
+	}
+	for stream.Receive() {
+	}
+	stream.Close()
+
+	kept := map[string]string{"the log": w.logged()}
+	err = filepath.WalkDir(filepath.Dir(w.file), func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Type().IsRegular() {
+			content, readErr := os.ReadFile(path)
+			kept[path], err = string(content), readErr
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for where, content := range kept {
+		found = found || strings.Contains(content, "hello.main") // the task's name, which is kept
+		for _, text := range []string{"<secret", "line 1\n"} {
+			if strings.Contains(content, text) {
+				t.Errorf("got %q in %s, want it nowhere", text, where)
+			}
+		}
+	}
+	if !found {
+		t.Error("got the task's name nowhere, want it in the database")
+	}
 }
 
 func TestAbort(t *testing.T) { onBoth(t, testAbort) }

@@ -51,7 +51,8 @@ type world struct {
 	url     string
 	gateway string // host:port
 	client  *http.Client
-	stop    func() int // and its exit status
+	stop    func() int    // and its exit status
+	logged  func() string // what it logged, once it has stopped
 }
 
 // database gives the YAML that names an empty one, which goes with the test.
@@ -148,13 +149,17 @@ func startWorld(t *testing.T, file string) *world {
 			}
 		}
 	}()
+	w.logged = func() string {
+		w.stop()
+		<-read
+		return said.String()
+	}
 	t.Cleanup(func() {
 		if got := w.stop(); got != 0 {
 			t.Errorf("got exit status %d, want 0", got)
 		}
-		<-read
-		if t.Failed() {
-			t.Log(said.String())
+		if said := w.logged(); t.Failed() {
+			t.Log(said)
 		}
 	})
 	for range 2 {
