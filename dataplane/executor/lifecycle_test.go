@@ -145,6 +145,8 @@ func TestLifecycle(t *testing.T) {
 		{"it fails when a program that ended well wrote an error", scripted("error ValueError NON_RECOVERABLE USER"), v1alpha1.Failed, "ValueError", v1alpha1.UserError, 1},
 		{"it is not retried after an error that no retry mends", retries(scripted("error ValueError NON_RECOVERABLE USER"), 3), v1alpha1.Failed, "ValueError", v1alpha1.UserError, 1},
 		{"it is retried by the author's budget after a system's error that is written down", retries(scripted("error Io RECOVERABLE SYSTEM"), 1), v1alpha1.Failed, "RetriesExhausted|Io", v1alpha1.SystemError, 2},
+		{"it fails when what its program wrote about its failure is too long", retries(scripted("longerror 11"), 1), v1alpha1.Failed, "RetriesExhausted|ErrorTooLong", v1alpha1.UserError, 2},
+		{"it fails when its command names an input and there are none", scripted("outputs", "{{.inputs.x}}"), v1alpha1.Failed, "InputsNotFound", v1alpha1.UserError, 1},
 		{"it succeeds at its second attempt", retries(scripted("until 1", "outputs"), 2), v1alpha1.Succeeded, "", "", 2},
 		{"it fails after as many retries as it has", retries(scripted("exit 4"), 2), v1alpha1.Failed, "RetriesExhausted|NonZeroExitCode", v1alpha1.UserError, 3},
 		{"it fails when the outputs it declares are missing", scripted("say nothing"), v1alpha1.Failed, "OutputsNotFound", v1alpha1.UserError, 1},
@@ -173,6 +175,18 @@ func TestLifecycle(t *testing.T) {
 			spec.TaskTemplate.Metadata.Metadata = &core.K8SObjectMetadata{Labels: map[string]string{"no label": "x"}}
 			return spec
 		}(), v1alpha1.Failed, "BadTaskSpecification", v1alpha1.UserError, 1},
+		{"it fails for good when a Secret is missing", func() *flytetask.TaskSpec {
+			spec := scripted()
+			podSpec, err := toStruct(map[string]any{"containers": []any{map[string]any{"name": "main", "image": image, "command": []any{program},
+				"env": []any{map[string]any{"name": "A", "valueFrom": map[string]any{"secretKeyRef": map[string]any{"name": "absent", "key": "a"}}}}}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			spec.TaskTemplate.Target = &core.TaskTemplate_K8SPod{K8SPod: &core.K8SPod{PodSpec: podSpec}}
+			return retries(spec, 2)
+		}(), v1alpha1.Failed, "CreateContainerConfigError", v1alpha1.UserError, 1},
+		{"it is tried again by the system when its program was killed", scripted("killed", "outputs"), v1alpha1.Succeeded, "", "", 2},
+		{"it fails when the system has tried often enough", scripted("exit 137"), v1alpha1.Failed, "MaxSystemFailuresExceeded", v1alpha1.SystemError, 4},
 		{"it times out when an attempt runs too long", func() *flytetask.TaskSpec {
 			spec := retries(scripted("wait"), 1)
 			spec.TaskTemplate.Metadata.Timeout = durationpb.New(time.Second)

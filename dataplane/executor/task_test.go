@@ -38,6 +38,12 @@ func task(args []string) int {
 					return 0
 				}
 			}
+		case "longerror": // of N MiB
+			var content []byte
+			content, err = proto.Marshal(&core.ErrorDocument{Error: &core.ContainerError{Code: "Long", Message: strings.Repeat("x", number(1)<<20)}})
+			if err == nil {
+				err = store.Put(context.Background(), folder+"/error.pb", content)
+			}
 		case "exit":
 			return number(1)
 		case "say":
@@ -71,6 +77,10 @@ func task(args []string) int {
 			var pause time.Duration
 			if pause, err = time.ParseDuration(words[1]); err == nil {
 				time.Sleep(pause)
+			}
+		case "killed": // in the first attempt
+			if os.Getenv("FLYTE_ATTEMPT_NUMBER") == "0" {
+				return 137
 			}
 		case "hang": // in the first attempt
 			if os.Getenv("FLYTE_ATTEMPT_NUMBER") == "0" {

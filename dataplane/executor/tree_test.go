@@ -13,8 +13,10 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"biplane.dev/biplane/api/gen/flyteidl2/common"
@@ -177,6 +179,19 @@ func TestCondition(t *testing.T) {
 		if a.Status.Error != nil {
 			t.Errorf("got the error %+v, want none where its parent wrote none", a.Status.Error)
 		}
+		again, err := proto.Marshal(&workflow.TraceAction{
+			Name: "step", Phase: common.ActionPhase_ACTION_PHASE_SUCCEEDED, Outputs: &flytetask.OutputReferences{OutputUri: "s3://b/again/outputs.pb"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept(t, a)
+		version := a.Status.Version
+		change(t, a, func(a *v1alpha1.TaskAction) { a.Spec.Trace = again }) // as the server does
+		a = until(t, a, "traced again", func(a *v1alpha1.TaskAction) bool { return a.Status.Phase == v1alpha1.Succeeded })
+		if a.Status.OutputURI != "s3://b/again/outputs.pb" || a.Status.Version <= version {
+			t.Errorf("got %+v, want the outputs of the second time, told again", a.Status)
+		}
+		kept(t, a)
 	})
 }
 
@@ -255,6 +270,110 @@ func TestCache(t *testing.T) {
 	})
 }
 
+// TestReplay has a run that recovers another, whose objects are there or gone.
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	value, err := proto.Marshal(&core.Literal{Value: &core.Literal_Scalar{Scalar: &core.Scalar{Value: &core.Scalar_Primitive{
+		Primitive: &core.Primitive{Value: &core.Primitive_StringValue{StringValue: "yes"}}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asks := func(kind core.SimpleType) func(*v1alpha1.TaskAction, *flytetask.RunSpec) {
+		text, err := proto.Marshal(&workflow.ConditionAction{Name: "go on?", Type: &core.LiteralType{Type: &core.LiteralType_Simple{Simple: kind}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func(a *v1alpha1.TaskAction, _ *flytetask.RunSpec) {
+			a.Spec.Type, a.Spec.Condition = v1alpha1.TypeCondition, text
+		}
+	}
+	traced := func(phase common.ActionPhase, output string) func(*v1alpha1.TaskAction, *flytetask.RunSpec) {
+		text, err := proto.Marshal(&workflow.TraceAction{Name: "step", Phase: phase, Outputs: &flytetask.OutputReferences{OutputUri: output},
+			StartTime: timestamppb.New(time.Unix(1000, 0)), EndTime: timestamppb.New(time.Unix(1010, 0))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func(a *v1alpha1.TaskAction, _ *flytetask.RunSpec) {
+			a.Spec.Type, a.Spec.Trace = v1alpha1.TypeTrace, text
+		}
+	}
+	for name, removed := range map[string]bool{"it takes values and traces of a run that is there": false, "it takes values and traces of a run that is gone": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			run := runName(t)
+			output := w.base(run) + "/step/outputs.pb"
+			if err := w.store.Put(t.Context(), output, nil); err != nil {
+				t.Fatal(err)
+			}
+			root := enqueue(t, run, "a0", "", scripted("until 100", "outputs"))
+			source := []*v1alpha1.TaskAction{root}
+			asked := enqueue(t, run, "asked", "a0", nil, asks(core.SimpleType_STRING))
+			until(t, asked, "paused", func(a *v1alpha1.TaskAction) bool { return a.Status.Phase == v1alpha1.Paused })
+			change(t, asked, func(a *v1alpha1.TaskAction) { a.Spec.Signal = &v1alpha1.Signal{Value: value, At: metav1.Now()} })
+			asked = ended(t, asked)
+			if string(asked.Status.Value) != string(value) {
+				t.Errorf("got the value %q, want the signal's", asked.Status.Value)
+			}
+			source = append(source, asked,
+				enqueue(t, run, "step", "a0", nil, traced(common.ActionPhase_ACTION_PHASE_SUCCEEDED, output)),
+				enqueue(t, run, "lost", "a0", nil, traced(common.ActionPhase_ACTION_PHASE_SUCCEEDED, w.base(run)+"/lost/outputs.pb")),
+				enqueue(t, run, "forced", "a0", nil, traced(common.ActionPhase_ACTION_PHASE_SUCCEEDED, output)),
+				enqueue(t, run, "odd", "a0", nil, traced(common.ActionPhase_ACTION_PHASE_SUCCEEDED, "nowhere")),
+				enqueue(t, run, "bad", "a0", nil, traced(common.ActionPhase_ACTION_PHASE_FAILED, output)))
+			for _, a := range source {
+				kept(t, a)
+			}
+			from := &v1alpha1.ActionReference{Run: run, Action: "asked", Value: value}
+			if removed {
+				from.Value = nil
+				for _, a := range source {
+					if err := w.Client.Delete(t.Context(), a); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for _, a := range source {
+					gone(t, a)
+				}
+			}
+			again := run + "x"
+			enqueue(t, again, "a0", "", scripted("wait"), func(_ *v1alpha1.TaskAction, r *flytetask.RunSpec) {
+				r.Relation = &common.Relation{RelationType: common.RelationType_RELATION_TYPE_RECOVER, RelatedTo: &common.RunIdentifier{
+					Org: "acme", Project: "flytesnacks", Domain: "development", Name: run}}
+				r.Recover = &flytetask.Recover{ForceRerunActions: []string{"forced"}}
+			})
+			recovers := func(a *v1alpha1.TaskAction, _ *flytetask.RunSpec) { a.Spec.RecoveredFrom = from }
+			a := ended(t, enqueue(t, again, "asked", "a0", nil, asks(core.SimpleType_STRING), recovers))
+			want(t, a, v1alpha1.Recovered)
+			if string(a.Status.Value) != string(value) {
+				t.Errorf("got the value %q, want that of the source", a.Status.Value)
+			}
+			other := enqueue(t, again, "other", "a0", nil, asks(core.SimpleType_INTEGER), recovers) // of another type
+			until(t, other, "paused", func(a *v1alpha1.TaskAction) bool { return a.Status.Phase == v1alpha1.Paused })
+			root = until(t, &v1alpha1.TaskAction{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: again + "-a0"}}, "an attempt",
+				func(a *v1alpha1.TaskAction) bool { return len(a.Status.Attempts) > 0 })
+			var traces v1alpha1.TaskActionList
+			if err := w.Client.List(t.Context(), &traces, client.InNamespace(namespace), client.MatchingLabels{v1alpha1.LabelRun: again, v1alpha1.LabelParent: "a0"}); err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for i := range traces.Items {
+				if trace := &traces.Items[i]; trace.Spec.Type == v1alpha1.TypeTrace {
+					names = append(names, trace.Spec.Action)
+					trace = ended(t, trace)
+					want(t, trace, v1alpha1.Recovered)
+					if trace.Status.OutputURI != output || trace.Status.EndedAt.Before(&trace.Status.StartedAt.MicroTime) || !metav1.IsControlledBy(trace, root) {
+						t.Errorf("got %+v, want the source's outputs", trace.Status)
+					}
+				}
+			}
+			if fmt.Sprint(names) != "[step]" {
+				t.Errorf("got the traces %v, want the one that succeeded, has outputs, and is not to be done again", names)
+			}
+			w.Client.Delete(t.Context(), root)
+		})
+	}
+}
+
 func TestRecover(t *testing.T) {
 	t.Parallel()
 	run := runName(t)
@@ -284,6 +403,38 @@ func TestRecover(t *testing.T) {
 		})
 	}
 }
+
+func TestRunning(t *testing.T) {
+	t.Parallel()
+	t.Run("an attempt that has a child runs, whatever its node says", func(t *testing.T) {
+		t.Parallel()
+		run := runName(t)
+		podSpec, err := toStruct(map[string]any{
+			"initContainers": []any{map[string]any{"name": "init", "image": image, "command": []any{program}, "args": []any{"-", "sleep 6s"}}},
+			"containers":     []any{map[string]any{"name": "main", "image": image, "command": []any{program}, "args": []any{"{{.outputPrefix}}", "until 1", "outputs"}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec := retries(scripted(), 1)
+		spec.TaskTemplate.Target = &core.TaskTemplate_K8SPod{K8SPod: &core.K8SPod{PodSpec: podSpec, PrimaryContainerName: "main"}}
+		root := enqueue(t, run, "a0", "", spec)
+		until(t, root, "initialising", func(a *v1alpha1.TaskAction) bool { return a.Status.Phase == v1alpha1.Initializing })
+		enqueue(t, run, "child", "a0", nil, condition(t, 0), now)
+		a := until(t, root, "running", running)
+		if began := a.Status.Attempts[0].ContainerStartedAt; began != nil {
+			t.Errorf("got its container begun at %s, want it not to have", began)
+		}
+		// The next attempt has no child of its own yet.
+		a = until(t, root, "the next attempt, initialising", func(a *v1alpha1.TaskAction) bool {
+			return len(a.Status.Attempts) > 1 && a.Status.Phase == v1alpha1.Initializing
+		})
+		want(t, ended(t, a), v1alpha1.Succeeded)
+	})
+}
+
+// now is when the server would say that the action was enqueued.
+func now(a *v1alpha1.TaskAction, _ *flytetask.RunSpec) { a.Spec.EnqueuedAt = v1alpha1.At(time.Now()) }
 
 func TestConcurrency(t *testing.T) {
 	t.Parallel()
@@ -363,6 +514,36 @@ func TestDisruption(t *testing.T) {
 		want(t, a, v1alpha1.Succeeded)
 		if len(a.Status.Attempts) != 2 || a.Status.SystemFailures != 1 || a.Status.UserFailures != 0 {
 			t.Errorf("got %+v, want one failure of the system and a second attempt", a.Status)
+		}
+	})
+	t.Run("it begins another attempt when its pod is evicted, by the system's budget", func(t *testing.T) {
+		t.Parallel()
+		a := enqueue(t, runName(t), "a0", "", scripted("hang", "outputs"))
+		a = until(t, a, "running", running)
+		clientset, err := kubernetes.NewForConfig(w.Config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = clientset.PolicyV1().Evictions(namespace).Evict(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: a.Status.Attempts[0].Pod}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a = ended(t, a)
+		want(t, a, v1alpha1.Succeeded)
+		if len(a.Status.Attempts) != 2 || a.Status.SystemFailures != 1 || a.Status.UserFailures != 0 {
+			t.Errorf("got %+v, want one failure of the system and a second attempt", a.Status)
+		}
+		if e := a.Status.Attempts[0].Error; e == nil || e.Kind != v1alpha1.SystemError {
+			t.Errorf("got the error %+v of the first attempt, want the system's", e)
+		}
+	})
+	t.Run("nobody but us says that its logs are kept", func(t *testing.T) {
+		t.Parallel()
+		a := kept(t, enqueue(t, runName(t), "a0", "", scripted("say here", "outputs"), func(_ *v1alpha1.TaskAction, r *flytetask.RunSpec) {
+			r.Annotations = &flytetask.Annotations{Values: map[string]string{"biplane.dev/logs": "kept"}}
+		}))
+		if log := logOf(t, a, 1); !strings.Contains(log, " here\n") {
+			t.Errorf("got the log %q, want it kept", log)
 		}
 	})
 	t.Run("it is gone, and told, when a person deletes it", func(t *testing.T) {

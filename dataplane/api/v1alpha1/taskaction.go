@@ -108,7 +108,7 @@ type TaskActionSpec struct {
 	Trace []byte `json:"trace,omitempty"`
 	// Condition is flyteidl2.workflow.ConditionAction, binary.
 	Condition []byte `json:"condition,omitempty"`
-	// RecoveredFrom is an action of another run whose outputs this one takes.
+	// RecoveredFrom is an action of another run whose outputs, or value, this one takes.
 	RecoveredFrom *ActionReference `json:"recoveredFrom,omitempty"`
 
 	// Abort, once set, ends the action and everything below it.
@@ -126,11 +126,13 @@ func (a *TaskAction) CreatedAt() time.Time {
 	return a.CreationTimestamp.Time
 }
 
-// ActionReference names an action of the same workspace.
+// ActionReference names an action of the same workspace, and what it gave, where
+// that was known when the reference was made.
 type ActionReference struct {
 	Run       string `json:"run"`
 	Action    string `json:"action"`
 	OutputURI string `json:"outputURI,omitempty"`
+	Value     []byte `json:"value,omitempty"` // of a condition
 }
 
 // Abort is why, by whom and when an action was told to end.
@@ -160,7 +162,9 @@ type TaskActionStatus struct {
 	StartedAt *Time  `json:"startedAt,omitempty"`
 	EndedAt   *Time  `json:"endedAt,omitempty"`
 	// OutputURI is the folder of the attempt that succeeded, or a trace's file.
-	OutputURI   string       `json:"outputURI,omitempty"`
+	OutputURI string `json:"outputURI,omitempty"`
+	// Value is that of a condition which ended well (flyteidl2.core.Literal, binary).
+	Value       []byte       `json:"value,omitempty"`
 	CacheStatus string       `json:"cacheStatus,omitempty"` // Flyte's word without CACHE_
 	Error       *ActionError `json:"error,omitempty"`
 	// UserFailures and SystemFailures are counted against budgets of their own.

@@ -34,6 +34,16 @@ var ErrNone = errors.New("no record of this action is kept")
 type Record struct {
 	Status v1alpha1.TaskActionStatus `json:"status"`
 	Events []Event                   `json:"events,omitempty"` // the oldest first
+	Traces []Trace                   `json:"traces,omitempty"` // of a task: what it traced and need not do again
+}
+
+// Trace is one that succeeded, as it is made again in a run that recovers this one.
+type Trace struct {
+	Action    string `json:"action"`
+	ShortName string `json:"shortName,omitempty"`
+	Group     string `json:"group,omitempty"`
+	InputURI  string `json:"inputURI,omitempty"`
+	Trace     []byte `json:"trace"` // flyteidl2.workflow.TraceAction, binary
 }
 
 // Event is one of Kubernetes', about a pod of one attempt.
@@ -62,11 +72,15 @@ type Reader interface {
 }
 
 // Write keeps a record. Where it would be larger than MaxBytes, the oldest events
-// are left out.
+// are left out, and then traces, which are only done again.
 func Write(ctx context.Context, bucket Writer, name, actionFolder string, r Record) error {
 	body, err := json.Marshal(r)
-	for err == nil && len(body) > MaxBytes && len(r.Events) > 0 {
-		r.Events = r.Events[(len(r.Events)+1)/2:]
+	for err == nil && len(body) > MaxBytes && len(r.Events)+len(r.Traces) > 0 {
+		if len(r.Events) > 0 {
+			r.Events = r.Events[(len(r.Events)+1)/2:]
+		} else {
+			r.Traces = r.Traces[:len(r.Traces)/2]
+		}
 		body, err = json.Marshal(r)
 	}
 	if err != nil {

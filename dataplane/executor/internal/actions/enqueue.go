@@ -161,6 +161,18 @@ func (s *Server) existing(ctx context.Context, action *v1alpha1.TaskAction) erro
 		return refuse(connect.CodeInvalidArgument, "the name of action %s is taken by action %s: take another name for the run", r, referenceTo(there))
 	case there.Spec.Parent != action.Spec.Parent || there.Spec.Type != action.Spec.Type:
 		return refuse(connect.CodeInvalidArgument, "action %s is a %s below %q already: take another name", r, there.Spec.Type, there.Spec.Parent)
+	case there.Spec.Type == v1alpha1.TypeTrace && there.Status.Phase == v1alpha1.Failed:
+		// The parent's next attempt has done again what failed there.
+		_, err := s.change(ctx, there, func(a *v1alpha1.TaskAction) error {
+			if a.Status.Phase != v1alpha1.Failed {
+				return errUnchanged
+			}
+			a.Spec.Trace = action.Spec.Trace
+			return nil
+		})
+		if err != nil && !errors.Is(err, errUnknown) {
+			return err
+		}
 	}
 	return refuse(connect.CodeAlreadyExists, "action %s has been enqueued already", r)
 }

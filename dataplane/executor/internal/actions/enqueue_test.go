@@ -1,9 +1,11 @@
 package actions_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,7 +41,10 @@ func TestEnqueue(t *testing.T) {
 			Organization: organization, Project: w.project, Domain: w.domain, Run: "made", Action: "a0", Group: "batch", Type: v1alpha1.TypeTask,
 			InputURI: w.base("made") + "/a0/inputs.pb", RunOutputBase: w.base("made"), Template: a.Spec.Template,
 			TaskProject: w.project, TaskDomain: w.domain, TaskName: "env.main", TaskVersion: "v1", TaskType: "python", ShortName: "main", Environment: "env",
-			CacheKey: "key", Queue: "fast", RunSpec: encoded,
+			CacheKey: "key", Queue: "fast", RunSpec: encoded, EnqueuedAt: a.Spec.EnqueuedAt,
+		}
+		if since := a.CreatedAt().Sub(a.CreationTimestamp.Time); since < 0 || since > 2*time.Second {
+			t.Errorf("got it enqueued %s after it was created, want that to be its second", since)
 		}
 		if got := fmt.Sprintf("%+v", a.Spec); got != fmt.Sprintf("%+v", want) {
 			t.Errorf("got %s, want %+v", got, want)
@@ -129,6 +134,19 @@ func TestEnqueue(t *testing.T) {
 			"no spec":                    {func(a *flyteactions.Action) { a.Spec = nil }, connect.CodeInvalidArgument},
 			"no template":                {func(a *flyteactions.Action) { a.GetTask().Spec = nil }, connect.CodeInvalidArgument},
 			"no input":                   {func(a *flyteactions.Action) { a.InputUri = "" }, connect.CodeInvalidArgument},
+			"an input that is no object": {func(a *flyteactions.Action) { a.InputUri = "file:///etc/passwd" }, connect.CodeInvalidArgument},
+			"an input above its folder":  {func(a *flyteactions.Action) { a.InputUri = "s3://metadata/p/../../q/inputs.pb" }, connect.CodeInvalidArgument},
+			"a path for a parent":        {func(a *flyteactions.Action) { a.ParentActionName = proto.String("../a0") }, connect.CodeInvalidArgument},
+			"a path for a project":       {func(a *flyteactions.Action) { a.ActionId.Run.Project = "../" + a.ActionId.Run.Project }, connect.CodeInvalidArgument},
+			"a path for a run":           {func(a *flyteactions.Action) { a.ActionId.Run.Name = "bad/../made" }, connect.CodeInvalidArgument},
+			"a name that ends its line":  {func(a *flyteactions.Action) { a.ActionId.Name = "c1\n" }, connect.CodeInvalidArgument},
+			"a trace's output above its folder": {func(a *flyteactions.Action) {
+				a.Spec = &flyteactions.Action_Trace{Trace: &workflow.TraceAction{Name: "t", Outputs: &task.OutputReferences{OutputUri: "s3://metadata/p/../x"}}}
+			}, connect.CodeInvalidArgument},
+			"a condition with a webhook": {func(a *flyteactions.Action) {
+				a.Spec = &flyteactions.Action_Condition{Condition: &workflow.ConditionAction{
+					Name: "c", Type: &core.LiteralType{Type: &core.LiteralType_Simple{Simple: core.SimpleType_BOOLEAN}}, Webhook: &workflow.ConditionWebhook{Url: "https://example.com"}}}
+			}, connect.CodeInvalidArgument},
 			"a group of 257 bytes":       {func(a *flyteactions.Action) { a.Group = strings.Repeat("g", 257) }, connect.CodeInvalidArgument},
 			"a child without parent":     {func(a *flyteactions.Action) { a.ParentActionName = nil }, connect.CodeInvalidArgument},
 			"a root with a parent":       {func(a *flyteactions.Action) { a.ActionId.Name = "a0" }, connect.CodeInvalidArgument},
@@ -243,6 +261,92 @@ func TestEnqueue(t *testing.T) {
 			if got := w.get("again", action).Spec.RecoveredFrom; fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("%s: got %+v, want %+v", action, got, want)
 			}
+		}
+	})
+
+	t.Run("it takes the value of a condition, and no trace, of a run that is recovered", func(t *testing.T) {
+		w := w.in(t)
+		yes, err := proto.Marshal(&core.Literal{Value: &core.Literal_Scalar{Scalar: &core.Scalar{Value: &core.Scalar_Primitive{
+			Primitive: &core.Primitive{Value: &core.Primitive_Boolean{Boolean: true}}}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.run("asked", nil)
+		w.run("asksagain", &task.RunSpec{
+			Relation: &common.Relation{RelationType: common.RelationType_RELATION_TYPE_RECOVER, RelatedTo: w.id("asked", "a0").Run},
+			Recover:  &task.Recover{ForceRerunActions: []string{"forced"}},
+		})
+		condition := func(run, name string) *flyteactions.Action {
+			action := w.taskAction(run, "a0", name)
+			action.Spec = &flyteactions.Action_Condition{Condition: &workflow.ConditionAction{
+				Name: name, Type: &core.LiteralType{Type: &core.LiteralType_Simple{Simple: core.SimpleType_BOOLEAN}}}}
+			return action
+		}
+		trace := func(run string, phase common.ActionPhase) *flyteactions.Action {
+			action := w.taskAction(run, "a0", "trace")
+			action.Spec = &flyteactions.Action_Trace{Trace: &workflow.TraceAction{Name: "t", Phase: phase}}
+			return action
+		}
+		enqueue := func(action *flyteactions.Action, want connect.Code) {
+			t.Helper()
+			_, err := w.operator.Enqueue(t.Context(), &flyteactions.EnqueueRequest{Action: action})
+			wantCode(t, err, want)
+		}
+		for _, name := range []string{"signalled", "forced", "waits"} {
+			enqueue(condition("asked", name), 0)
+		}
+		enqueue(trace("asked", common.ActionPhase_ACTION_PHASE_SUCCEEDED), 0)
+		for _, name := range []string{"signalled", "forced", "trace"} {
+			w.status("asked", name, func(s *v1alpha1.TaskActionStatus) { s.Phase, s.Value = v1alpha1.Succeeded, yes })
+		}
+		n := 0
+		w.eventually(func() bool { // until the cache has heard of all of it
+			n++
+			action := condition("asksagain", fmt.Sprintf("probe%d", n))
+			action.RecoveredFrom = w.id("asked", "trace")
+			enqueue(action, 0)
+			from := w.get("asksagain", fmt.Sprintf("probe%d", n)).Spec.RecoveredFrom
+			return from != nil && bytes.Equal(from.Value, yes)
+		}, "the states to be known")
+		enqueue(trace("asksagain", common.ActionPhase_ACTION_PHASE_SUCCEEDED), 0)
+		for _, name := range []string{"signalled", "forced", "waits"} {
+			enqueue(condition("asksagain", name), 0)
+		}
+		for name, want := range map[string]*v1alpha1.ActionReference{
+			"signalled": {Run: "asked", Action: "signalled", Value: yes}, "forced": nil, "waits": nil, "trace": nil,
+		} {
+			if got := w.get("asksagain", name).Spec.RecoveredFrom; !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: got %+v, want %+v", name, got, want)
+			}
+		}
+	})
+
+	t.Run("it takes a trace again that had failed, and no other", func(t *testing.T) {
+		w := w.in(t)
+		w.run("traces", nil)
+		phaseOf := func() common.ActionPhase {
+			trace := &workflow.TraceAction{}
+			if err := proto.Unmarshal(w.get("traces", "trace").Spec.Trace, trace); err != nil {
+				t.Fatal(err)
+			}
+			return trace.Phase
+		}
+		for i, step := range []struct {
+			sent, want common.ActionPhase
+			code       connect.Code
+		}{
+			{common.ActionPhase_ACTION_PHASE_FAILED, common.ActionPhase_ACTION_PHASE_FAILED, 0},
+			{common.ActionPhase_ACTION_PHASE_SUCCEEDED, common.ActionPhase_ACTION_PHASE_SUCCEEDED, connect.CodeAlreadyExists},
+			{common.ActionPhase_ACTION_PHASE_FAILED, common.ActionPhase_ACTION_PHASE_SUCCEEDED, connect.CodeAlreadyExists},
+		} {
+			action := w.taskAction("traces", "a0", "trace")
+			action.Spec = &flyteactions.Action_Trace{Trace: &workflow.TraceAction{Name: "t", Phase: step.sent}}
+			_, err := w.operator.Enqueue(t.Context(), &flyteactions.EnqueueRequest{Action: action})
+			wantCode(t, err, step.code)
+			if got := phaseOf(); got != step.want {
+				t.Errorf("got %s in step %d, want %s", got, i, step.want)
+			}
+			w.phase("traces", "trace", v1alpha1.Phase(strings.TrimPrefix(step.want.String(), "ACTION_PHASE_"))) // as the reconciler does
 		}
 	})
 

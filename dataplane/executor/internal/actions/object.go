@@ -3,6 +3,7 @@ package actions
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,9 @@ import (
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
 	"biplane.dev/biplane/api/limits"
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
+	"biplane.dev/biplane/dataplane/executor/internal/bucket"
+	"biplane.dev/biplane/dataplane/executor/internal/condition"
+	"biplane.dev/biplane/dataplane/internal/record"
 )
 
 // Limits of what is kept in an object, in bytes.
@@ -82,7 +86,58 @@ func withinLimits(action *flyteactions.Action) error {
 			return refuse(connect.CodeInvalidArgument, "%s has %d bytes: give at most %d", field.name, len(field.value), field.most)
 		}
 	}
+	for _, field := range []struct {
+		name, value string
+		needed      bool
+	}{
+		{"input_uri", action.GetInputUri(), action.GetTask() != nil},
+		{"run_output_base", action.GetRunOutputBase(), action.GetParentActionName() == ""},
+		{"trace.outputs.output_uri", action.GetTrace().GetOutputs().GetOutputUri(), false},
+	} {
+		if field.needed || action.GetTrace() != nil && field.value != "" {
+			if err := objectURI(field.name, field.value); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
+}
+
+// objectURI says why a text is none. What is above a folder is nobody's to name: S3
+// would take it for the name of a folder, and who reads the object for one above.
+func objectURI(field, value string) error {
+	_, key, err := bucket.Split(value)
+	if err != nil || slices.Contains(strings.Split(key, "/"), "..") {
+		return refuse(connect.CodeInvalidArgument, "%s is %q: give s3://BUCKET/KEY without '..' in it", field, cut(value, 80))
+	}
+	return nil
+}
+
+// RecoveredTrace is a trace of the action of another run that parent recovers, as its
+// own child: when the parent runs, it takes the outputs instead of doing again what it
+// traced.
+func RecoveredTrace(parent *v1alpha1.TaskAction, from v1alpha1.ActionReference, trace record.Trace) *v1alpha1.TaskAction {
+	object := &v1alpha1.TaskAction{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: parent.Namespace, Name: v1alpha1.ActionName(parent.Spec.Run, trace.Action),
+			Finalizers: []string{v1alpha1.FinalizerRecorded}, OwnerReferences: ownedBy(parent),
+		},
+		Spec: v1alpha1.TaskActionSpec{
+			Organization: parent.Spec.Organization, Project: parent.Spec.Project, Domain: parent.Spec.Domain,
+			Run: parent.Spec.Run, Action: trace.Action, Parent: parent.Spec.Action, Group: trace.Group, Type: v1alpha1.TypeTrace,
+			InputURI: trace.InputURI, RunOutputBase: parent.Spec.RunOutputBase, ShortName: trace.ShortName,
+			Trace: trace.Trace, RecoveredFrom: &from, EnqueuedAt: v1alpha1.At(time.Now()),
+		},
+	}
+	object.Labels = labels(object.Spec)
+	return object
+}
+
+func ownedBy(parent *v1alpha1.TaskAction) []metav1.OwnerReference {
+	controller := true
+	return []metav1.OwnerReference{{
+		APIVersion: v1alpha1.GroupVersion.String(), Kind: "TaskAction", Name: parent.Name, UID: parent.UID, Controller: &controller,
+	}}
 }
 
 // labels are those by which a person finds an action.
@@ -101,9 +156,6 @@ func (e *enqueued) beRoot(object *v1alpha1.TaskAction) error {
 	run := e.request.GetAction().GetActionId().GetRun()
 	if !workspaceName.MatchString(run.GetOrg()) {
 		return refuse(connect.CodeInvalidArgument, "action_id.run.org is %q: give the organisation of the data plane", cut(run.GetOrg(), 80))
-	}
-	if object.Spec.RunOutputBase == "" {
-		return refuse(connect.CodeInvalidArgument, "run_output_base of run %s is missing: give the folder that the run writes below", e.run)
 	}
 	if e.request.GetAction().GetTask() == nil {
 		return refuse(connect.CodeInvalidArgument, "the root of run %s is no task: give the task that the run begins with", e.run)
@@ -133,19 +185,13 @@ func (e *enqueued) beChild(object *v1alpha1.TaskAction) error {
 	object.Spec.Organization = parent.Spec.Organization
 	object.Spec.RunOutputBase = parent.Spec.RunOutputBase
 	object.Spec.Parent = parent.Spec.Action
-	controller := true
-	object.OwnerReferences = []metav1.OwnerReference{{
-		APIVersion: v1alpha1.GroupVersion.String(), Kind: "TaskAction", Name: parent.Name, UID: parent.UID, Controller: &controller,
-	}}
+	object.OwnerReferences = ownedBy(parent)
 	return nil
 }
 
 func (e *enqueued) beTask(object *v1alpha1.TaskAction, action *workflow.TaskAction) (*v1alpha1.TaskTemplate, error) {
 	if action.GetSpec().GetTaskTemplate() == nil {
 		return nil, refuse(connect.CodeInvalidArgument, "task.spec.task_template of action %s is missing: give the task's definition", e.reference)
-	}
-	if object.Spec.InputURI == "" {
-		return nil, refuse(connect.CodeInvalidArgument, "input_uri of action %s is missing: give the file of its inputs", e.reference)
 	}
 	spec := proto.CloneOf(action.GetSpec())
 	if id := spec.TaskTemplate.Id; id != nil {
@@ -208,14 +254,22 @@ func beTrace(object *v1alpha1.TaskAction, trace *workflow.TraceAction) (err erro
 	return err
 }
 
-func beCondition(object *v1alpha1.TaskAction, condition *workflow.ConditionAction) (err error) {
-	if _, ok := kinds[condition.GetType().GetSimple()]; !ok {
+func beCondition(object *v1alpha1.TaskAction, asked *workflow.ConditionAction) (err error) {
+	if !condition.Possible(asked.GetType()) {
 		return refuse(connect.CodeInvalidArgument, "condition.type of action %s is %s: give INTEGER, FLOAT, STRING or BOOLEAN",
-			object.Spec.Action, condition.GetType().GetSimple())
+			object.Spec.Action, asked.GetType().GetSimple())
+	}
+	// Who waits to be called must not wait in vain. Nothing outside could signal by the
+	// URI that a webhook is to be given, as long as the control plane listens on loopback;
+	// and the executor stands behind no network policy of the workspace.
+	if asked.GetWebhook() != nil {
+		return refuse(connect.CodeInvalidArgument,
+			"condition.webhook of the condition %q is given, and webhooks are not called here: leave it out, and tell whoever is to signal the condition from the task itself",
+			cut(asked.GetName(), 80))
 	}
 	object.Spec.Type = v1alpha1.TypeCondition
-	object.Spec.ShortName = cut(condition.GetName(), maxText)
-	object.Spec.Condition, err = detail("condition", condition)
+	object.Spec.ShortName = cut(asked.GetName(), maxText)
+	object.Spec.Condition, err = detail("condition", asked)
 	return err
 }
 

@@ -3,27 +3,27 @@ package actions
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"google.golang.org/protobuf/proto"
 
 	"connectrpc.com/connect"
 
-	"biplane.dev/biplane/api/gen/flyteidl2/common"
+	flyteactions "biplane.dev/biplane/api/gen/flyteidl2/actions"
 	"biplane.dev/biplane/api/gen/flyteidl2/task"
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
+	"biplane.dev/biplane/dataplane/executor/internal/recovery"
 )
 
-// recoverable says which action's outputs a task takes instead of running: the one
-// of its name in the run that its own run recovers, if that succeeded. The names
-// of actions are the same in both runs, since they are hashes of what they do.
+// recoverable says which action's results a task or a condition takes instead of
+// running or waiting: the one of its name in the run that its own run recovers, if
+// that succeeded. Of traces, which come when they have run already, the reconciler
+// makes those of the source before their parent begins.
 //
 // Where the source's object is gone, its record in the bucket may still say how it
-// ended; the reconciler reads it, and it is told so by a reference without
-// OutputURI.
+// ended; the reconciler reads it, and it is told so by a reference that says nothing
+// but the names.
 func (s *Server) recoverable(ctx context.Context, who caller, e *enqueued) (*v1alpha1.ActionReference, error) {
-	action := e.request.GetAction()
-	if e.parent == nil || action.GetTask() == nil {
+	if _, trace := e.request.GetAction().GetSpec().(*flyteactions.Action_Trace); trace || e.parent == nil {
 		return nil, nil
 	}
 	source, err := e.source(who)
@@ -37,10 +37,10 @@ func (s *Server) recoverable(ctx context.Context, who caller, e *enqueued) (*v1a
 		return reference, nil
 	case err != nil:
 		return nil, err
-	case there.Status.Phase != v1alpha1.Succeeded && there.Status.Phase != v1alpha1.Recovered, there.Status.OutputURI == "":
+	case !recovery.Succeeded(there.Status.Phase):
 		return nil, nil
 	}
-	reference.OutputURI = there.Status.OutputURI
+	reference.OutputURI, reference.Value = there.Status.OutputURI, valueOf(there)
 	return reference, nil
 }
 
@@ -57,13 +57,9 @@ func (e *enqueued) source(who caller) (*reference, error) {
 	if err := proto.Unmarshal(e.root.Spec.RunSpec, spec); err != nil {
 		return nil, nil // the reconciler says so, of the root
 	}
-	relation := spec.GetRelation()
-	if relation.GetRelationType() != common.RelationType_RELATION_TYPE_RECOVER || slices.Contains(spec.GetRecover().GetForceRerunActions(), e.action) {
+	run := recovery.From(spec, e.namespace)
+	if run == "" || recovery.Again(spec, e.action) {
 		return nil, nil
 	}
-	run := relation.GetRelatedTo()
-	if v1alpha1.NamespaceOf(run.GetProject(), run.GetDomain()) != e.namespace || !runName.MatchString(run.GetName()) {
-		return nil, nil
-	}
-	return &reference{e.namespace, run.GetName(), e.action}, nil
+	return &reference{e.namespace, run, e.action}, nil
 }

@@ -81,6 +81,11 @@ func TestRights(t *testing.T) {
 		{"another of our processes", token(w.home, "proxy-system", v1alpha1.TokenAudience, nil), "", "", "", connect.CodePermissionDenied},
 		{"an account of the operator's name", token(w.namespace, "operator-system", v1alpha1.TokenAudience, nil), "", "", "", connect.CodePermissionDenied},
 		{"a token for the API server", token(w.home, "operator-system", "", nil), "", "", "", connect.CodeUnauthenticated},
+		{"a token for AWS", token(w.namespace, "default", "sts.amazonaws.com", nil), "", "", "", connect.CodeUnauthenticated},
+		{"a token that has expired", w.client(w.signed(expired, true)), "", "", "", connect.CodeUnauthenticated},
+		{"a token that somebody else signed", w.client(w.signed(valid, false)), "", "", "", connect.CodeUnauthenticated},
+		{"a token that was changed", w.client(w.changed(w.home, w.home+"x")), "", "", "", connect.CodeUnauthenticated},
+		{"a token that is none", w.client("a.b.c"), "", "", "", connect.CodeUnauthenticated},
 		{"nobody", w.client(""), "", "", "", connect.CodeUnauthenticated},
 		{"the operator", w.operator, everything, everything, everything, 0},
 	}
@@ -137,6 +142,10 @@ func TestRights(t *testing.T) {
 			wantCode(t, err, caller.otherwise)
 		})
 	}
+	t.Run("it takes a token that the cluster signed and that has not expired", func(t *testing.T) {
+		_, err := w.client(w.signed(valid, true)).Abort(t.Context(), &flyteactions.AbortRequest{ActionId: w.id("r1", "none")})
+		wantCode(t, err, connect.CodeNotFound)
+	})
 	t.Run("it says nothing of what is not there but in the caller's own run", func(t *testing.T) {
 		_, err := root.Abort(t.Context(), &flyteactions.AbortRequest{ActionId: w.id("r1", "none")})
 		wantCode(t, err, connect.CodeNotFound)

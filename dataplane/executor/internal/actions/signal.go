@@ -6,13 +6,12 @@ import (
 	"errors"
 
 	"connectrpc.com/connect"
-	"google.golang.org/protobuf/proto"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	flyteactions "biplane.dev/biplane/api/gen/flyteidl2/actions"
 	"biplane.dev/biplane/api/gen/flyteidl2/core"
-	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
+	"biplane.dev/biplane/dataplane/executor/internal/condition"
 )
 
 // maxValue of a signal, in bytes. A person typed it.
@@ -78,23 +77,13 @@ func signal(a *v1alpha1.TaskAction, value *core.Literal, encoded []byte, by stri
 	return nil
 }
 
-// kinds of values that a condition may wait for.
-var kinds = map[core.SimpleType]func(*core.Primitive) bool{
-	core.SimpleType_INTEGER: func(p *core.Primitive) bool { _, ok := p.GetValue().(*core.Primitive_Integer); return ok },
-	core.SimpleType_FLOAT:   func(p *core.Primitive) bool { _, ok := p.GetValue().(*core.Primitive_FloatValue); return ok },
-	core.SimpleType_STRING:  func(p *core.Primitive) bool { _, ok := p.GetValue().(*core.Primitive_StringValue); return ok },
-	core.SimpleType_BOOLEAN: func(p *core.Primitive) bool { _, ok := p.GetValue().(*core.Primitive_Boolean); return ok },
-}
-
 // fits says why a value is not what a condition waits for. The value itself is
 // customer data, and in no sentence.
 func fits(a *v1alpha1.TaskAction, value *core.Literal) error {
-	condition := &workflow.ConditionAction{}
-	if err := proto.Unmarshal(a.Spec.Condition, condition); err != nil {
+	switch fits, want, err := condition.Fits(a.Spec.Condition, value); {
+	case err != nil:
 		return refuse(connect.CodeInternal, "the condition %s cannot be read", referenceTo(a))
-	}
-	want := condition.GetType().GetSimple()
-	if is, ok := kinds[want]; !ok || !is(value.GetScalar().GetPrimitive()) {
+	case !fits:
 		return refuse(connect.CodeInvalidArgument, "the value is no %s, which condition %s waits for: give one", want, referenceTo(a))
 	}
 	return nil

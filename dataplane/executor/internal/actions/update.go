@@ -8,6 +8,7 @@ import (
 	"biplane.dev/biplane/api/gen/flyteidl2/core"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
+	"biplane.dev/biplane/dataplane/executor/internal/recovery"
 )
 
 // updateOf is what a parent is told of a child. It stays in the data plane, so
@@ -37,13 +38,22 @@ func updateOf(a *v1alpha1.TaskAction) *workflow.ActionUpdate {
 			update.Error.Timestamp = timestamppb.New(a.Status.EndedAt.Time)
 		}
 	}
-	if a.Spec.Type == v1alpha1.TypeCondition && phase == v1alpha1.Succeeded && a.Spec.Signal != nil {
+	if a.Spec.Type == v1alpha1.TypeCondition && recovery.Succeeded(phase) {
 		value := &core.Literal{}
-		if err := proto.Unmarshal(a.Spec.Signal.Value, value); err == nil {
+		if encoded := valueOf(a); encoded != nil && proto.Unmarshal(encoded, value) == nil {
 			update.Value = value
 		}
 	}
 	return update
+}
+
+// valueOf a condition that ended well. One that did so before statuses had values has it
+// in its signal.
+func valueOf(a *v1alpha1.TaskAction) []byte {
+	if a.Status.Value == nil && a.Spec.Signal != nil {
+		return a.Spec.Signal.Value
+	}
+	return a.Status.Value
 }
 
 // outputURI is the folder of a task's outputs, to which the SDK adds outputs.pb, or

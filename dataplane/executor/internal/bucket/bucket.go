@@ -28,6 +28,9 @@ import (
 // ErrNone is what Get and Copy return where there is no such object.
 var ErrNone = errors.New("there is no such object")
 
+// ErrTooLarge is what Get returns of an object that is larger than its limit.
+var ErrTooLarge = errors.New("the object is too large")
+
 // ErrExists is what PutNew returns where there is one already.
 var ErrExists = errors.New("there is such an object already")
 
@@ -104,7 +107,7 @@ func (s *Store) Get(ctx context.Context, uri string, limit int64) ([]byte, error
 		return nil, fmt.Errorf("reading %s: %w", uri, err)
 	}
 	if int64(len(content)) > limit {
-		return nil, fmt.Errorf("%s is larger than %d bytes", uri, limit)
+		return nil, fmt.Errorf("%s has more than %d bytes: %w", uri, limit, ErrTooLarge)
 	}
 	return content, nil
 }

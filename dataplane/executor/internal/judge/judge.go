@@ -245,6 +245,12 @@ func NoOutputs(file string) *Failure {
 	return user("OutputsNotFound", "the program ended with exit code 0 and wrote no outputs to "+file)
 }
 
+// TooLong is the failure of a program whose own words about it are too many to be
+// read. Most failures may be retried, so this one may.
+func TooLong(file string, most int) *Failure {
+	return user("ErrorTooLong", fmt.Sprintf("the program failed, and what it wrote about it in %s has more than %d MiB: raise exceptions with shorter texts", file, most>>20))
+}
+
 func user(code, message string) *Failure {
 	return &Failure{ActionError: v1alpha1.ActionError{Code: code, Kind: v1alpha1.UserError, Message: message, Recoverable: true}, Budget: User}
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/kubernetes"
@@ -47,6 +48,9 @@ const (
 	// patience with a node that does not give them.
 	patience = 5 * time.Minute
 	workers  = 16
+	// reads is how many logs are read at once, each of which may take the memory of
+	// one part of an upload.
+	reads = 16
 	// atMost is how long the logs of one pod may take.
 	atMost = 30 * time.Minute
 )
@@ -59,10 +63,13 @@ type Reconciler struct {
 	Bucket string // of metadata
 	Now    func() time.Time
 	Log    *slog.Logger
+
+	reading *semaphore.Weighted
 }
 
 // Register has the manager call Reconcile for every pod of ours that ends.
 func (r *Reconciler) Register(m manager.Manager) error {
+	r.reading = semaphore.NewWeighted(reads)
 	noNameCheck := true
 	return ctrl.NewControllerManagedBy(m).
 		Named("podlogs").
@@ -127,6 +134,10 @@ func (r *Reconciler) keep(ctx context.Context, pod *corev1.Pod) error {
 }
 
 func (r *Reconciler) keepOne(ctx context.Context, pod *corev1.Pod, container string) error {
+	if err := r.reading.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer r.reading.Release(1)
 	stream, err := r.Logs.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container, Timestamps: true}).Stream(ctx)
 	if apierrors.IsNotFound(err) || apierrors.IsBadRequest(err) {
 		return nil // the pod is gone, or the container never had a log

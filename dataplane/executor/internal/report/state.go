@@ -37,7 +37,7 @@ func StateOf(a *v1alpha1.TaskAction, cluster string) *tunnelv1.ActionState {
 		InputUri:    spec.InputURI,
 		OutputUri:   status.OutputURI,
 		Phase:       phase(status.Phase),
-		CreatedAt:   timestamppb.New(a.CreatedAt()),
+		CreatedAt:   created(a),
 		EndedAt:     micros(status.EndedAt),
 		CacheStatus: cacheStatus(status.CacheStatus),
 	}
@@ -82,6 +82,18 @@ func actionID(of v1alpha1.TaskActionSpec, run, action string) *common.ActionIden
 		Run:  &common.RunIdentifier{Org: of.Organization, Project: of.Project, Domain: of.Domain, Name: run},
 		Name: action,
 	}
+}
+
+// created is when an action began to be. A trace comes when it has ended, and says
+// itself when it began.
+func created(a *v1alpha1.TaskAction) *timestamppb.Timestamp {
+	if a.Spec.Type == v1alpha1.TypeTrace && a.Spec.RecoveredFrom == nil {
+		trace := &workflow.TraceAction{}
+		if err := proto.Unmarshal(a.Spec.Trace, trace); err == nil && trace.GetStartTime().IsValid() {
+			return trace.GetStartTime()
+		}
+	}
+	return timestamppb.New(a.CreatedAt())
 }
 
 // condition is what a person must know to give the value.

@@ -9,19 +9,26 @@ import (
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
 )
 
-// condition waits for a value from a person, for as long as its author says.
-func (w *work) condition(context.Context) error {
-	if w.action.Spec.Signal != nil {
+// condition waits for a value from a person, for as long as its author says, unless
+// the run that is recovered had one.
+func (w *work) condition(ctx context.Context) error {
+	if signal := w.action.Spec.Signal; signal != nil {
+		w.status.Value = signal.Value
 		w.finish(v1alpha1.Succeeded, "Signaled", "")
 		return nil
 	}
-	condition := &workflow.ConditionAction{}
-	if err := proto.Unmarshal(w.action.Spec.Condition, condition); err != nil {
+	asked := &workflow.ConditionAction{}
+	if err := proto.Unmarshal(w.action.Spec.Condition, asked); err != nil {
 		w.fault("BadCondition", "the condition cannot be decoded: "+err.Error())
 		return nil
 	}
+	if w.status.Phase != v1alpha1.Paused {
+		if recovered, err := w.recoverValue(ctx); recovered || err != nil {
+			return err
+		}
+	}
 	w.status.Phase = v1alpha1.Paused
-	timeout := condition.GetTimeout().AsDuration()
+	timeout := asked.GetTimeout().AsDuration()
 	if timeout <= 0 {
 		return nil
 	}

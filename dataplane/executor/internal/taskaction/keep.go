@@ -54,6 +54,11 @@ func (w *work) keep(ctx context.Context) error {
 		return nil // nowhere to write it to
 	}
 	kept := record.Record{Status: *w.status.DeepCopy(), Events: w.podEvents()}
+	if w.action.Spec.Type == v1alpha1.TypeTask {
+		if kept.Traces, err = w.tracesBelow(ctx, w.action.Spec.Run); err != nil {
+			return err
+		}
+	}
 	if err := record.Write(ctx, w.Store.S3, name, folder, kept); err != nil {
 		return err
 	}
@@ -157,8 +162,11 @@ func (w *work) tidy(ctx context.Context) error {
 	return w.release(ctx, there)
 }
 
-func (w *work) deletePod(ctx context.Context, pod *corev1.Pod) error {
-	err := w.Client.Delete(ctx, pod, client.Preconditions{UID: &pod.UID})
+// stopGrace is for a pod that did not end by its deadline, in seconds.
+const stopGrace = 10
+
+func (w *work) deletePod(ctx context.Context, pod *corev1.Pod, options ...client.DeleteOption) error {
+	err := w.Client.Delete(ctx, pod, append(options, client.Preconditions{UID: &pod.UID})...)
 	if err := client.IgnoreNotFound(err); err != nil {
 		return fmt.Errorf("deleting the pod %s: %w", pod.Name, err)
 	}
@@ -171,7 +179,7 @@ func (w *work) stop(ctx context.Context, pod *corev1.Pod, a *v1alpha1.Attempt) e
 	if lost := a.EndedAt.Add(stopPause); w.now.Before(lost) {
 		w.lookAgain(lost)
 	} else {
-		return w.deletePod(ctx, pod)
+		return w.deletePod(ctx, pod, client.GracePeriodSeconds(stopGrace)) // whatever its author asked for
 	}
 	if deadline := pod.Spec.ActiveDeadlineSeconds; deadline != nil && *deadline == 1 {
 		return nil

@@ -15,6 +15,7 @@ import (
 
 	"biplane.dev/biplane/api/gen/flyteidl2/task"
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
+	"biplane.dev/biplane/dataplane/executor/internal/bucket"
 	"biplane.dev/biplane/dataplane/executor/internal/judge"
 	"biplane.dev/biplane/dataplane/executor/internal/staging"
 	"biplane.dev/biplane/dataplane/executor/internal/taskpod"
@@ -170,7 +171,13 @@ func (w *work) make(ctx context.Context, number int32) (*corev1.Pod, *judge.Fail
 	}
 	if taskpod.NeedsInputs(w.spec) {
 		content, err := w.Store.Get(ctx, w.action.Spec.InputURI, maxInputs)
-		if err != nil {
+		switch {
+		case errors.Is(err, bucket.ErrNone):
+			return nil, judge.Never(v1alpha1.UserError, "InputsNotFound", "the command names an input, and there are no inputs in "+w.action.Spec.InputURI), nil
+		case errors.Is(err, bucket.ErrTooLarge):
+			return nil, judge.Never(v1alpha1.UserError, "BadInputs", fmt.Sprintf(
+				"the command names an input, and the inputs have more than %d MiB: read them in the program", maxInputs>>20)), nil
+		case err != nil:
 			return nil, nil, err
 		}
 		attempt.Inputs = &task.Inputs{}
@@ -200,6 +207,11 @@ func (w *work) make(ctx context.Context, number int32) (*corev1.Pod, *judge.Fail
 			"the code of the task is in neither bucket: delete the SDK's cache of uploads (~/.flyte) and run it anew"), nil
 	case err != nil:
 		return nil, nil, fmt.Errorf("staging the code bundle: %w", err)
+	}
+	if number == 1 {
+		if err := w.replay(ctx); err != nil {
+			return nil, nil, err
+		}
 	}
 	return pod, nil, nil
 }

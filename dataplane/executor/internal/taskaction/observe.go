@@ -3,9 +3,12 @@ package taskaction
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"biplane.dev/biplane/api/gen/flyteidl2/core"
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
@@ -36,6 +39,7 @@ func (w *work) observe(ctx context.Context) error {
 	case v1alpha1.Succeeded, v1alpha1.Failed:
 		failure, err := w.outcome(ctx, a, verdict.Failure)
 		if err != nil {
+			w.status.Message = cut("its pod has ended, and what it left cannot be read now: " + err.Error())
 			return err
 		}
 		if failure != nil {
@@ -46,12 +50,38 @@ func (w *work) observe(ctx context.Context) error {
 		w.succeed(a)
 		return nil
 	}
-	w.enter(a, verdict.Phase)
+	phase := verdict.Phase
+	if phase != v1alpha1.Running {
+		// Whoever enqueues children runs. Its node may say so a second later.
+		begun, err := w.hasBegun(ctx, a)
+		if err != nil {
+			return err
+		}
+		if begun {
+			phase = v1alpha1.Running
+		}
+	}
+	w.enter(a, phase)
 	w.status.Message = cut(verdict.Message)
 	if !verdict.Again.IsZero() {
 		w.lookAgain(verdict.Again)
 	}
 	return w.timeouts(a)
+}
+
+// hasBegun says whether an attempt has children of its own: younger than it, since
+// those of an attempt before are still there.
+func (w *work) hasBegun(ctx context.Context, a *v1alpha1.Attempt) (bool, error) {
+	var children v1alpha1.TaskActionList
+	err := w.Client.List(ctx, &children, client.InNamespace(w.action.Namespace),
+		client.MatchingFields{byParent: w.action.Spec.Run + "/" + w.action.Spec.Action}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		return false, fmt.Errorf("listing children: %w", err)
+	}
+	return slices.ContainsFunc(children.Items, func(child v1alpha1.TaskAction) bool {
+		replayed := child.Spec.Type == v1alpha1.TypeTrace && child.Spec.RecoveredFrom != nil // made by us, not by its pod
+		return child.CreatedAt().After(a.StartedAt.Time) && !replayed
+	}), nil
 }
 
 // outcome reads what the program left, which says more than how it ended: a
@@ -68,6 +98,9 @@ func (w *work) outcome(ctx context.Context, a *v1alpha1.Attempt, failure *judge.
 			return judge.Never(v1alpha1.UserError, "BadErrorDocument", "the program's error.pb cannot be decoded: "+err.Error()), nil
 		}
 		return judge.Document(document.GetError()), nil
+	}
+	if errors.Is(err, bucket.ErrTooLarge) { // of an exception with a very long text, most likely
+		return judge.TooLong(a.OutputURI+"/error.pb", maxError), nil
 	}
 	if !errors.Is(err, bucket.ErrNone) {
 		return nil, err

@@ -6,7 +6,7 @@
 // that was missed. It is the only writer of a TaskAction's status, once, at the end
 // of Reconcile; from that status the rest of the world is told (package report).
 //
-// It does not make actions (package actions), nor keep logs (package podlogs), nor
+// It makes no actions but traces that a recovered run had (package actions makes them), nor does it keep logs (package podlogs), nor
 // remove what is old (package prune). Start with Reconcile.
 package taskaction
 
@@ -65,9 +65,12 @@ type Reconciler struct {
 	gate      *gate
 }
 
-// templatesKept bounds the memory of templates, which are of at most a megabyte
-// and mostly of some kilobytes.
-const templatesKept = 256
+// Bounds of the memory of templates. Most are of some kilobytes; what is larger, up
+// to a megabyte, is read anew.
+const (
+	templatesKept = 1024
+	largeTemplate = 64 << 10
+)
 
 // New returns a reconciler, to be registered.
 func New(options Options) *Reconciler {
@@ -175,6 +178,9 @@ func (r *Reconciler) read(ctx context.Context, request reconcile.Request) (*work
 		return nil, client.IgnoreNotFound(err)
 	}
 	w := &work{Reconciler: r, action: action, status: action.Status.DeepCopy(), run: &task.RunSpec{}, now: r.Now()}
+	if tracedAgain(action) {
+		w.status = &v1alpha1.TaskActionStatus{Version: action.Status.Version}
+	}
 	if w.status.Phase.Terminal() {
 		return w, nil
 	}
@@ -227,7 +233,9 @@ func (r *Reconciler) template(ctx context.Context, action *v1alpha1.TaskAction) 
 	if err := proto.Unmarshal(object.Spec, spec); err != nil {
 		return nil, fmt.Errorf("the TaskTemplate %s: %w: %w", key.Name, errUnreadable, err)
 	}
-	r.templates.Add(key, spec)
+	if len(object.Spec) <= largeTemplate {
+		r.templates.Add(key, spec)
+	}
 	return spec, nil
 }
 

@@ -6,8 +6,18 @@ import (
 	"fmt"
 	"path"
 
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"biplane.dev/biplane/api/gen/flyteidl2/core"
+	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
+	"biplane.dev/biplane/dataplane/executor/internal/actions"
 	"biplane.dev/biplane/dataplane/executor/internal/bucket"
+	"biplane.dev/biplane/dataplane/executor/internal/condition"
+	"biplane.dev/biplane/dataplane/executor/internal/recovery"
 	"biplane.dev/biplane/dataplane/internal/record"
 )
 
@@ -21,20 +31,9 @@ func (w *work) recover(ctx context.Context) error {
 	}
 	uri := source.OutputURI
 	if uri == "" {
-		name, folder, err := bucket.Split(w.action.Spec.RunOutputBase)
-		if err != nil {
-			return nil
-		}
-		folder = path.Join(path.Dir(folder), source.Run, source.Action) // runs of a workspace are side by side
-		kept, err := record.Read(ctx, w.Store.S3, name, folder)
-		if errors.Is(err, record.ErrNone) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("reading how %s of run %s ended: %w", source.Action, source.Run, err)
-		}
-		if phase := kept.Status.Phase; phase != v1alpha1.Succeeded && phase != v1alpha1.Recovered {
-			return nil
+		kept, err := w.recordOf(ctx, source.Run, source.Action)
+		if err != nil || !recovery.Succeeded(kept.Status.Phase) {
+			return err
 		}
 		uri = kept.Status.OutputURI
 	}
@@ -46,4 +45,122 @@ func (w *work) recover(ctx context.Context) error {
 	w.status.OutputURI = uri
 	w.finish(v1alpha1.Recovered, "Recovered", "the outputs are those of run "+source.Run)
 	return nil
+}
+
+// recoverValue is recover for a condition.
+func (w *work) recoverValue(ctx context.Context) (bool, error) {
+	source := w.action.Spec.RecoveredFrom
+	if source == nil {
+		return false, nil
+	}
+	value := source.Value
+	if value == nil {
+		kept, err := w.recordOf(ctx, source.Run, source.Action)
+		if err != nil || !recovery.Succeeded(kept.Status.Phase) || kept.Status.Value == nil {
+			return false, err
+		}
+		value = kept.Status.Value
+	}
+	literal := &core.Literal{}
+	if err := proto.Unmarshal(value, literal); err != nil {
+		return false, nil
+	}
+	if fits, _, err := condition.Fits(w.action.Spec.Condition, literal); err != nil || !fits {
+		return false, nil // it asks for something else now
+	}
+	w.status.Value = value
+	w.finish(v1alpha1.Recovered, "Recovered", "the value is that of run "+source.Run)
+	return true, nil
+}
+
+// replay makes the traces that the same action had in the run that is recovered, before
+// this one begins: it finds them as if they were of an attempt of its own, and does
+// not do again what it had done.
+func (w *work) replay(ctx context.Context) error {
+	run := recovery.From(w.run, w.action.Namespace)
+	if run == "" {
+		return nil
+	}
+	traces, err := w.tracesOf(ctx, run)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(replayedAtOnce)
+	for _, trace := range traces {
+		if recovery.Again(w.run, trace.Action) {
+			continue
+		}
+		group.Go(func() error {
+			decoded := &workflow.TraceAction{}
+			if err := proto.Unmarshal(trace.Trace, decoded); err != nil {
+				return nil
+			}
+			if _, _, err := bucket.Split(decoded.GetOutputs().GetOutputUri()); err != nil {
+				return nil // it gave nothing that could be taken
+			}
+			if there, _, err := w.Store.Exists(ctx, decoded.GetOutputs().GetOutputUri()); err != nil || !there {
+				return err
+			}
+			made := actions.RecoveredTrace(w.action, v1alpha1.ActionReference{Run: run, Action: trace.Action}, trace)
+			if err := w.Client.Create(ctx, made); err != nil && !apierrors.IsAlreadyExists(err) {
+				return fmt.Errorf("taking over the trace %s: %w", trace.Action, err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// replayedAtOnce bounds what a task with thousands of traces asks for.
+const replayedAtOnce = 16
+
+// tracesOf are those that succeeded of the action of this one's name in another run: of
+// its objects or, when they are gone, of its record.
+func (w *work) tracesOf(ctx context.Context, run string) ([]record.Trace, error) {
+	there := &v1alpha1.TaskAction{}
+	err := w.Client.Get(ctx, client.ObjectKey{Namespace: w.action.Namespace, Name: v1alpha1.ActionName(run, w.action.Spec.Action)}, there)
+	if err == nil && there.Spec.Run == run {
+		return w.tracesBelow(ctx, run)
+	}
+	if err := client.IgnoreNotFound(err); err != nil {
+		return nil, fmt.Errorf("reading %s of run %s: %w", w.action.Spec.Action, run, err)
+	}
+	kept, err := w.recordOf(ctx, run, w.action.Spec.Action)
+	return kept.Traces, err
+}
+
+// tracesBelow the action of this one's name in a run, this one's own too.
+func (w *work) tracesBelow(ctx context.Context, run string) ([]record.Trace, error) {
+	var children v1alpha1.TaskActionList
+	err := w.Client.List(ctx, &children, client.InNamespace(w.action.Namespace),
+		client.MatchingFields{byParent: run + "/" + w.action.Spec.Action}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		return nil, fmt.Errorf("listing traces: %w", err)
+	}
+	var traces []record.Trace
+	for i := range children.Items {
+		if child := &children.Items[i]; child.Spec.Type == v1alpha1.TypeTrace && recovery.Succeeded(child.Status.Phase) {
+			traces = append(traces, record.Trace{
+				Action: child.Spec.Action, ShortName: child.Spec.ShortName, Group: child.Spec.Group, InputURI: child.Spec.InputURI, Trace: child.Spec.Trace})
+		}
+	}
+	return traces, nil
+}
+
+// recordOf reads how an action of another run ended; the zero record where none is
+// kept. Runs of a workspace are side by side.
+func (w *work) recordOf(ctx context.Context, run, action string) (record.Record, error) {
+	name, folder, err := bucket.Split(w.action.Spec.RunOutputBase)
+	if err != nil {
+		return record.Record{}, nil // nothing was ever kept there
+	}
+	kept, err := record.Read(ctx, w.Store.S3, name, path.Join(path.Dir(folder), run, action))
+	if errors.Is(err, record.ErrNone) {
+		return record.Record{}, nil
+	}
+	if err != nil {
+		return record.Record{}, fmt.Errorf("reading how %s of run %s ended: %w", action, run, err)
+	}
+	return kept, nil
 }

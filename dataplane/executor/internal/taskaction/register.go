@@ -34,7 +34,7 @@ func (r *Reconciler) Register(ctx context.Context, m manager.Manager) error {
 		Named("taskaction").
 		For(&v1alpha1.TaskAction{}).
 		Owns(&corev1.Pod{}).
-		Watches(&v1alpha1.TaskAction{}, handler.Funcs{UpdateFunc: r.wakeOthers}).
+		Watches(&v1alpha1.TaskAction{}, handler.Funcs{CreateFunc: r.wakeParent, UpdateFunc: r.wakeOthers}).
 		Watches(&v1alpha1.Workspace{}, handler.EnqueueRequestsFromMapFunc(r.ofWorkspace)).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.Config.Executor.Workers,
@@ -81,6 +81,19 @@ func index(ctx context.Context, m manager.Manager) error {
 }
 
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+
+// wakeParent tells a parent whose pod is not known to run that it has a child.
+func (r *Reconciler) wakeParent(ctx context.Context, e event.CreateEvent, q queue) {
+	child := e.Object.(*v1alpha1.TaskAction)
+	if child.Spec.Parent == "" {
+		return
+	}
+	key := types.NamespacedName{Namespace: child.Namespace, Name: v1alpha1.ActionName(child.Spec.Run, child.Spec.Parent)}
+	parent := &v1alpha1.TaskAction{}
+	if err := r.Client.Get(ctx, key, parent); err == nil && parent.Status.Phase == v1alpha1.Initializing {
+		q.Add(reconcile.Request{NamespacedName: key})
+	}
+}
 
 // wakeOthers tells those whom the end of an action, or of its attempt, concerns:
 // its children, which nobody waits for any more, and whoever waits for its place.

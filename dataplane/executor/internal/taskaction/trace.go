@@ -22,6 +22,11 @@ func (w *work) trace(ctx context.Context) error {
 		w.fault("BadTrace", "the trace cannot be decoded: "+err.Error())
 		return nil
 	}
+	if from := w.action.Spec.RecoveredFrom; from != nil {
+		w.status.OutputURI = trace.GetOutputs().GetOutputUri()
+		w.finish(v1alpha1.Recovered, "Recovered", "the outputs are those of run "+from.Run)
+		return nil
+	}
 	phase := v1alpha1.Phase(strings.TrimPrefix(trace.GetPhase().String(), "ACTION_PHASE_"))
 	if !phase.Terminal() {
 		phase = v1alpha1.Succeeded // a trace is enqueued when it has ended, and a failure says so
@@ -40,6 +45,13 @@ func (w *work) trace(ctx context.Context) error {
 		w.status.EndedAt = v1alpha1.At(at.AsTime())
 	}
 	return nil
+}
+
+// tracedAgain says of a trace that had failed whether its parent's next attempt has done
+// it again, which is the only end that another may follow.
+func tracedAgain(a *v1alpha1.TaskAction) bool {
+	return a.Spec.Type == v1alpha1.TypeTrace && a.Status.Phase == v1alpha1.Failed &&
+		a.Status.ObservedGeneration != a.Generation && a.DeletionTimestamp == nil
 }
 
 // traceFailed reads why a trace failed, which its parent wrote beside its inputs. The

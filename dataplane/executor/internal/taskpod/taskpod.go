@@ -180,6 +180,9 @@ func (a *Attempt) identify(pod *corev1.Pod, primary string) {
 		v1alpha1.LabelExecutionID:  spec.Run,
 		"flyte.org/task-name":      labelValue(spec.TaskName),
 	})
+	for _, wished := range []map[string]string{labels, annotations} {
+		maps.DeleteFunc(wished, func(name, _ string) bool { return strings.HasPrefix(name, ownPrefix) })
+	}
 	annotations["primary_container_name"] = primary
 	if _, ok := annotations[safeToEvict]; !ok {
 		annotations[safeToEvict] = "false"
@@ -189,6 +192,9 @@ func (a *Attempt) identify(pod *corev1.Pod, primary string) {
 	pod.OwnerReferences = []metav1.OwnerReference{{
 		APIVersion: v1alpha1.GroupVersion.String(), Kind: "TaskAction", Name: a.Action.Name, UID: a.Action.UID, Controller: &controller}}
 }
+
+// ownPrefix is of what we write on pods, such as that their logs are kept.
+const ownPrefix = "biplane.dev/"
 
 // safeToEvict keeps the cluster's autoscaler from emptying a node under a task.
 const safeToEvict = "cluster-autoscaler.kubernetes.io/safe-to-evict"
