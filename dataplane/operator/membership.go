@@ -197,7 +197,18 @@ func (m *membership) step(ctx context.Context) (time.Duration, error) {
 	if secret.Annotations[joinedWith] == token.digest() {
 		m.forget(ctx, token)
 	}
-	return recallInterval, nil
+	return m.recall(current.tls.Leaf), nil
+}
+
+// recall is when to look again at a certificate: in time to renew it, and, where
+// that failed, several times before it ends.
+func (m *membership) recall(leaf *x509.Certificate) time.Duration {
+	now := m.now()
+	wait := tunnel.RenewAt(leaf).Sub(now)
+	if wait <= 0 {
+		wait = leaf.NotAfter.Sub(now) / 10
+	}
+	return min(max(wait, lookInterval), recallInterval)
 }
 
 // set makes what is in force known. A certificate that is in force stays so until
