@@ -21,6 +21,7 @@ import (
 	"biplane.dev/biplane/api/gen/flyteidl2/task"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow/workflowconnect"
+	"biplane.dev/biplane/controlplane/internal/store"
 	"biplane.dev/biplane/controlplane/internal/store/storetest"
 	"biplane.dev/biplane/internal/sdkhash"
 )
@@ -342,6 +343,57 @@ func testWatch(t *testing.T, db database) {
 		}
 		if stream.Err() != nil || total != 1 {
 			t.Errorf("got %d runs, %v, want 1", total, stream.Err())
+		}
+	})
+	t.Run("shows a child with its task, which its data plane sends behind its state", func(t *testing.T) {
+		t.Parallel()
+		id := w.create(&workflow.CreateRunRequest{}).Action.Id
+		definition := spec("hello.child." + id.Run.Name)
+		digest, _, err := store.Digest(definition)
+		if err != nil {
+			t.Fatal(err)
+		}
+		child := state(id.Run, 1, succeeded) // as from a cache: nothing comes behind it
+		child.Id, child.Parent, child.TaskSpecDigest = &common.ActionIdentifier{Run: id.Run, Name: "child"}, "a0", digest
+		plane.report(child)
+		sent := make(chan error, 1)
+		go func() {
+			_, err := plane.as("executor").RecordTaskSpecs(t.Context(), &tunnelv1.RecordTaskSpecsRequest{Specs: []*task.TaskSpec{definition}})
+			sent <- err
+		}()
+		stream, err := w.runs().WatchActionDetails(t.Context(), &workflow.WatchActionDetailsRequest{ActionId: child.Id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Close()
+		if err := wait(t, sent); err != nil {
+			t.Fatal(err)
+		}
+		if !stream.Receive() || stream.Msg().Details.GetTask().GetTaskTemplate().GetId().GetName() != definition.TaskTemplate.Id.Name || stream.Receive() {
+			t.Errorf("got %v, %v, want the end with the task, and nothing else", stream.Msg(), stream.Err())
+		}
+	})
+	t.Run("shows a condition until it has its value", func(t *testing.T) {
+		t.Parallel()
+		id := w.create(&workflow.CreateRunRequest{}).Action.Id
+		condition := func(version uint64, phase common.ActionPhase) *tunnelv1.ActionState {
+			s := &tunnelv1.ActionState{Id: &common.ActionIdentifier{Run: id.Run, Name: "approval"}, Version: version, Parent: "a0", Name: "approve",
+				Type: workflow.ActionType_ACTION_TYPE_CONDITION, Phase: phase, CreatedAt: timestampOf(time.Now()), Condition: &workflow.ConditionAction{Name: "approve"}}
+			return s
+		}
+		paused := condition(1, common.ActionPhase_ACTION_PHASE_PAUSED)
+		plane.report(paused)
+		stream, err := w.runs().WatchActionDetails(t.Context(), &workflow.WatchActionDetailsRequest{ActionId: paused.Id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Close()
+		if !stream.Receive() || stream.Msg().Details.GetCondition() == nil {
+			t.Fatalf("got %v, %v, want the condition", stream.Msg(), stream.Err())
+		}
+		plane.report(condition(2, succeeded))
+		if !stream.Receive() || stream.Msg().Details.GetStatus().GetPhase() != succeeded || stream.Receive() || stream.Err() != nil {
+			t.Errorf("got %v, %v, want its end, and that of the stream", stream.Msg(), stream.Err())
 		}
 	})
 	t.Run("knows no action that is not there", func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -34,11 +35,37 @@ func (s *Service) GetActionDetails(ctx context.Context, r *workflow.GetActionDet
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.store.GetAction(ctx, key)
+	found, err := s.action(ctx, key)
 	if err != nil {
-		return nil, unknownAction(key, err)
+		return nil, err
 	}
 	return &workflow.GetActionDetailsResponse{Details: s.withEvents(ctx, found)}, nil
+}
+
+// specLimit is how long a reader waits for a task spec that its data plane is about
+// to send: it comes one message behind the first state of its action.
+const specLimit = 2 * time.Second
+
+// action reads an action with its task's definition, without which a client could
+// not read what it gave.
+func (s *Service) action(ctx context.Context, key store.ActionKey) (store.ActionDetails, error) {
+	found, err := s.store.GetAction(ctx, key)
+	if err != nil {
+		return found, unknownAction(key, err)
+	}
+	if found.Spec != nil || found.Action.SpecDigest == "" {
+		return found, nil
+	}
+	limit, cancel := context.WithTimeout(ctx, specLimit)
+	defer cancel()
+	err = s.follow(limit, store.SpecTopic(key.Run.Organization, found.Action.SpecDigest), func() (bool, error) {
+		found, err = s.store.GetAction(ctx, key)
+		return found.Spec != nil, err
+	})
+	if err != nil && limit.Err() != nil && ctx.Err() == nil {
+		return found, nil // without
+	}
+	return found, unknownAction(key, err)
 }
 
 // ListRuns gives a page of runs.

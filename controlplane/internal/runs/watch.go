@@ -40,9 +40,9 @@ func (s *Service) WatchActionDetails(ctx context.Context, r *workflow.WatchActio
 	}
 	var seen seen
 	return s.follow(ctx, store.RunTopic(key.Run), func() (bool, error) {
-		found, err := s.store.GetAction(ctx, key)
+		found, err := s.action(ctx, key)
 		if err != nil {
-			return true, unknownAction(key, err)
+			return true, err
 		}
 		if seen.before(found.Action.Revision) {
 			return false, nil

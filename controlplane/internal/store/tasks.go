@@ -314,8 +314,12 @@ func (s *Store) PutTaskSpecs(ctx context.Context, organization string, specs []*
 				ON CONFLICT (organization, digest) DO NOTHING`, organization, digest, encoded[digest]); err != nil {
 				return err
 			}
-			if _, err := t.exec(ctx, `DELETE FROM wanted_specs WHERE organization = $1 AND digest = $2`, organization, digest); err != nil {
+			wanted, err := t.exec(ctx, `DELETE FROM wanted_specs WHERE organization = $1 AND digest = $2`, organization, digest)
+			if err != nil {
 				return err
+			}
+			if wanted > 0 {
+				t.wake(SpecTopic(organization, digest))
 			}
 		}
 		return nil

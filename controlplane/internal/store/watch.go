@@ -41,6 +41,11 @@ func ClusterTopic(organization, cluster string) Topic {
 	return topic("cluster", organization, cluster)
 }
 
+// SpecTopic wakes when a task spec that was missing has come: see ActionDetails.
+func SpecTopic(organization, digest string) Topic {
+	return topic("spec", organization, digest)
+}
+
 // ConfigTopic wakes when the configuration of a cluster of the organisation may
 // have changed.
 func ConfigTopic(organization string) Topic {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"biplane.dev/biplane/api/gen/flyteidl2/task"
 	"biplane.dev/biplane/controlplane/internal/store"
 )
 
@@ -26,7 +27,10 @@ func wantWoken(t *testing.T, what string, woken <-chan struct{}) {
 func testWatches(t *testing.T, b Backend) {
 	ctx := t.Context()
 	key := runKey("r1")
+	digest, _, err := store.Digest(taskSpec("late"))
+	must(t, err)
 	topics := map[string]store.Topic{
+		"spec":         store.SpecTopic("acme", digest),
 		"run":          store.RunTopic(key),
 		"workspace":    store.WorkspaceTopic("acme", "alpha", "development"),
 		"organisation": store.OrganizationTopic("acme"),
@@ -41,6 +45,12 @@ func testWatches(t *testing.T, b Backend) {
 		{"a run that is made", func(t *testing.T, w *world) { get(w.CreateRun(ctx, newRun(key)))(t) }, []string{"run", "workspace", "organisation", "cluster"}},
 		{"a child", func(t *testing.T, w *world) { w.apply(t, state(key, "c1", 1, running)) }, []string{"run"}},
 		{"a root", func(t *testing.T, w *world) { w.apply(t, state(key, "a0", 2, running)) }, []string{"run", "workspace", "organisation"}},
+		{"a spec that comes behind", func(t *testing.T, w *world) {
+			late := state(key, "c2", 3, running)
+			late.TaskSpecDigest = digest
+			w.apply(t, late)
+			must(t, w.PutTaskSpecs(ctx, "acme", []*task.TaskSpec{taskSpec("late")}))
+		}, []string{"run", "spec"}},
 		{"an abort", func(t *testing.T, w *world) { get(w.AbortRun(ctx, key, "", nil))(t) }, []string{"run", "workspace", "organisation", "cluster"}},
 		{"a drain", func(t *testing.T, w *world) { get(w.SetDraining(ctx, "acme", "east", true))(t) }, []string{"cluster"}},
 		{"a project", func(t *testing.T, w *world) {
