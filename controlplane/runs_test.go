@@ -1,11 +1,13 @@
 package controlplane_test
 
 import (
+	"context"
 	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -755,7 +757,8 @@ func testRestart(t *testing.T, db database) {
 	}
 }
 
-// TestTwoServers has a watch on one server see what the other one records.
+// TestTwoServers has every kind of watch on one server see what the other one
+// records.
 func TestTwoServers(t *testing.T) {
 	t.Parallel()
 	one := postgres(t)
@@ -767,18 +770,75 @@ func TestTwoServers(t *testing.T) {
 	if got := wait(t, plane.enqueued).Action.ActionId; !proto.Equal(got, id) {
 		t.Errorf("got %v handed over, want %v", got, id)
 	}
-	stream, err := second.runs().WatchActionDetails(t.Context(), &workflow.WatchActionDetailsRequest{ActionId: id})
+	// What each shows of the root's phase, as it comes.
+	watches := map[string]chan common.ActionPhase{}
+	ctx, cancel := context.WithCancel(t.Context())
+	var reading sync.WaitGroup
+	t.Cleanup(func() { cancel(); reading.Wait() })
+	shown := func(name string) func(common.ActionPhase) {
+		phases := make(chan common.ActionPhase, 1000)
+		watches[name] = phases
+		return func(phase common.ActionPhase) { phases <- phase }
+	}
+	details, err := second.runs().WatchActionDetails(ctx, &workflow.WatchActionDetailsRequest{ActionId: id})
+	follow(t, &reading, details, err, shown("the action"), func(m *workflow.WatchActionDetailsResponse) []common.ActionPhase {
+		return []common.ActionPhase{m.GetDetails().GetStatus().GetPhase()}
+	})
+	run, err := second.runs().WatchRunDetails(ctx, &workflow.WatchRunDetailsRequest{RunId: id.Run})
+	follow(t, &reading, run, err, shown("the run"), func(m *workflow.WatchRunDetailsResponse) []common.ActionPhase {
+		return []common.ActionPhase{m.GetDetails().GetAction().GetStatus().GetPhase()}
+	})
+	actions, err := second.runs().WatchActions(ctx, &workflow.WatchActionsRequest{RunId: id.Run})
+	follow(t, &reading, actions, err, shown("the actions"), func(m *workflow.WatchActionsResponse) (phases []common.ActionPhase) {
+		for _, a := range m.GetEnrichedActions() {
+			phases = append(phases, a.GetAction().GetStatus().GetPhase())
+		}
+		return phases
+	})
+	runs, err := second.runs().WatchRuns(ctx, &workflow.WatchRunsRequest{Target: &workflow.WatchRunsRequest_Org{Org: "default"}})
+	follow(t, &reading, runs, err, shown("the runs"), func(m *workflow.WatchRunsResponse) (phases []common.ActionPhase) {
+		for _, r := range m.GetRuns() {
+			phases = append(phases, r.GetAction().GetStatus().GetPhase())
+		}
+		return phases
+	})
+	groups, err := second.runs().WatchGroups(ctx, &workflow.WatchGroupsRequest{
+		ScopeBy: &workflow.WatchGroupsRequest_ProjectId{ProjectId: flytesnacks}, StartDate: timestampOf(time.Now().Add(-time.Hour))})
+	follow(t, &reading, groups, err, shown("the groups"), func(m *workflow.WatchGroupsResponse) (phases []common.ActionPhase) {
+		for _, g := range m.GetTaskGroups() {
+			for _, count := range g.GetPhaseCounts() {
+				phases = append(phases, count.GetPhase())
+			}
+		}
+		return phases
+	})
+	for name, phases := range watches {
+		if got := wait(t, phases); got != queued {
+			t.Errorf("got %v from the watch of %s at first, want %v", got, name, queued)
+		}
+	}
+	plane.report(state(id.Run, 1, succeeded))
+	for name, phases := range watches {
+		if got := wait(t, phases); got != succeeded {
+			t.Errorf("got %v from the watch of %s, want %v", got, name, succeeded)
+		}
+	}
+}
+
+// follow reads a stream until it ends.
+func follow[M any](t *testing.T, reading *sync.WaitGroup, stream *connect.ServerStreamForClient[M], err error, show func(common.ActionPhase), read func(*M) []common.ActionPhase) {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stream.Close()
-	if !stream.Receive() {
-		t.Fatal(stream.Err())
-	}
-	plane.report(state(id.Run, 1, succeeded))
-	if !stream.Receive() || stream.Msg().Details.GetStatus().GetPhase() != succeeded {
-		t.Errorf("got %v, %v, want the end", stream.Msg(), stream.Err())
-	}
+	reading.Go(func() {
+		defer stream.Close()
+		for stream.Receive() {
+			for _, phase := range read(stream.Msg()) {
+				show(phase)
+			}
+		}
+	})
 }
 
 // TestDatabaseAway has the database vanish for a while: nothing is lost by it, and
