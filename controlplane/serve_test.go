@@ -26,6 +26,7 @@ import (
 	"biplane.dev/biplane/api/gen/flyteidl2/project/projectconnect"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
 	"biplane.dev/biplane/controlplane"
+	"biplane.dev/biplane/controlplane/internal/store/storetest"
 )
 
 func TestProtocols(t *testing.T) {
@@ -354,5 +355,39 @@ func TestCommandLine(t *testing.T) {
 				t.Errorf("got %s, want a hint", errs.String())
 			}
 		})
+	}
+}
+
+// TestOwnRole serves with a role that may not change tables, where 'migrate' did so
+// with another.
+func TestOwnRole(t *testing.T) {
+	t.Parallel()
+	owner := postgresServer.NewDatabase(t)
+	name := storetest.Name(owner)
+	file := filepath.Join(t.TempDir(), "migrate.yaml")
+	text := "apiVersion: biplane.dev/v1alpha1\nkind: ControlPlaneConfig\nfolder: state\ndatabase: {url: '" + owner + "'}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var errs bytes.Buffer
+	if got := controlplane.Run(context.WithoutCancel(t.Context()), []string{"migrate", "--config", file}, io.Discard, &errs); got != 0 {
+		t.Fatalf("got exit status %d, want 0: %s", got, errs.String())
+	}
+	role := "server_" + name
+	postgresServer.Exec(t, owner, "CREATE ROLE "+role+" LOGIN")
+	t.Cleanup(func() {
+		postgresServer.Exec(t, owner, "DROP OWNED BY "+role)
+		postgresServer.Exec(t, owner, "DROP ROLE "+role)
+	})
+	postgresServer.Exec(t, owner, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+	postgresServer.Exec(t, owner, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO "+role)
+	w := newWorld(t, func(*testing.T) string {
+		return "database: {url: '" + strings.Replace(owner, "biplane@", role+"@", 1) + "'}\n"
+	}, "")
+	plane := w.join("east")
+	w.create(&workflow.CreateRunRequest{})
+	wait(t, plane.enqueued)
+	if got := w.ready(); got != http.StatusOK {
+		t.Errorf("got %d from /readyz, want %d", got, http.StatusOK)
 	}
 }
