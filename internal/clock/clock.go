@@ -8,16 +8,20 @@ package clock
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"biplane.dev/biplane/internal/usererr"
 )
 
 // Variable is the environment variable that says how many times faster than the
-// machine's a clock runs: a number from 1 to 1,000,000; unset means 1. The double
-// exports it, so that who uses the double waits as fast as the double works.
+// machine's a clock runs, a number from 1 to 1,000,000, and since when, as seconds since
+// 1970 behind an @: 1000@1764460800. Unset means 1; without a start it runs faster from
+// now on. The double exports it, so that whoever uses the double waits as fast as the
+// double works, and agrees with it and with others on the time.
 const Variable = "BIPLANE_TIME_FACTOR"
 
 // Clock is one clock. The zero value is the machine's.
@@ -26,9 +30,11 @@ type Clock struct {
 	start  time.Time // when it began to run faster
 }
 
-// Scaled returns a clock that shows the machine's time now, and from now on runs
-// factor times as fast.
-func Scaled(factor float64) Clock { return Clock{factor: factor, start: time.Now()} }
+// Scaled returns a clock that shows the machine's time now, to the second, and from
+// now on runs factor times as fast.
+func Scaled(factor float64) Clock {
+	return Clock{factor: factor, start: time.Now().Truncate(time.Second)}
+}
 
 // FromEnvironment returns the clock that Variable asks for. Its error is a
 // *usererr.Error.
@@ -37,12 +43,27 @@ func FromEnvironment() (Clock, error) {
 	if text == "" {
 		return Clock{}, nil
 	}
-	factor, err := strconv.ParseFloat(text, 64)
-	if err != nil || !(factor >= 1 && factor <= 1e6) {
-		return Clock{}, usererr.New(usererr.Invalid, "%s is %q, which is no number from 1 to 1000000", Variable, text).
+	number, since, hasStart := strings.Cut(text, "@")
+	factor, err := strconv.ParseFloat(number, 64)
+	start := time.Now()
+	if hasStart && err == nil {
+		var seconds int64
+		seconds, err = strconv.ParseInt(since, 10, 64)
+		start = time.Unix(seconds, 0)
+	}
+	if err != nil || !(factor >= 1 && factor <= 1e6) || start.After(time.Now().Add(time.Second)) {
+		return Clock{}, usererr.New(usererr.Invalid, "%s is %q, which is no number from 1 to 1000000, with or without a start", Variable, text).
 			WithHint("unset it, unless you use a double of AWS, which prints the right one")
 	}
-	return Scaled(factor), nil
+	return Clock{factor: factor, start: start}, nil
+}
+
+// Environment is the value of Variable that gives another process the same clock.
+func (c Clock) Environment() string {
+	if c.factor <= 1 {
+		return "1"
+	}
+	return fmt.Sprintf("%s@%d", strconv.FormatFloat(c.factor, 'f', -1, 64), c.start.Unix())
 }
 
 // Factor is how many times faster than the machine's it runs.

@@ -46,7 +46,13 @@ func TestFromEnvironment(t *testing.T) {
 			t.Errorf("%q: factor %v, error %v", text, c.Factor(), err)
 		}
 	}
-	for _, text := range []string{"fast", "0", "-1", "0.5", "1e7", "NaN", "Inf"} {
+	scaled := clock.Scaled(1000)
+	t.Setenv(clock.Variable, scaled.Environment())
+	other, err := clock.FromEnvironment()
+	if apart := other.Now().Sub(scaled.Now()); err != nil || apart.Abs() > 10*time.Second {
+		t.Errorf("the same clock in another process is %v apart, error %v", apart, err)
+	}
+	for _, text := range []string{"1000@", "1000@soon", "1000@99999999999", "@1", "fast", "0", "-1", "0.5", "1e7", "NaN", "Inf"} {
 		t.Setenv(clock.Variable, text)
 		if _, err := clock.FromEnvironment(); err == nil {
 			t.Errorf("%q was taken", text)
