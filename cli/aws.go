@@ -43,10 +43,8 @@ type awsFlags struct {
 }
 
 func (f *awsFlags) add(cmd *cobra.Command) {
-	flags := cmd.PersistentFlags()
-	flags.StringVar(&f.profile, "profile", "", "`NAME` of a profile in the AWS configuration files (default: AWS_PROFILE)")
-	flags.StringVar(&f.region, "region", "", "AWS `REGION` (default: AWS_REGION, or the profile's)")
-	complete(cmd, "profile", profileNames)
+	f.addProfile(cmd)
+	cmd.PersistentFlags().StringVar(&f.region, "region", "", "AWS `REGION` (default: AWS_REGION, or the profile's)")
 	complete(cmd, "region", func() []string {
 		var names []string
 		for _, region := range access.Regions() {
@@ -54,6 +52,12 @@ func (f *awsFlags) add(cmd *cobra.Command) {
 		}
 		return names
 	})
+}
+
+// addProfile is for commands whose region is in a file.
+func (f *awsFlags) addProfile(cmd *cobra.Command) {
+	cmd.PersistentFlags().StringVar(&f.profile, "profile", "", "`NAME` of a profile in the AWS configuration files (default: AWS_PROFILE)")
+	complete(cmd, "profile", profileNames)
 }
 
 // awsConfig is what every AWS client of a command is made from: credentials

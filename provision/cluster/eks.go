@@ -32,7 +32,7 @@ func (c *cluster) eks() *resource.Resource {
 	}
 	return &resource.Resource{
 		Plane: c.Plane, Title: StepName(c.Plane), Component: component, LogicalID: "cluster",
-		Requires: slices.Concat(c.after.Subnets, []string{linkedRolesTitle, keyTitle, c.logGroupTitle(), resource.RoleTitle(c.clusterRole())}),
+		Requires: slices.Concat(c.after.Subnets, []string{linkedRolesTitle, KeyTitle, c.logGroupTitle(), resource.RoleTitle(c.clusterRole())}),
 		About: step.Description{
 			Service: "eks",
 			Creates: []string{"eks:CreateCluster"}, Updates: []string{"eks:UpdateClusterConfig"}, Removes: []string{"eks:DeleteCluster"},

@@ -21,7 +21,9 @@ import (
 
 const (
 	linkedRolesTitle = "service-linked roles"
-	keyTitle         = "encryption key"
+
+	// KeyTitle is the name of the step of the key that encrypts everything.
+	KeyTitle = "encryption key"
 )
 
 // linked are AWS's own roles that a cluster and its nodes rest on, by the service that
@@ -74,7 +76,7 @@ func (c *cluster) alias() string { return "alias/" + c.Prefix() }
 
 func (c *cluster) key() *resource.Resource {
 	return &resource.Resource{
-		Plane: c.Plane, Title: keyTitle, Requires: []string{linkedRolesTitle}, Component: component, LogicalID: "key",
+		Plane: c.Plane, Title: KeyTitle, Requires: []string{linkedRolesTitle}, Component: component, LogicalID: "key",
 		About: step.Description{
 			Service: "kms",
 			Creates: []string{"kms:CreateKey", "kms:CreateAlias", "kms:EnableKeyRotation"},

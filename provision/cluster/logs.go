@@ -27,7 +27,7 @@ func (c *cluster) logGroup() *resource.Resource {
 	name := c.logGroupName()
 	arn := c.ARN("logs", "log-group:"+name)
 	return &resource.Resource{
-		Plane: c.Plane, Title: c.logGroupTitle(), Requires: []string{keyTitle}, Component: component, LogicalID: "cluster-logs",
+		Plane: c.Plane, Title: c.logGroupTitle(), Requires: []string{KeyTitle}, Component: component, LogicalID: "cluster-logs",
 		About: step.Description{
 			Service: "logs",
 			Creates: []string{"logs:CreateLogGroup", "logs:PutRetentionPolicy"}, Updates: []string{"logs:PutRetentionPolicy", "logs:AssociateKmsKey", "logs:TagResource"},

@@ -34,7 +34,7 @@ func (c *cluster) nodeTemplate() *resource.Resource {
 	name := c.nodeTemplateName()
 	size := c.diskSize()
 	return &resource.Resource{
-		Plane: c.Plane, Title: nodeTemplateTitle, Requires: []string{keyTitle}, Component: component, LogicalID: "node-template",
+		Plane: c.Plane, Title: nodeTemplateTitle, Requires: []string{KeyTitle}, Component: component, LogicalID: "node-template",
 		About: step.Description{Service: "ec2", Creates: []string{"ec2:CreateLaunchTemplate"}, Updates: []string{"ec2:CreateLaunchTemplateVersion", "ec2:ModifyLaunchTemplate"},
 			Removes: []string{"ec2:DeleteLaunchTemplate"}, ToMake: 2 * time.Second, ToRemove: time.Second},
 		Purpose: []string{"metadata by token alone and not for pods", fmt.Sprintf("disks of %d GiB, encrypted with the data plane's key", size)},

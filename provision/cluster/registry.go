@@ -32,7 +32,7 @@ func (c *cluster) repository(name string) *resource.Resource {
 		return err
 	}
 	return &resource.Resource{
-		Plane: c.Plane, Title: "repository " + name, Requires: []string{keyTitle}, Component: component, LogicalID: "repository-" + strings.ReplaceAll(name, "/", "-"),
+		Plane: c.Plane, Title: "repository " + name, Requires: []string{KeyTitle}, Component: component, LogicalID: "repository-" + strings.ReplaceAll(name, "/", "-"),
 		About: step.Description{Service: "ecr", Creates: []string{"ecr:CreateRepository", "ecr:PutLifecyclePolicy"},
 			Updates: []string{"ecr:PutImageScanningConfiguration", "ecr:PutImageTagMutability", "ecr:PutLifecyclePolicy"},
 			Removes: []string{"ecr:DescribeImages", "ecr:BatchDeleteImage", "ecr:DeleteRepository"},

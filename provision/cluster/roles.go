@@ -84,3 +84,6 @@ func (c *cluster) autoscalerPolicy() string {
 	}
 	return string(text)
 }
+
+// RoleName is the name of the cluster's role, which is made first.
+func RoleName(p *plane.Plane) string { return (&cluster{Plane: p}).clusterRole() }

@@ -96,3 +96,12 @@ func UnlessGone(err error) error {
 	}
 	return Passing(err)
 }
+
+// Text is what AWS says in an error, without the SDK's own words around it.
+func Text(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return strings.TrimSuffix(fmt.Sprintf("%s (%s)", strings.TrimSuffix(api.ErrorMessage(), "."), api.ErrorCode()), " ()")
+	}
+	return err.Error()
+}

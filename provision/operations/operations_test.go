@@ -64,6 +64,7 @@ var ours = []string{
 	"elbv2:DescribeLoadBalancerAttributes", "elbv2:DescribeListeners", "elbv2:DescribeTargetGroups", "elbv2:DescribeTargetGroupAttributes", "elbv2:DescribeTags",
 	"ec2:DeleteSecurityGroup(k8s)",
 	"ecr:ListTagsForResource", "ecr:GetLifecyclePolicy", "ec2:DescribeLaunchTemplateVersions", "eks:TagResource",
+	"iam:TagRole(lease)",
 }
 
 func TestTheTableCoversExactlyTheRequiredCalls(t *testing.T) {

@@ -13,6 +13,7 @@ func roles() []Operation {
 				on(madeRole).bounded(),
 				allow("iam:TagRole").on(madeRole)),
 			strictly("iam:TagRole(made roles)", Provision, "takes over such a role that is as wanted", on(madeRole)),
+			strictly("iam:TagRole(lease)", Operate|Teardown, "says on the cluster's role who is at work on the data plane", on(madeRole)),
 			op("iam:AttachRolePolicy", Provision, "gives one of the listed policies to such a role", on(madeRole).bounded().listed()),
 			op("iam:PutRolePolicy", Provision, "writes a workload's own rights into its role", on(madeRole).bounded()),
 			op("iam:UpdateAssumeRolePolicy", Provision, "changes which workload may take on a role", on(madeRole).bounded()),

@@ -80,6 +80,20 @@ func (c *Config) permissions(rights []Right) *iampolicy.Document {
 				iampolicy.Condition{Operator: "StringEquals", Key: "s3:authType", Values: []string{"REST-QUERY-STRING"}})
 		}
 	}
+	if c.KMSKey != "" && len(document.Statements) > 0 {
+		actions := []string{"kms:Decrypt"}
+		if slices.ContainsFunc(rights, func(r Right) bool { return r.Rights == ReadWrite || r.Rights == Presign }) {
+			actions = append(actions, "kms:GenerateDataKey")
+		}
+		region := strings.Split(c.KMSKey, ":")[3]
+		suffix := ".amazonaws.com"
+		if c.Partition == "aws-cn" {
+			suffix += ".cn"
+		}
+		// Through S3 alone: the key encrypts other things, too.
+		document.Statements = append(document.Statements, iampolicy.Statement{Effect: iampolicy.Allow, Action: actions, Resource: []string{c.KMSKey},
+			Condition: []iampolicy.Condition{{Operator: "StringEquals", Key: "kms:ViaService", Values: []string{"s3." + region + suffix}}}})
+	}
 	return document
 }
 

@@ -74,6 +74,9 @@ func (c *Config) complete() error {
 	case c.SignatureAge < time.Second || c.SignatureAge > 7*24*time.Hour:
 		return invalid("give a second to seven days, which is the longest that AWS has", "the age of a signature cannot be %v", c.SignatureAge)
 	}
+	if c.KMSKey != "" && (!strings.HasPrefix(c.KMSKey, "arn:"+c.Partition+":kms:") || strings.Count(c.KMSKey, ":") < 5) {
+		return invalid("give the ARN of a key", "key %q cannot encrypt the buckets", c.KMSKey)
+	}
 	for _, bucket := range []string{c.Metadata, c.FastRegistration} {
 		if !bucketForm.MatchString(bucket) {
 			return invalid("give 3 to 63 lower-case letters, digits and hyphens", "a bucket cannot be named %q", bucket)

@@ -63,6 +63,8 @@ type Config struct {
 
 	Metadata         string // bucket
 	FastRegistration string // bucket
+	// KMSKey is the ARN of the key that encrypts the buckets; empty where S3's own keys do.
+	KMSKey string
 
 	// Workspaces are the namespaces in which tasks run. Domains stand for all that
 	// there will ever be, which are named PROJECT-DOMAIN: a list would overflow a trust

@@ -11,12 +11,12 @@ func Load(file string) (*DataPlane, error) {
 	if err := configfile.Load(file, configfile.Header{APIVersion: APIVersion, Kind: Kind}, dp); err != nil {
 		return nil, err
 	}
-	dp.defaults()
+	dp.Defaults()
 	return dp, nil
 }
 
-// defaults fills in what the file leaves out.
-func (dp *DataPlane) defaults() {
+// Defaults fills in what the file leaves out.
+func (dp *DataPlane) Defaults() {
 	s := &dp.Spec
 	setDefault(&s.Access.Policy, Strict)
 	setDefault(&s.WorkspaceRoles, PerServiceAccount)

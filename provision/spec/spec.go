@@ -68,6 +68,9 @@ type ControlPlane struct {
 	Endpoint  string `yaml:"endpoint"`  // of the tunnel's gateway: https://HOST:PORT
 	Cluster   string `yaml:"cluster"`   // its name there, as 'biplane cluster add' was told
 	TokenFile string `yaml:"tokenFile"` // the file with the join token
+	// Issuer signs the tokens of the control plane's own account, which signs URLs of the
+	// buckets; the cluster's own where it is left out.
+	Issuer string `yaml:"issuer,omitempty"`
 	// ValuesFile has values of the chart, which win over those that follow from this file; may be empty.
 	ValuesFile string `yaml:"valuesFile,omitempty"`
 }

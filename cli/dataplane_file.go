@@ -1,0 +1,160 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/aws/smithy-go"
+	"github.com/spf13/cobra"
+
+	"biplane.dev/biplane/internal/clock"
+	"biplane.dev/biplane/internal/usererr"
+	"biplane.dev/biplane/provision/dataplane"
+	"biplane.dev/biplane/provision/fault"
+	"biplane.dev/biplane/provision/operations"
+	"biplane.dev/biplane/provision/plane"
+	"biplane.dev/biplane/provision/spec"
+	"biplane.dev/biplane/provision/step"
+)
+
+// oneFile refuses a command line that does not name the data plane's file.
+func oneFile(cmd *cobra.Command, args []string) error {
+	if len(args) == 1 {
+		return nil
+	}
+	if len(args) > 1 {
+		return usererr.New(usererr.Invalid, "%q takes one file, got %q too", cmd.CommandPath(), args[1]).
+			WithHint("run it once for each data plane")
+	}
+	return usererr.New(usererr.Invalid, "%q needs the file of the data plane", cmd.CommandPath()).
+		WithHint("run '%s dataplane.yaml'; 'biplane dataplane init' writes one", cmd.CommandPath())
+}
+
+// opened is a data plane in hand: its file, a session of one role, and its steps.
+type opened struct {
+	*plane.Plane
+	as     operations.Roles
+	steps  []step.Step
+	runner step.Runner
+}
+
+// AWS counts the writes of an account by service; five at once is what it bears. All
+// together there may be many, since most of them wait.
+const (
+	stepsAtOnce   = 32
+	stepsPerAWS   = 5
+	leastPatience = 2 * time.Minute
+)
+
+// open reads the file, assumes the role and works the steps out.
+func (a *app) open(ctx context.Context, file string, as operations.Roles) (*opened, error) {
+	dp, err := spec.Load(file)
+	if err != nil {
+		return nil, err
+	}
+	v, err := a.vendor()
+	if err != nil {
+		return nil, err
+	}
+	c, err := clock.FromEnvironment()
+	if err != nil {
+		return nil, err
+	}
+	a.aws.region = dp.Spec.Region
+	cfg, err := a.awsConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := plane.Open(ctx, plane.Options{DataPlane: dp, Vendor: v, Vendors: cfg, As: as, Clock: c})
+	if err != nil {
+		return nil, a.notAssumed(dp, as, err)
+	}
+	o := &opened{Plane: p, as: as}
+	if o.steps, err = dataplane.Steps(p); err != nil {
+		return nil, err
+	}
+	o.runner = step.Runner{Steps: o.steps, Parallel: stepsAtOnce, PerService: stepsPerAWS, Patience: leastPatience, Clock: c}
+	return o, nil
+}
+
+// notAssumed says why a role could not be assumed.
+func (a *app) notAssumed(dp *spec.DataPlane, as operations.Roles, err error) error {
+	if !fault.Denied(err) {
+		return err
+	}
+	sentence := usererr.New(usererr.Denied, "the %s role of %s may not be assumed with these credentials", as, dp.Spec.Access.RoleARN).Because(err)
+	if as == operations.Teardown {
+		return sentence.WithHint("it is there only if the access was granted with --delete-permissions; ask the account's owner to grant it so")
+	}
+	return sentence.WithHint("check spec.access and the credentials (--profile) with 'biplane access check --role-arn %s --external-id ID --region %s'", dp.Spec.Access.RoleARN, dp.Spec.Region)
+}
+
+// missingRight finds the action in AWS's own sentence.
+var missingRight = regexp.MustCompile(`not authorized to perform: ([a-z0-9-]+:[A-Za-z0-9]+)`)
+
+// sentence says of a step's error which grant is missing, where that is the reason.
+func (o *opened) sentence(err error) error {
+	var failed *step.StepError
+	if !errors.As(err, &failed) {
+		return err
+	}
+	var said *usererr.Error
+	if errors.As(err, &said) {
+		return usererr.New(said.Kind, "%s %s: %s", failed.Action, failed.Step, said.Error()).WithHint("%s", said.Hint).Because(err)
+	}
+	var refused *step.RefusedError
+	if errors.As(err, &refused) {
+		return refusedPlan(refused.Plan)
+	}
+	var unlisted *operations.UnlistedCallError
+	if errors.As(err, &unlisted) {
+		return usererr.New(usererr.Denied, "%s %s: %v", failed.Action, failed.Step, unlisted).Because(err)
+	}
+	if fault.Denied(err) {
+		action := "a call"
+		var api smithy.APIError
+		if errors.As(err, &api) {
+			if m := missingRight.FindStringSubmatch(api.ErrorMessage()); m != nil {
+				action = m[1]
+			}
+		}
+		var operation *smithy.OperationError
+		if action == "a call" && errors.As(err, &operation) {
+			action = operation.ServiceID + " " + operation.OperationName
+		}
+		return usererr.New(usererr.Denied, "%s %s: %s is not granted to the %s role", failed.Action, failed.Step, action, o.as).
+			WithHint("'biplane access policy --account %s --region %s --policy %s' prints what the role is to have, and 'biplane access explain %s' why it is denied; what was made stays, and the same command goes on",
+				o.Place.Account, o.Place.Region, o.Spec.Access.Policy, action).Because(err)
+	}
+	if errors.Is(err, step.ErrPlanChanged) {
+		return usererr.New(usererr.Refused, "%s: somebody else changed the account after the plan was shown", failed.Step).
+			WithHint("run the same command again to see the new plan").Because(err)
+	}
+	if errors.Is(err, step.ErrNotYet) || errors.Is(err, step.ErrConflict) {
+		return usererr.New(usererr.Unavailable, "%s %s: %s", failed.Action, failed.Step, oneLine(failed.Err.Error())).
+			WithHint("what was made stays, and the same command goes on").Because(err)
+	}
+	return usererr.New(usererr.Refused, "%s %s: %s", failed.Action, failed.Step, oneLine(fault.Text(failed.Err))).
+		WithHint("what was made stays, and the same command goes on once the reason is gone").Because(err)
+}
+
+// refusedPlan makes a sentence of the first step of a plan that is refused.
+func refusedPlan(plan step.Plan) error {
+	steps := plan.With(step.Refuse)
+	if len(steps) == 0 {
+		return nil
+	}
+	first, more := steps[0], ""
+	if len(steps) > 1 {
+		more = fmt.Sprintf(" (and %d more)", len(steps)-1)
+	}
+	why := "it is not as it can be used"
+	if len(first.Details) > 0 {
+		why = first.Details[0]
+	}
+	return usererr.New(usererr.Refused, "%s: %s%s; nothing was changed", first.Name, why, more).WithHint("%s", first.Hint).
+		Because(&step.RefusedError{Plan: plan})
+}

@@ -1,0 +1,184 @@
+package cli
+
+import (
+	"context"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"biplane.dev/biplane/internal/usererr"
+	"biplane.dev/biplane/provision/dataplane"
+	"biplane.dev/biplane/provision/operations"
+	"biplane.dev/biplane/provision/step"
+)
+
+func (a *app) dataplanePlan() *cobra.Command {
+	return &cobra.Command{
+		Use:   "plan FILE",
+		Short: "Show what is there and what would be made, changed or removed",
+		Long: `Show what of a data plane is there, and what apply would make, change or remove,
+step by step: the AWS calls of each, the grants they use, what the thing will cost
+while it stands there, and how long AWS takes.
+
+It assumes the observe role, and changes nothing.
+
+Exit status: 0 nothing to do; 1 there are changes; 2 it could not run.`,
+		Example: `  biplane dataplane plan dataplane.yaml
+  biplane dataplane plan dataplane.yaml --output json`,
+		Args: oneFile,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p := a.progress("looking at what is there")
+			defer p.stop()
+			o, err := a.open(cmd.Context(), args[0], operations.Observe)
+			if err != nil {
+				return err
+			}
+			plan, err := o.runner.Plan(cmd.Context(), step.Present)
+			p.stop()
+			if err != nil {
+				return o.sentence(err)
+			}
+			shown := dataplane.NewPlan(o.steps, plan)
+			if err := a.print(shown, func(w io.Writer) { shown.WriteText(w) }); err != nil {
+				return err
+			}
+			if refused := refusedPlan(plan); refused != nil {
+				a.say(refused)
+				return errCouldNot
+			}
+			if plan.Writes() {
+				return errFound
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) dataplaneApply() *cobra.Command {
+	var f applyFlags
+	cmd := &cobra.Command{
+		Use:   "apply FILE",
+		Short: "Make the data plane be as its file says",
+		Long: `Make the data plane be as its file says: look, show the plan, ask, and do it. Steps
+that do not need each other run at once; each says how long it has taken and how
+long AWS usually takes.
+
+It assumes the provision role. After a kill or Ctrl-C, the same command goes on
+from what is there. With --output json it prints one event a line.
+
+Exit status: 0 it is as the file says; 1 refused; 2 it could not run or failed.`,
+		Example: `  biplane dataplane apply dataplane.yaml
+  biplane dataplane apply dataplane.yaml --yes --output json`,
+		Args: oneFile,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.carryOutPlane(cmd.Context(), args[0], operations.Provision, step.Present, f, nil)
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func (a *app) dataplaneRemove() *cobra.Command {
+	var f applyFlags
+	var deleteData bool
+	cmd := &cobra.Command{
+		Use:   "remove FILE",
+		Short: "Remove the data plane, from the inside out",
+		Long: `Remove what apply made, from the inside out: the cluster's contents, nodes and
+add-ons, the cluster, the roles, the network. What somebody else made is left
+alone. The buckets, the registry and the key that encrypts them stay, with what is
+in them, unless --delete-data is given, which asks for the data plane's name.
+
+It assumes the teardown role, which is there only where the access was granted
+with --delete-permissions.
+
+Exit status: 0 nothing is left to remove; 1 refused; 2 it could not run or failed.`,
+		Example: `  biplane dataplane remove dataplane.yaml
+  biplane dataplane remove dataplane.yaml --delete-data`,
+		Args: oneFile,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if deleteData && f.yes {
+				return usererr.New(usererr.Invalid, "--delete-data cannot be agreed to with --yes").
+					WithHint("run it without --yes and type the data plane's name, from a terminal or by stdin")
+			}
+			return a.carryOutPlane(cmd.Context(), args[0], operations.Teardown, step.Absent, f, func(o *opened) error {
+				o.DeleteData = deleteData
+				return nil
+			})
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&deleteData, "delete-data", false, "also the buckets and the registry with all that is in them, and their key")
+	return cmd
+}
+
+// applyFlags say how a plan is carried out.
+type applyFlags struct {
+	yes    bool
+	dryRun bool
+}
+
+func (f *applyFlags) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show the plan and change nothing")
+}
+
+// carryOutPlane looks, shows, asks and does.
+func (a *app) carryOutPlane(ctx context.Context, file string, as operations.Roles, goal step.Goal, f applyFlags, prepare func(*opened) error) error {
+	p := a.progress("looking at what is there")
+	defer p.stop()
+	o, err := a.open(ctx, file, as)
+	if err != nil {
+		return err
+	}
+	if prepare != nil {
+		if err := prepare(o); err != nil {
+			return err
+		}
+		if o.steps, err = dataplane.Steps(o.Plane); err != nil {
+			return err
+		}
+		o.runner.Steps = o.steps
+	}
+	plan, err := o.runner.Plan(ctx, goal)
+	p.stop()
+	if err != nil {
+		return o.sentence(err)
+	}
+	shown := dataplane.NewPlan(o.steps, plan)
+	if f.dryRun {
+		if err := a.print(shown, func(w io.Writer) { shown.WriteText(w) }); err != nil {
+			return err
+		}
+		return refusedPlan(plan)
+	}
+	if !a.quiet || !f.yes {
+		shown.WriteText(a.Err)
+	}
+	if err := refusedPlan(plan); err != nil {
+		return err
+	}
+	events := a.events(o, shown, goal)
+	if !plan.Writes() {
+		return events.end(nil)
+	}
+	if o.DeleteData {
+		if err := a.confirmName(ctx, o.Name); err != nil {
+			return err
+		}
+	} else if !f.yes {
+		agreed, err := a.confirm(ctx, "Do it?")
+		if err != nil {
+			return err
+		}
+		if !agreed {
+			return usererr.New(usererr.Refused, "not confirmed; nothing was changed").WithHint("answer 'y', or give --yes")
+		}
+	}
+	o.runner.Progress = events.event
+	err = o.runner.Apply(ctx, plan)
+	if err != nil {
+		err = o.sentence(err)
+	}
+	return events.end(err)
+}

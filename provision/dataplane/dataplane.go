@@ -1,0 +1,146 @@
+// Package dataplane is the whole of a data plane in AWS: the graph of its steps, from
+// the network to the roles of its workloads, and what is asked of all of them
+// together: a plan that people and programs read, a check, the order of a removal.
+//
+// What a step does is in the package of its kind: provision/network, cluster, storage,
+// roles. Start with Steps. Where things are:
+//
+//	dataplane.go  the graph
+//	late.go       steps that are worked out from what others found
+//	plan.go       the plan, with calls, grants, cost and time
+package dataplane
+
+import (
+	"slices"
+	"strings"
+
+	"biplane.dev/biplane/provision/cluster"
+	"biplane.dev/biplane/provision/plane"
+	"biplane.dev/biplane/provision/roles"
+	"biplane.dev/biplane/provision/spec"
+	"biplane.dev/biplane/provision/step"
+	"biplane.dev/biplane/provision/storage"
+)
+
+// Domains are those of a project, in whose namespaces tasks run.
+var Domains = []string{"development", "staging", "production"}
+
+// Steps is the graph. Its errors are *usererr.Error.
+func Steps(p *plane.Plane) ([]step.Step, error) {
+	var steps []step.Step
+	after := cluster.After{Ways: names(steps, "")}
+	if after.Subnets = names(steps, "subnet private"); len(after.Subnets) == 0 {
+		after.Subnets = after.Ways
+	}
+	steps = append(steps, cluster.Steps(p, after)...)
+	buckets, err := bucketSteps(p)
+	if err != nil {
+		return nil, err
+	}
+	workloads, err := roleSteps(p)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(steps, buckets, workloads), nil
+}
+
+// names are those of the steps whose names begin so.
+func names(steps []step.Step, prefix string) []string {
+	var out []string
+	for _, s := range steps {
+		if strings.HasPrefix(s.Name(), prefix) {
+			out = append(out, s.Name())
+		}
+	}
+	return out
+}
+
+// Buckets are the two buckets, encrypted by a key that may be unknown yet.
+func Buckets(p *plane.Plane) (*storage.Set, error) {
+	return storage.Generate(storage.Config{
+		Vendor: p.Vendor, DataPlane: p.Name, Org: p.Spec.Org, Partition: p.Place.Partition, Account: p.Place.Account, Region: p.Place.Region,
+		Prefix: strings.TrimSuffix(p.Prefix(), p.Name), Suffix: p.Spec.Buckets.Suffix, Origins: p.Spec.Buckets.Origins, Adopt: p.Spec.Buckets.Adopt,
+		KMSKey: p.One(plane.EncryptionKey), DeleteData: p.DeleteData,
+		// Under strict nobody of the vendor may write a bucket policy: it could open the data to others.
+		TLSOnly: p.Spec.Access.Policy == spec.Compat,
+	})
+}
+
+// bucketSteps are the steps of the buckets, worked out again when the key is known.
+func bucketSteps(p *plane.Plane) ([]step.Step, error) {
+	set, err := Buckets(p)
+	if err != nil {
+		return nil, err
+	}
+	var out []step.Step
+	for i, s := range storage.Steps(p.AWS.S3, set) {
+		out = append(out, &late{
+			name: s.Name(), needs: []string{cluster.KeyTitle}, about: bucketDescription,
+			now: func() (step.Step, error) {
+				set, err := Buckets(p)
+				if err != nil {
+					return nil, err
+				}
+				return storage.Steps(p.AWS.S3, set)[i], nil
+			},
+		})
+	}
+	return out, nil
+}
+
+// Roles are the roles of the service accounts. The issuer of the cluster's tokens is
+// known once there is a cluster; until then a name stands for it that nobody has.
+func Roles(p *plane.Plane) (*roles.Set, error) {
+	buckets, err := Buckets(p)
+	if err != nil {
+		return nil, err
+	}
+	issuer := p.One(plane.ClusterIssuer)
+	if issuer == "" {
+		issuer = "oidc.eks." + p.Place.Region + "." + p.Place.DNSSuffix + "/id/KNOWN-ONCE-THERE-IS-A-CLUSTER"
+	}
+	cfg := roles.Config{
+		Vendor: p.Vendor, DataPlane: p.Name, Org: p.Spec.Org, Mode: roles.Mode(p.Spec.WorkspaceRoles),
+		Partition: p.Place.Partition, Account: p.Place.Account, Issuer: issuer, Domains: Domains,
+		Metadata: buckets.Metadata, FastRegistration: buckets.FastRegistration,
+		Path: p.RolePath(), Prefix: strings.TrimSuffix(p.Prefix(), p.Name), Boundary: p.Boundary(), KMSKey: p.One(plane.EncryptionKey),
+	}
+	if c := p.Spec.ControlPlane; c != nil {
+		cfg.ControlPlaneIssuer = c.Issuer
+	}
+	return roles.Generate(cfg)
+}
+
+// providerName is the step of the cluster's OIDC provider, whose own name has the
+// issuer in it and so is known too late.
+const providerName = "identity provider of the cluster"
+
+// roleSteps are the provider and the roles, worked out again when the issuer is known.
+func roleSteps(p *plane.Plane) ([]step.Step, error) {
+	set, err := Roles(p)
+	if err != nil {
+		return nil, err
+	}
+	known := func() bool { return p.One(plane.ClusterIssuer) != "" }
+	providers := len(set.Providers)
+	var out []step.Step
+	for i, s := range roles.Steps(p.AWS.IAM, set) {
+		l := &late{
+			name: s.Name(), needs: []string{providerName}, about: roleDescription,
+			now: func() (step.Step, error) {
+				set, err := Roles(p)
+				if err != nil {
+					return nil, err
+				}
+				return roles.Steps(p.AWS.IAM, set)[i], nil
+			},
+		}
+		if i == 0 {
+			l.name, l.needs, l.about, l.known = providerName, []string{cluster.StepName(p)}, providerDescription, known
+		} else if i < providers {
+			l.needs, l.about = nil, providerDescription
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
