@@ -31,6 +31,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -83,7 +84,7 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	}()
 	err = serve.Serve(ctx, serve.Options{
 		Listen: cfg.Clustersync.Listen, Ready: s.ready, Log: log,
-		Metrics: registry, Authenticator: authn.New(s.manager.GetClient()),
+		Metrics: prometheus.Gatherers{registry, ctrlmetrics.Registry}, Authenticator: authn.New(s.manager.GetClient()),
 	})
 	cancel()
 	if syncing := <-ended; syncing != nil {
@@ -122,7 +123,7 @@ func newSyncer(config *rest.Config, cfg *config.Config, log *slog.Logger, regist
 	if name := cfg.Clustersync.PullSecret; name != "" { // the only one it may read
 		objects[metadataOf(secretKind)] = cache.ByObject{Label: every, Field: fields.OneTermEqualSelector("metadata.name", name)}
 	}
-	unchecked := true // names of controllers are for metrics that nobody is shown
+	unchecked := true // of the controller's name: in tests there are several in one process
 	drain := 10 * time.Second
 	manager, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:  scheme,

@@ -17,6 +17,7 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -166,7 +167,8 @@ func (c *Cluster) define(folder string) error {
 		if err := yaml.Unmarshal(text, object); err != nil {
 			return fmt.Errorf("reading %s: %w", file, err)
 		}
-		if err := c.Client.Create(ctx, object); err != nil {
+		// A sandbox with a data plane has them from the chart.
+		if err := c.Client.Create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("creating %s: %w", object.GetName(), err)
 		}
 	}
