@@ -23,6 +23,7 @@ import (
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.access(),    // open an account to the vendor, prove it, take it back
+		a.network(),   // the network of a data plane, before anything is made
 		a.sandbox(),   // Kubernetes, S3 and the roles between them on this machine
 		a.cluster(),   // the data planes that a control plane knows
 		a.dataplane(), // what of a data plane is in its own cluster

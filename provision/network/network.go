@@ -1,0 +1,2 @@
+// Package network is the network of a data plane.
+package network
