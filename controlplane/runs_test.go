@@ -464,6 +464,22 @@ func testTexts(t *testing.T, db database) {
 			t.Errorf("got %v, %v, want one event and the end", stream.Msg(), stream.Err())
 		}
 	})
+	t.Run("says what an action waits for that has no pod yet", func(t *testing.T) {
+		id := w.create(&workflow.CreateRunRequest{}).Action.Id
+		plane.mu.Lock()
+		plane.texts["a0"] = &dataplanev1.GetActionTextsResponse{Attempts: []*dataplanev1.AttemptTexts{{
+			Attempt: 1, ClusterEvents: []*workflow.ClusterEvent{{Message: "exceeded quota"}},
+		}}}
+		plane.mu.Unlock()
+		run, err := w.runs().GetRunDetails(t.Context(), &workflow.GetRunDetailsRequest{RunId: id.Run})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := run.Details.Action
+		if len(got.Attempts) != 1 || len(got.Attempts[0].ClusterEvents) != 1 || got.Attempts[0].Phase != got.Status.Phase {
+			t.Errorf("got %v, want an attempt that says what it waits for", got.Attempts)
+		}
+	})
 	t.Run("says that the data plane cannot be reached", func(t *testing.T) {
 		plane.leave()
 		if got := get().GetErrorInfo().GetMessage(); got != "ValueError: kept in the data plane, which cannot be reached now" {

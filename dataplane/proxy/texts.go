@@ -47,11 +47,13 @@ func (s *service) GetActionTexts(ctx context.Context, request *dataplanev1.GetAc
 		return nil, err
 	}
 	var texts record.Record
+	var waiting *dataplanev1.AttemptTexts
 	if action != nil {
 		texts.Status = action.Status
 		if texts.Events, err = s.events(ctx, action); err != nil {
 			return nil, err
 		}
+		waiting = waitsFor(&action.Status)
 	} else {
 		folder := path.Join(workspace.Spec.Project, workspace.Spec.Domain, id.GetRun().GetName(), id.GetName())
 		if uri := request.GetActionBaseUri(); uri != "" {
@@ -78,6 +80,9 @@ func (s *service) GetActionTexts(ctx context.Context, request *dataplanev1.GetAc
 		}
 		answer.Attempts = append(answer.Attempts, t)
 	}
+	if waiting != nil {
+		answer.Attempts = append(answer.Attempts, waiting)
+	}
 	if failed := texts.Status.Error; failed != nil {
 		answer.ErrorMessage = failed.Message
 		// The action's error is its last attempt's, which was read whole.
@@ -87,6 +92,24 @@ func (s *service) GetActionTexts(ctx context.Context, request *dataplanev1.GetAc
 		}
 	}
 	return answer, nil
+}
+
+// waitsFor is the attempt that an action has not begun, with what it waits for as
+// its event: there is no pod yet of which Kubernetes could say anything.
+func waitsFor(status *v1alpha1.TaskActionStatus) *dataplanev1.AttemptTexts {
+	if status.Message == "" || status.Phase != v1alpha1.Queued && status.Phase != v1alpha1.WaitingForResources {
+		return nil
+	}
+	next := int32(1)
+	if n := len(status.Attempts); n > 0 {
+		if status.Attempts[n-1].EndedAt == nil {
+			return nil // it has a pod
+		}
+		next = status.Attempts[n-1].Number + 1
+	}
+	return &dataplanev1.AttemptTexts{Attempt: uint32(next), ClusterEvents: []*workflow.ClusterEvent{clusterEvent(record.Event{
+		OccurredAt: time.Now(), Type: corev1.EventTypeNormal, Reason: "Waiting", Message: status.Message, Source: "executor", Count: 1,
+	})}}
 }
 
 // cutMargin: a message that was cut is not always of the full length, since no

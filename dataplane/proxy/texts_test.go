@@ -50,6 +50,31 @@ func TestGetActionTexts(t *testing.T) {
 		}
 	})
 
+	t.Run("it says what an action waits for while it has no pod", func(t *testing.T) {
+		t.Parallel()
+		says := func(run string, status v1alpha1.TaskActionStatus) []*dataplanev1.AttemptTexts {
+			p.taskAction(t, run, "a0", status)
+			answer, err := texts.GetActionTexts(t.Context(), &dataplanev1.GetActionTextsRequest{ActionId: p.action(run, "a0")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return answer.GetAttempts()
+		}
+		waiting := v1alpha1.TaskActionStatus{Phase: v1alpha1.WaitingForResources, Message: "exceeded quota"}
+		got := says("waiting", waiting)
+		if len(got) != 1 || got[0].GetAttempt() != 1 || len(got[0].GetClusterEvents()) != 1 || got[0].GetClusterEvents()[0].GetMessage() != "exceeded quota" {
+			t.Errorf("got %v, want the message as the first attempt's event", got)
+		}
+		waiting.Attempts = []v1alpha1.Attempt{{Number: 1, Phase: v1alpha1.Failed, Error: failed("once"), EndedAt: v1alpha1.At(time.Now())}}
+		if got := says("waiting-again", waiting); len(got) != 2 || got[1].GetAttempt() != 2 || len(got[1].GetClusterEvents()) != 1 {
+			t.Errorf("got %v, want the message as the second attempt's event", got)
+		}
+		waiting.Attempts[0] = v1alpha1.Attempt{Number: 1, Phase: v1alpha1.WaitingForResources}
+		if got := says("waiting-pod", waiting); len(got) != 1 || len(got[0].GetClusterEvents()) != 0 {
+			t.Errorf("got %v, want what Kubernetes says of the pod, which is nothing", got)
+		}
+	})
+
 	t.Run("it reads the whole of a long message where the attempt left it", func(t *testing.T) {
 		t.Parallel()
 		whole := strings.Repeat("a long traceback\n", 1000)

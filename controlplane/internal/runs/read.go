@@ -21,7 +21,7 @@ func (s *Service) GetRunDetails(ctx context.Context, r *workflow.GetRunDetailsRe
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.runDetails(ctx, key)
+	found, err := s.runDetails(ctx, key, s.withEvents)
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +189,8 @@ type foundRun struct {
 	ended    bool
 }
 
-func (s *Service) runDetails(ctx context.Context, key store.RunKey) (foundRun, error) {
+// runDetails reads a run, with whichever texts of its root.
+func (s *Service) runDetails(ctx context.Context, key store.RunKey, texts func(context.Context, store.ActionDetails) *workflow.ActionDetails) (foundRun, error) {
 	run, spec, err := s.store.GetRun(ctx, key)
 	if err != nil {
 		return foundRun{}, unknownRun(key, err)
@@ -199,7 +200,7 @@ func (s *Service) runDetails(ctx context.Context, key store.RunKey) (foundRun, e
 		return foundRun{}, unknownRun(key, err)
 	}
 	return foundRun{
-		message:  &workflow.RunDetails{RunSpec: spec, Action: s.withTexts(ctx, root)},
+		message:  &workflow.RunDetails{RunSpec: spec, Action: texts(ctx, root)},
 		revision: max(run.Root.Revision, root.Action.Revision),
 		ended:    root.Action.Ended(),
 	}, nil

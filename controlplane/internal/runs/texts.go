@@ -32,10 +32,10 @@ func (s *Service) withTexts(ctx context.Context, d store.ActionDetails) *workflo
 }
 
 // withEvents is withTexts for who asks once: the events of a pod that is under way
-// say why it waits.
+// say why it waits, and an attempt that has no pod yet is shown for what it waits for.
 func (s *Service) withEvents(ctx context.Context, d store.ActionDetails) *workflow.ActionDetails {
 	m := details(d)
-	if !hasTexts(m) && (d.Action.Ended() || len(m.GetAttempts()) == 0) {
+	if !hasTexts(m) && (d.Action.Ended() || d.Action.Type != workflow.ActionType_ACTION_TYPE_TASK) {
 		return m
 	}
 	return s.addTexts(ctx, d, m)
@@ -58,10 +58,23 @@ func (s *Service) addTexts(ctx context.Context, d store.ActionDetails, m *workfl
 			attempt.ErrorInfo.Message = message(known.GetErrorMessage(), "", missing, err)
 		}
 	}
+	if next := byAttempt[lastAttempt(d.Action)+1]; next != nil && !d.Action.Ended() {
+		m.Attempts = append(m.Attempts, &workflow.ActionAttempt{
+			Attempt: next.GetAttempt(), Phase: d.Action.Phase, Cluster: d.Run.Cluster, ClusterEvents: next.GetClusterEvents(),
+		})
+	}
 	if info := m.GetErrorInfo(); info != nil {
 		info.Message = message(texts.GetErrorMessage(), d.Action.ErrorCode, missing, err)
 	}
 	return m
+}
+
+// lastAttempt is the number of the newest attempt that the data plane has begun.
+func lastAttempt(a store.Action) uint32 {
+	if len(a.Attempts) == 0 {
+		return 0
+	}
+	return a.Attempts[len(a.Attempts)-1].GetAttempt()
 }
 
 // hasTexts says whether anything failed.

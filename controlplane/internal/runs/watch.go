@@ -59,7 +59,7 @@ func (s *Service) WatchRunDetails(ctx context.Context, r *workflow.WatchRunDetai
 	}
 	var seen seen
 	return s.follow(ctx, store.RunTopic(key), func() (bool, error) {
-		found, err := s.runDetails(ctx, key)
+		found, err := s.runDetails(ctx, key, s.withTexts)
 		if err != nil {
 			return true, err
 		}

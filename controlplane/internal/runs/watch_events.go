@@ -31,6 +31,9 @@ func (s *Service) WatchClusterEvents(ctx context.Context, r *workflow.WatchClust
 			return err
 		}
 		for _, attempt := range texts.GetAttempts() {
+			if attempt.GetAttempt() > lastAttempt(found.Action) {
+				continue // it has no pod yet: what it waits for may change
+			}
 			events := attempt.GetClusterEvents()
 			if attempt.GetAttempt() != r.GetAttempt() || len(events) <= sent {
 				continue
