@@ -2,6 +2,7 @@ package operator
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -26,11 +27,23 @@ const (
 	proxyAccount    = "proxy-system"
 )
 
-// rule lets calls through whose path begins with a prefix.
+// rule lets calls through whose path is its own, or where that ends with a slash or
+// a dot, below it.
 type rule struct {
-	prefix string
-	to     destination
+	path string
+	to   destination
 }
+
+func (r rule) fits(path string) bool {
+	if strings.HasSuffix(r.path, "/") || strings.HasSuffix(r.path, ".") {
+		return strings.HasPrefix(path, r.path)
+	}
+	return path == r.path
+}
+
+// procedure is the path of a call, and nothing else gets through: what a server
+// behind us might read otherwise than we do is nobody's call.
+var procedure = regexp.MustCompile(`^/[A-Za-z0-9_.]+/[A-Za-z0-9_]+$`)
 
 // ofTasks is what a task's pod may call: it is a client of its own workspace, to
 // which the control plane, the executor and the proxy keep it. The first rule that
@@ -73,17 +86,18 @@ func ofProcess(account string) []rule {
 // UNIMPLEMENTED for "do without it", so that is what a task reads of the services of
 // Flyte's that no task can call here.
 func allow(rules []rule, caller authn.Caller, path string) (destination, error) {
+	known := procedure.MatchString(path)
 	for _, rule := range rules {
-		if strings.HasPrefix(path, rule.prefix) {
+		if known && rule.fits(path) {
 			return rule.to, nil
 		}
 	}
 	if len(path) > maxSentence {
 		path = path[:maxSentence]
 	}
-	procedure := strings.ToValidUTF8(strings.TrimPrefix(path, "/"), "")
-	if rules != nil && strings.HasPrefix(procedure, "flyteidl2.") {
-		return 0, connect.NewError(connect.CodeUnimplemented, fmt.Errorf("%s cannot be called from inside the cluster", procedure))
+	name := strings.ToValidUTF8(strings.TrimPrefix(path, "/"), "")
+	if known && rules != nil && strings.HasPrefix(name, "flyteidl2.") {
+		return 0, connect.NewError(connect.CodeUnimplemented, fmt.Errorf("%s cannot be called from inside the cluster", name))
 	}
-	return 0, connect.NewError(connect.CodePermissionDenied, fmt.Errorf("the service account %s may not call %s", caller.Name(), procedure))
+	return 0, connect.NewError(connect.CodePermissionDenied, fmt.Errorf("the service account %s may not call %s", caller.Name(), name))
 }

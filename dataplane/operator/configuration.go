@@ -216,9 +216,11 @@ func (r *received) applyWorkspace(ctx context.Context, have *v1alpha1.Workspace,
 	if have.Spec == spec {
 		return nil
 	}
-	if have.Spec.Organization != spec.Organization {
-		// Its namespace is full of another organisation's data.
-		r.log.Error("a workspace belongs to another organization, and stays as it is", "workspace", name, "organization", have.Spec.Organization)
+	if have.Spec.Organization != spec.Organization || have.Spec.Project != spec.Project || have.Spec.Domain != spec.Domain {
+		// Its namespace is full of somebody else's data. A project a-b with a domain c has
+		// the namespace of a project a with a domain b-c.
+		r.log.Error("a workspace belongs to another project or organization, and stays as it is",
+			"workspace", name, "organization", have.Spec.Organization, "project", have.Spec.Project, "domain", have.Spec.Domain)
 		return nil
 	}
 	have.Spec = spec

@@ -382,6 +382,15 @@ func TestOperator(t *testing.T) {
 		p.gateway.heartbeat(t, func(beat *tunnelv1.HeartbeatRequest) bool { return beat.GetConfigRevision() == 10 })
 	})
 
+	t.Run("does not hand a workspace to another project whose namespace has the same name", func(t *testing.T) {
+		have := &v1alpha1.Workspace{ObjectMeta: metav1.ObjectMeta{Name: "a-b-c"}, Spec: v1alpha1.WorkspaceSpec{Organization: "acme", Project: "a-b", Domain: "c"}}
+		want := have.Spec
+		r := newReceived(apiServer.Client, p.namespace, quiet())
+		if err := r.applyWorkspace(t.Context(), have, have.Name, v1alpha1.WorkspaceSpec{Organization: "acme", Project: "a", Domain: "b-c"}); err != nil || have.Spec != want {
+			t.Errorf("got %+v, %v, want %+v, and nothing written", have.Spec, err, want)
+		}
+	})
+
 	if err := apiServer.Client.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "snacks-production"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -486,6 +495,10 @@ func testEndpoint(t *testing.T, p *plane, o *running, taskToken string) {
 		{"refuses making projects to a task", "task", "/flyteidl2.project.ProjectService/CreateProject", noSuchCall, "cannot be called from inside the cluster"},
 		{"refuses a pod of a namespace that is no workspace's", "stranger", run, forbidden, "may not call"},
 		{"refuses a token that is no pod's", "podless", run, forbidden, "may not call"},
+		{"refuses a task what only begins as one of its calls does", "task", "/flyteidl2.cluster.ClusterService/SelectClusters", noSuchCall, "cannot be called from inside the cluster"},
+		{"refuses the executor what only begins as one of its calls does", "executor", link + "ReportStatesOfOthers", forbidden, "may not call"},
+		{"refuses a path that somebody might read otherwise", "task", "/flyteidl2.auth.%2F..%2Fbiplane.tunnel.v1.LinkService/ReportStates", forbidden, "may not call"},
+		{"refuses a path that is longer than a call's", "task", "/flyteidl2.workflow.RunService/CreateRun/x", forbidden, "may not call"},
 		{"asks for a token", "nobody", run, http.StatusUnauthorized, "no token was sent"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
