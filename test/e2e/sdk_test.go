@@ -15,7 +15,7 @@ var checks = []struct{ name, since string }{
 	{"scalars", ""}, {"containers", ""}, {"structured", ""}, {"either", ""}, {"files", ""}, {"frames", ""}, {"defaults", ""},
 	{"big_input", ""}, {"user_error", ""}, {"retries", ""}, {"non_recoverable", ""}, {"timeout", ""}, {"oom", ""},
 	{"missing_module", ""}, {"recovers", ""}, {"cancels", ""}, {"groups", ""}, {"traces", ""}, {"caching", ""},
-	{"condition", ""}, {"remote", ""}, {"rerun", ""}, {"from_inside", ""},
+	{"condition", ""}, {"remote", ""}, {"rerun", ""}, {"recovery", ""}, {"from_inside", ""},
 }
 
 func TestSDK(t *testing.T) {

@@ -168,14 +168,7 @@ def caching():
 
 def condition():
     run = flyte.run(waiting.asks)
-    paused = None
-    for _ in range(600):
-        paused = [a for a in flyte.remote.Action.listall(for_run_name=run.name) if a.pb2.metadata.WhichOneof("spec") == "condition"]
-        if paused and paused[0].phase == "paused":
-            break
-        time.sleep(0.1)
-    assert paused, "the condition never showed"
-    flyte.remote.Condition.get("go_on", run_name=run.name).signal(True)
+    signal("go_on", run, True)
     run.wait(quiet=True)
     assert run.outputs()[0] == "answered True", run.outputs()
     assert outputs(waiting.asks_in_vain) == "nobody answered"
@@ -197,6 +190,41 @@ def rerun():
     second = flyte.rerun(run.name)
     second.wait(quiet=True)
     assert second.name != run.name and second.outputs()[0] == "hello, again", second.outputs()
+
+
+def recovery():
+    """A run that recovers another does not do again what succeeded there, unless it is told to."""
+    run = flyte.run(waiting.resumes, fails=True)
+    signal("resume", run, "first")
+    run.wait(quiet=True)
+    assert run.phase == "failed", run.phase
+    message = flyte.remote.RunDetails.get(name=run.name).action_details.error_info.message
+    values = message.split(",")
+    assert len(values) == 3 and values[2] == "first", message
+
+    second = flyte.rerun(run.name, recover=True, fails=False)
+    second.wait(quiet=True)
+    assert second.phase == "succeeded" and second.outputs()[0] == values, (second.phase, values)
+    actions = {a.pb2.metadata.WhichOneof("spec"): a for a in flyte.remote.Action.listall(for_run_name=second.name) if a.name != "a0"}
+    assert {kind: a.pb2.status.phase for kind, a in actions.items()} == dict.fromkeys(("task", "trace", "condition"), 10), actions
+
+    forced = [a.name for kind, a in actions.items() if kind != "task"]
+    third = flyte.rerun(run.name, recover=True, force_rerun_actions=forced, fails=False)
+    signal("resume", third, "third")
+    third.wait(quiet=True)
+    child, trace, condition = third.outputs()[0]
+    assert child == values[0] and trace != values[1] and condition == "third", (third.outputs()[0], values)
+
+
+def signal(name, run, value):
+    """Answers a condition once it waits."""
+    for _ in range(600):
+        paused = [a for a in flyte.remote.Action.listall(for_run_name=run.name) if a.pb2.metadata.WhichOneof("spec") == "condition"]
+        if paused and paused[0].phase == "paused":
+            flyte.remote.Condition.get(name, run_name=run.name).signal(value)
+            return
+        time.sleep(0.1)
+    raise AssertionError("the condition never showed")
 
 
 def from_inside():

@@ -77,6 +77,21 @@ async def asks_in_vain() -> str:
 
 
 @env.task
+async def chance() -> str:
+    return os.urandom(8).hex()
+
+
+@env.task
+async def resumes(fails: bool) -> typing.List[str]:
+    """Fails with the values that its recovery has to see again: a child's, a trace's and a condition's."""
+    condition = await flyte.new_condition.aio("resume", data_type=str)
+    values = [await chance(), await draw(7), await condition.wait.aio()]
+    if fails:
+        raise RuntimeError(",".join(values))
+    return values
+
+
+@env.task
 async def chatty(lines: int = 1000) -> int:
     for i in range(lines):
         print(f"line {i:05d}")
