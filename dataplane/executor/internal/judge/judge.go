@@ -127,7 +127,19 @@ func terminated(pod *corev1.Pod, primary string, state *corev1.ContainerStateTer
 	case state.Reason == "ContainerCannotRun" || state.Reason == "StartError":
 		return user("ContainerCannotRun", join("the container's command could not be started", state.Message))
 	}
-	return user("NonZeroExitCode", join(fmt.Sprintf("the container ended with exit code %d", state.ExitCode), state.Message))
+	return user("NonZeroExitCode", join(fmt.Sprintf("the container ended with exit code %d", state.ExitCode), wholeLines(state.Message)))
+}
+
+// logTail is how many bytes of a log's end a kubelet takes for the message of a
+// program that left none; a letter that is cut counts three at most.
+const logTail = 2 << 10
+
+// wholeLines leaves out the line that such a message begins in the middle of.
+func wholeLines(message string) string {
+	if _, rest, found := strings.Cut(message, "\n"); found && len(message) >= logTail && len(message) < logTail+3*4 && strings.TrimSpace(rest) != "" {
+		return rest
+	}
+	return message
 }
 
 // failed is a pod that failed, while nobody knows how its primary container ended.

@@ -57,6 +57,7 @@ conditions: [{type: PodScheduled, status: "False", reason: Unschedulable, messag
 		{"it failed and nobody knows why", "phase: Failed", v1alpha1.Failed, "PodFailed", v1alpha1.SystemError, system, ""},
 		{"its template's own deadline was over", "phase: Failed\nreason: DeadlineExceeded\ncontainerStatuses: [{name: main, state: {terminated: {exitCode: 137}}}]", v1alpha1.Failed, "DeadlineExceeded", v1alpha1.UserError, user, "activeDeadlineSeconds"},
 		{"its program failed", "phase: Failed\ncontainerStatuses: [{name: main, state: {terminated: {exitCode: 2, message: \"it said so\"}}}]", v1alpha1.Failed, "NonZeroExitCode", v1alpha1.UserError, user, "exit code 2: it said so"},
+		{"its program left the end of a long log", "phase: Failed\ncontainerStatuses: [{name: main, state: {terminated: {exitCode: 2, message: \"" + strings.Repeat("x", 2000) + "\\n" + strings.Repeat("y", 46) + "\\n\"}}}]", v1alpha1.Failed, "NonZeroExitCode", v1alpha1.UserError, user, "exit code 2: yyy"},
 		{"its program was not there", "phase: Failed\ncontainerStatuses: [{name: main, state: {terminated: {exitCode: 128, reason: StartError}}}]", v1alpha1.Failed, "ContainerCannotRun", v1alpha1.UserError, user, ""},
 		{"its init container failed", "phase: Failed\ninitContainerStatuses: [{name: i, state: {terminated: {exitCode: 3}}}]\ncontainerStatuses: [{name: main, state: {waiting: {reason: PodInitializing}}}]", v1alpha1.Failed, "InitContainerFailed", v1alpha1.UserError, user, `"i"`},
 

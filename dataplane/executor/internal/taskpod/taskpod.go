@@ -58,7 +58,7 @@ func invalid(code, format string, args ...any) error {
 // Build returns the pod, or *Invalid. Reading it is reading what a pod has.
 func (b *Builder) Build(a Attempt) (*corev1.Pod, error) {
 	template := a.Spec.GetTaskTemplate()
-	if err := supported(template); err != nil {
+	if err := supported(a.Spec); err != nil {
 		return nil, err
 	}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: Name(a.Action, a.Number), Namespace: a.Action.Namespace}}
@@ -126,15 +126,36 @@ func Folder(action *v1alpha1.TaskAction, attempt int32) string {
 // those of a task, and it only loses what a warm start would save.
 var plain = map[string]bool{"": true, "python": true, "python-task": true, "container": true, "raw-container": true, "pod": true, "sidecar": true, "actor": true}
 
-func supported(template *core.TaskTemplate) error {
+func supported(spec *task.TaskSpec) error {
+	template := spec.GetTaskTemplate()
 	if !plain[template.GetType()] {
 		return invalid("UnsupportedTaskType", "tasks of type %q cannot be run here: only those that are one pod can", template.GetType())
 	}
 	if template.GetContainer().GetDataConfig().GetEnabled() || template.GetK8SPod().GetDataConfig().GetEnabled() {
-		return invalid("UnsupportedTaskType", "inputs and outputs cannot be given to the container of %q as files: read them in a Python task", template.GetId().GetName())
+		if err := withoutFiles(spec); err != nil {
+			return err
+		}
 	}
 	if secrets := template.GetSecurityContext().GetSecrets(); len(secrets) > 0 {
 		return invalid("SecretNotFound", "the task asks for the secret %q, and this data plane serves no secrets: take it out of the task's environment", secrets[0].GetKey())
+	}
+	return nil
+}
+
+// withoutFiles refuses a container that needs files of inputs and outputs, which
+// nothing here copies. It needs none for inputs that its command names, and where
+// there are no outputs.
+func withoutFiles(spec *task.TaskSpec) error {
+	about := spec.GetTaskTemplate()
+	for _, output := range about.GetInterface().GetOutputs().GetVariables() {
+		return invalid("UnsupportedTaskType", "the output %q of %q cannot be taken from a file of its container: return it from a Python task", output.GetKey(), about.GetId().GetName())
+	}
+	for _, input := range about.GetInterface().GetInputs().GetVariables() {
+		name := input.GetKey()
+		if !mentions(spec, func(lower string) bool { return lower == inputsPrefix+strings.ToLower(name) }) {
+			return invalid("UnsupportedTaskType", "the input %q of %q cannot be given to its container as a file: name it {{.inputs.%s}} in the command, or read it in a Python task",
+				name, about.GetId().GetName(), name)
+		}
 	}
 	return nil
 }

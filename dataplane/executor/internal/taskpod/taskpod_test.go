@@ -305,6 +305,18 @@ func TestSubstitute(t *testing.T) {
 			}
 		})
 	}
+	t.Run("it runs a container that could have files of inputs, and needs none", func(t *testing.T) {
+		t.Parallel()
+		pod := build(t, func(a *Attempt) {
+			container(a).DataConfig = &core.DataLoadingConfig{Enabled: true}
+			container(a).Command, container(a).Args = []string{"echo", "{{.inputs.x}}"}, nil
+			a.Spec.TaskTemplate.Interface = &core.TypedInterface{Inputs: variables("x")}
+			a.Inputs = &task.Inputs{Literals: []*task.NamedLiteral{{Name: "x", Value: primitive(&core.Primitive{Value: &core.Primitive_StringValue{StringValue: "here"}})}}}
+		})
+		if got := pod.Spec.Containers[0].Command; !slices.Equal(got, []string{"echo", "here"}) {
+			t.Errorf("got %q, want the input in the command", got)
+		}
+	})
 	t.Run("it gives no checkpoint to the first attempt", func(t *testing.T) {
 		t.Parallel()
 		pod := build(t, func(a *Attempt) { container(a).Args = []string{"{{.prevCheckpointPrefix}}"} })
@@ -318,6 +330,10 @@ func primitive(p *core.Primitive) *core.Literal {
 	return &core.Literal{Value: &core.Literal_Scalar{Scalar: &core.Scalar{Value: &core.Scalar_Primitive{Primitive: p}}}}
 }
 
+func variables(name string) *core.VariableMap {
+	return &core.VariableMap{Variables: []*core.VariableEntry{{Key: name, Value: &core.Variable{}}}}
+}
+
 func TestInvalid(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -326,7 +342,14 @@ func TestInvalid(t *testing.T) {
 	}{
 		{"it refuses a kind of task that is no pod", "UnsupportedTaskType", `"spark"`, func(a *Attempt) { a.Spec.TaskTemplate.Type = "spark" }},
 		{"it refuses a task without a target", "UnsupportedTaskType", "env.main[0]", func(a *Attempt) { a.Spec.TaskTemplate.Target = nil }},
-		{"it refuses inputs as files", "UnsupportedTaskType", "files", func(a *Attempt) { container(a).DataConfig = &core.DataLoadingConfig{Enabled: true} }},
+		{"it refuses an input as a file", "UnsupportedTaskType", "{{.inputs.x}}", func(a *Attempt) {
+			container(a).DataConfig = &core.DataLoadingConfig{Enabled: true}
+			a.Spec.TaskTemplate.Interface = &core.TypedInterface{Inputs: variables("x")}
+		}},
+		{"it refuses an output as a file", "UnsupportedTaskType", `"y"`, func(a *Attempt) {
+			container(a).DataConfig = &core.DataLoadingConfig{Enabled: true}
+			a.Spec.TaskTemplate.Interface = &core.TypedInterface{Outputs: variables("y")}
+		}},
 		{"it refuses secrets", "SecretNotFound", `"k"`, func(a *Attempt) {
 			a.Spec.TaskTemplate.SecurityContext = &core.SecurityContext{Secrets: []*core.Secret{{Key: "k"}}}
 		}},
