@@ -60,6 +60,11 @@ func (f *installFlags) add(cmd *cobra.Command) {
 	flags.StringVarP(&f.values, "values", "f", "", "YAML `FILE` with the chart's values")
 	flags.DurationVar(&f.timeout, "timeout", 5*time.Minute, "`TIME` to wait until everything is ready")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be applied, and change nothing")
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	// It fails only when there is no such flag.
+	if err := cmd.MarkFlagFilename("values", "yaml", "yml", "json"); err != nil {
+		panic(err)
+	}
 }
 
 // Bounds of what is read: a token is a line, and Helm keeps the values in a Secret.

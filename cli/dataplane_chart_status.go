@@ -19,7 +19,8 @@ none, or it could not tell.`,
 
   # Which images run?
   biplane dataplane chart status --output json | jq -r '.processes[].image'`,
-		Args: noArguments,
+		Args:              noArguments,
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			p := a.progress("asking the cluster")
 			defer p.stop()

@@ -29,7 +29,8 @@ too; the namespaces of workspaces still stay.`,
   # For good
   biplane dataplane chart uninstall --purge
   biplane cluster remove production`,
-		Args: noArguments,
+		Args:              noArguments,
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.uninstallChart(cmd.Context(), purge, yes)
 		},
