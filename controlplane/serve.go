@@ -97,7 +97,7 @@ func mount(api *server.Server, cfg *config.Config, s *store.Store, tunnels *gate
 	api.Mount(projectconnect.NewProjectServiceHandler(projects.New(s, scopes), with...))
 	api.Mount(taskconnect.NewTaskServiceHandler(tasks.New(s, scopes), with...))
 	api.Mount(workflowconnect.NewRunServiceHandler(runs.New(s, scopes, reach, time.Now, log), with...))
-	api.Mount(clusterconnect.NewClusterServiceHandler(clusters.NewSelector(s, scopes, cfg.Relay.Host, cfg.API.DataPlane == config.Direct), with...))
+	api.Mount(clusterconnect.NewClusterServiceHandler(clusters.NewSelector(s, scopes, tunnels, cfg.Relay.Host, cfg.API.DataPlane == config.Direct), with...))
 	api.Mount(clusterv1connect.NewClusterServiceHandler(clusters.New(s, scopes, clusters.Options{
 		Gateway: tunnels, TokenLife: cfg.Gateway.TokenLife, RelayHost: cfg.Relay.Host, Now: time.Now,
 	}), with...))

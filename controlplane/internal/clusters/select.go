@@ -19,18 +19,19 @@ import (
 // Selector implements Flyte's ClusterService: the SDK asks it where to call
 // before it uploads or reads anything. An empty endpoint means this server.
 type Selector struct {
-	store  *store.Store
-	scopes *scope.Scopes
-	host   string
-	direct bool
+	store   *store.Store
+	scopes  *scope.Scopes
+	gateway Gateway
+	host    string
+	direct  bool
 }
 
 var _ clusterconnect.ClusterServiceHandler = (*Selector)(nil)
 
 // NewSelector returns the service. host is the relay's name for clients; direct
 // says whether they are sent there, or this server passes their calls on.
-func NewSelector(s *store.Store, scopes *scope.Scopes, host string, direct bool) *Selector {
-	return &Selector{store: s, scopes: scopes, host: host, direct: direct}
+func NewSelector(s *store.Store, scopes *scope.Scopes, gateway Gateway, host string, direct bool) *Selector {
+	return &Selector{store: s, scopes: scopes, gateway: gateway, host: host, direct: direct}
 }
 
 // SelectCluster says where the call that the operation names is to be made.
@@ -61,6 +62,10 @@ func (s *Selector) SelectCluster(ctx context.Context, r *cluster.SelectClusterRe
 		response.ClusterEndpoint = endpoint(s.host, chosen)
 		if response.ClusterEndpoint == "" {
 			return nil, refusal.New(connect.CodeUnavailable, "the cluster %q has no proxy that clients can reach yet; wait until 'biplane cluster show %s' says ready", chosen.Name, chosen.Name)
+		}
+		// The relay has no words for it: its clients would see a connection reset.
+		if !s.gateway.Connected(chosen.Organization, chosen.Name) {
+			return nil, refusal.New(connect.CodeUnavailable, "the cluster %q cannot be reached now; 'biplane cluster show %s' tells how it is", chosen.Name, chosen.Name)
 		}
 	}
 	return response, nil

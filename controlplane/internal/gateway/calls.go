@@ -54,12 +54,17 @@ func linkCallers() map[string][]string {
 	}
 }
 
+// maxHeavy calls of one data plane hold up to maxReport bytes each in memory at a
+// time, whatever it sends; others wait. An executor makes one after the other.
+const maxHeavy = 4
+
 // calls serves what comes up one session.
 func (c *cluster) calls(session *tunnel.Session) http.Handler {
 	options := []connect.HandlerOption{connect.WithReadMaxBytes(maxReport), connect.WithRecover(c.gateway.recover)}
 	linkPath, link := tunnelv1connect.NewLinkServiceHandler(&link{cluster: c, session: session}, options...)
 	refuse := connect.NewErrorWriter(options...)
 	allowed := linkCallers()
+	heavy := []string{tunnelv1connect.LinkServiceReportStatesProcedure, tunnelv1connect.LinkServiceRecordTaskSpecsProcedure}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		from, err := callerOf(c.identity, r.Header)
 		if err != nil {
@@ -77,6 +82,14 @@ func (c *cluster) calls(session *tunnel.Session) http.Handler {
 			refuse.Write(w, r, refusal.New(connect.CodePermissionDenied, "%s of the cluster %q may not call %s",
 				from.ServiceAccount, from.Cluster, strings.TrimPrefix(r.URL.Path, "/")))
 			return
+		}
+		if slices.Contains(heavy, r.URL.Path) {
+			select {
+			case c.heavy <- struct{}{}:
+				defer func() { <-c.heavy }()
+			case <-r.Context().Done():
+				return
+			}
 		}
 		link.ServeHTTP(w, r)
 	})

@@ -31,6 +31,7 @@ type cluster struct {
 	end      context.CancelFunc
 	faults   faults        // of hand-overs
 	room     chan struct{} // has a place for each client that is relayed
+	heavy    chan struct{} // has a place for each call that may be large
 
 	mu       sync.Mutex
 	ended    bool          // takes no more sessions
@@ -65,6 +66,7 @@ func (g *Gateway) cluster(identity tunnel.Identity) *cluster {
 		log:      g.Log.With("organization", identity.Organization, "cluster", identity.Cluster),
 		end:      end,
 		room:     make(chan struct{}, maxRelayed),
+		heavy:    make(chan struct{}, maxHeavy),
 		changed:  make(chan struct{}),
 	}
 	g.clusters[identity] = c

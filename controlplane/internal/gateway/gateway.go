@@ -271,7 +271,7 @@ func (g *Gateway) CAFingerprint() string {
 // Connected says whether a data plane can be reached from here now.
 func (g *Gateway) Connected(organization, cluster string) bool {
 	identity := tunnel.Identity{Organization: organization, Cluster: cluster}
-	return g.holds(identity) != nil || g.peers.holder(identity) != nil
+	return g.holds(identity) != nil || len(g.peers.holders(identity)) > 0
 }
 
 // holds is the session of a data plane that dialled this process, nil without one.

@@ -25,9 +25,9 @@ import (
 const (
 	peerBeat  = 2 * time.Second
 	peerLease = 6 * time.Second
-	// peerDial of a process that does not answer.
+	// peerDial is how long a process may take to answer.
 	peerDial = 3 * time.Second
-	// maxPeers that are connected to us at a time.
+	// maxPeerConnections that others have to us.
 	maxPeerConnections = 256
 )
 
@@ -176,35 +176,16 @@ func (p *peers) ours(organization string) (names []string) {
 	return names
 }
 
-// forget ends sessions to processes that hold nothing.
+// forget what there was of processes that are gone. A session that is good stays,
+// whatever its process holds: streams may go over it still.
 func (p *peers) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for process, link := range p.links {
-		wanted := false
-		for _, others := range p.holding {
-			wanted = wanted || slices.ContainsFunc(others, func(h holder) bool { return h.Process == process })
-		}
-		if wanted {
-			continue
-		}
-		select {
-		case <-link.dialled:
-			delete(p.links, process)
-			if link.session != nil {
-				p.drainLater(link.session)
-			}
-		default:
-		}
-	}
+	maps.DeleteFunc(p.links, func(_ string, link *peerLink) bool { return !link.usable() })
 }
 
-func (p *peers) drainLater(session *tunnel.Session) {
-	p.running.Go(func() { drain(session) })
-}
-
-// holder is the other process that a data plane dialled last, nil without one.
-func (p *peers) holder(identity tunnel.Identity) *holder {
+// holders are the other processes that a data plane dialled, the last one first.
+func (p *peers) holders(identity tunnel.Identity) (found []holder) {
 	if p == nil {
 		return nil
 	}
@@ -212,36 +193,40 @@ func (p *peers) holder(identity tunnel.Identity) *holder {
 	defer p.mu.Unlock()
 	for _, h := range p.holding[identity.Organization] {
 		if h.Cluster == identity.Cluster && p.Now().Before(h.until) {
-			return &h
+			found = append(found, h)
 		}
 	}
-	return nil
+	return found
 }
 
 // errNoSession is why a data plane cannot be reached that nobody holds.
 var errNoSession = errors.New("no session")
 
-// reach is a session to the process that holds a data plane's tunnel.
+// reach is a session to a process that holds a data plane's tunnel: the last that
+// it dialled, unless that one cannot be reached.
 func (p *peers) reach(ctx context.Context, identity tunnel.Identity) (*tunnel.Session, error) {
-	h := p.holder(identity)
-	if h == nil {
-		return nil, errNoSession
+	why := errNoSession
+	for _, h := range p.holders(identity) {
+		link := p.link(h)
+		if link == nil {
+			break
+		}
+		select {
+		case <-link.dialled:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if link.err == nil {
+			return link.session, nil
+		}
+		why = link.err
 	}
-	link := p.link(h)
-	if link == nil {
-		return nil, errNoSession
-	}
-	select {
-	case <-link.dialled:
-		return link.session, link.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	return nil, why
 }
 
 // link is the one session to a process that there is, dialled where it is not good
 // any more. Nil when we are about to end.
-func (p *peers) link(h *holder) *peerLink {
+func (p *peers) link(h holder) *peerLink {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if link := p.links[h.Process]; link != nil && link.usable() {
@@ -417,7 +402,7 @@ func (p *peers) sessions() (all []*tunnel.Session) {
 // renew has every session dialled again, by the certificates of another CA.
 func (p *peers) renew() {
 	for _, session := range p.sessions() {
-		p.drainLater(session)
+		p.running.Go(func() { drain(session) })
 	}
 }
 
