@@ -182,7 +182,7 @@ func TestRotation(t *testing.T) {
 		}
 		return nil
 	})
-	operator = p.start("three")
+	p.start("three")
 	until(t, "the data plane to be back", c.connected)
 	until(t, "the data plane to believe the next CA alone", func() error {
 		bundle := tunnelData(t, p.namespace)["ca.crt"]
