@@ -2,6 +2,7 @@ package executor
 
 import (
 	"context"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,7 @@ func TestKinds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	definition := &unstructured.Unstructured{Object: map[string]any{
+	newerKind := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
 		"metadata": map[string]any{"name": "things.newer.biplane.test"},
 		"spec": map[string]any{
@@ -28,10 +29,10 @@ func TestKinds(t *testing.T) {
 				"openAPIV3Schema": map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}},
 		},
 	}}
-	if err := w.Client.Create(t.Context(), definition); err != nil {
+	if err := w.Client.Create(t.Context(), newerKind); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { w.Client.Delete(context.Background(), definition) })
+	t.Cleanup(func() { w.Client.Delete(context.Background(), newerKind) })
 
 	t.Run("it works with the kinds that it knows", func(t *testing.T) {
 		t.Parallel()
@@ -56,6 +57,44 @@ func TestKinds(t *testing.T) {
 		}
 		if err == nil || err.Error() != want {
 			t.Errorf("got %v, want %q", err, want)
+		}
+	})
+	t.Run("it knows that the definition has every field", func(t *testing.T) {
+		t.Parallel()
+		if err := checkFields(clientset.Discovery(), v1alpha1.GroupVersion, "TaskAction", reflect.TypeFor[v1alpha1.TaskAction]()); err != nil {
+			t.Errorf("got %v, want it to work", err)
+		}
+		paths, err := clientset.Discovery().OpenAPIV3().Paths()
+		if _, published := paths["apis/"+v1alpha1.GroupVersion.String()]; err != nil || !published {
+			t.Errorf("got %v, %v, want the definition looked at", published, err)
+		}
+	})
+	t.Run("it names a field that an older definition does not have", func(t *testing.T) {
+		t.Parallel()
+		type newerSpec struct {
+			Run string `json:"run"`
+			New string `json:"new"`
+		}
+		type newerAction struct {
+			Spec newerSpec `json:"spec"`
+		}
+		err := checkFields(clientset.Discovery(), v1alpha1.GroupVersion, "TaskAction", reflect.TypeFor[newerAction]())
+		if want := "the cluster's definition of TaskAction is older than this executor, and has no field spec.new"; err == nil || err.Error() != want {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	})
+	t.Run("it looks into what is below a field", func(t *testing.T) {
+		t.Parallel()
+		type inner struct {
+			Old string `json:"old"`
+			New string `json:"new"`
+		}
+		type outer struct {
+			List []*inner `json:"list"`
+		}
+		defined := definition{Properties: map[string]definition{"list": {Items: &definition{Properties: map[string]definition{"old": {}}}}}}
+		if got := defined.missing(reflect.TypeFor[outer]()); got != "list.new" {
+			t.Errorf("got %q, want list.new", got)
 		}
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -62,6 +63,9 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 		return fmt.Errorf("making the client of kinds: %w", err)
 	}
 	if err := checkKinds(clientset.Discovery(), v1alpha1.GroupVersion); err != nil {
+		return err
+	}
+	if err := checkFields(clientset.Discovery(), v1alpha1.GroupVersion, "TaskAction", reflect.TypeFor[v1alpha1.TaskAction]()); err != nil {
 		return err
 	}
 	p, err := newParts(cfg, cluster, log)

@@ -95,6 +95,32 @@ func TestAbort(t *testing.T) {
 		}
 		change(t, root, func(a *v1alpha1.TaskAction) { a.Spec.Abort = &v1alpha1.Abort{At: metav1.Now()} })
 	})
+	t.Run("it reaches a deep tree that still grows", func(t *testing.T) {
+		t.Parallel()
+		run := runName(t)
+		root := enqueue(t, run, "a0", "", scripted("wait"), func(_ *v1alpha1.TaskAction, r *flytetask.RunSpec) { r.MaxActionConcurrency = 2 })
+		all := []*v1alpha1.TaskAction{root}
+		parent := "a0"
+		for depth := range 60 {
+			if depth == 20 {
+				change(t, root, func(a *v1alpha1.TaskAction) { a.Spec.Abort = &v1alpha1.Abort{Reason: "enough", At: metav1.Now()} })
+			}
+			// The server refuses most of these; the worst is that it has not heard of the abort.
+			name := fmt.Sprintf("d%d", depth)
+			all = append(all, enqueue(t, run, name, parent, scripted("wait")), enqueue(t, run, name+"leaf", parent, nil, condition(t, 0)))
+			parent = name
+		}
+		for _, a := range all {
+			a = ended(t, a)
+			want(t, a, v1alpha1.Aborted)
+			if a.Status.Message != "enough" {
+				t.Errorf("got the message %q of %s, want the reason", a.Status.Message, a.Name)
+			}
+		}
+		for _, a := range all {
+			kept(t, a)
+		}
+	})
 	t.Run("it comes when the root has ended", func(t *testing.T) {
 		t.Parallel()
 		run := runName(t)
