@@ -1,0 +1,118 @@
+package jumper
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	connectTimeout = 3 * time.Second        // of one address
+	connectStagger = 250 * time.Millisecond // after which the next address is tried as well
+	connectLimit   = 15 * time.Second       // of all, with what the DNS takes
+)
+
+var errNoAddress = errors.New("the upstream has no known address")
+
+// connector opens TCP connections that notice when the other side is gone.
+var connector = net.Dialer{Timeout: connectTimeout, KeepAliveConfig: keepAliveConfig}
+
+// keepAliveConfig finds a peer that is gone in a minute.
+var keepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive / 3, Count: 3}
+
+// dial connects to the upstream where it is now. If none of its known addresses
+// takes the connection, it may have moved a moment ago: the DNS is asked once more,
+// and what is new is tried.
+func (j *Jumper) dial(ctx context.Context) (*net.TCPConn, netip.AddrPort, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectLimit)
+	defer cancel()
+	known := j.addresses.known()
+	conn, address, err := dialAny(ctx, known, j.connect)
+	if err == nil {
+		return conn, address, nil
+	}
+	after, asked := j.addresses.ask(ctx)
+	after = slices.DeleteFunc(slices.Clone(after), func(a netip.Addr) bool { return slices.Contains(known, a) })
+	if asked != nil || len(after) == 0 {
+		return nil, netip.AddrPort{}, joined(err, asked)
+	}
+	return dialAny(ctx, after, j.connect)
+}
+
+func (j *Jumper) connect(ctx context.Context, to netip.Addr) (*net.TCPConn, netip.AddrPort, error) {
+	address := netip.AddrPortFrom(to, j.options.UpstreamPort)
+	conn, err := connector.DialContext(ctx, "tcp", address.String())
+	if err != nil {
+		j.counters.dialFailed()
+		return nil, address, err
+	}
+	return conn.(*net.TCPConn), address, nil
+}
+
+// dialAny tries addresses in any order, one after the other: the next when one
+// fails, or is not there after connectStagger. The first connection wins.
+func dialAny[Conn interface{ Close() error }](ctx context.Context, addresses []netip.Addr,
+	connect func(context.Context, netip.Addr) (Conn, netip.AddrPort, error)) (conn Conn, at netip.AddrPort, err error) {
+	type result struct {
+		conn Conn
+		at   netip.AddrPort
+		err  error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	results, pending := make(chan result), 0
+	defer func() {
+		cancel()
+		for ; pending > 0; pending-- {
+			if late := <-results; late.err == nil {
+				late.conn.Close()
+			}
+		}
+	}()
+
+	var failures []error
+	order := rand.Perm(len(addresses))
+	for len(order) > 0 || pending > 0 {
+		var stagger <-chan time.Time
+		if len(order) > 0 {
+			to := addresses[order[0]]
+			order = order[1:]
+			pending++
+			go func() {
+				conn, at, err := connect(ctx, to)
+				results <- result{conn, at, err}
+			}()
+		}
+		if len(order) > 0 {
+			stagger = time.After(connectStagger)
+		}
+		select {
+		case r := <-results:
+			pending--
+			if r.err == nil {
+				return r.conn, r.at, nil
+			}
+			failures = append(failures, r.err)
+		case <-stagger:
+		}
+	}
+	if len(failures) == 0 {
+		failures = []error{errNoAddress}
+	}
+	return conn, at, joined(failures...)
+}
+
+// joined says what several errors say, in one line.
+func joined(errs ...error) error {
+	var said []string
+	for _, err := range errs {
+		if err != nil {
+			said = append(said, err.Error())
+		}
+	}
+	return errors.New(strings.Join(said, "; "))
+}
