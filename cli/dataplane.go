@@ -21,6 +21,7 @@ and run again, by anybody. docs/dataplane-file.md has every key.`,
 	for _, inAWS := range []*cobra.Command{
 		a.dataplanePlan(),   // what is there, and what would be made
 		a.dataplaneApply(),  // make it as its file says
+		a.dataplaneCheck(),  // what differs from it, and what does not work
 		a.dataplaneRemove(), // take it away, from the inside out
 	} {
 		a.aws.addProfile(inAWS)

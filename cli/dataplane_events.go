@@ -133,6 +133,24 @@ func (e *events) event(ev step.Event) {
 	e.draw()
 }
 
+// leaseWaits says who else is at work on the data plane.
+func (e *events) leaseWaits(who string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	const name = "lease"
+	if e.said[name] != "" {
+		return // once is enough: the seconds that are left change
+	}
+	e.said[name] = who
+	if e.app.output.value == "json" {
+		e.line(name, string(step.Waiting), who)
+	} else if !e.app.quiet {
+		e.clear()
+		fmt.Fprintf(e.app.Err, "… %s\n", who)
+		e.draw()
+	}
+}
+
 func (e *events) line(name, event, message string) {
 	text, err := json.Marshal(stepEvent{Time: e.plane.Clock.Now().UTC(), Step: name, Event: event, Message: message})
 	if err == nil {

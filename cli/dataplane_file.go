@@ -97,6 +97,9 @@ var missingRight = regexp.MustCompile(`not authorized to perform: ([a-z0-9-]+:[A
 
 // sentence says of a step's error which grant is missing, where that is the reason.
 func (o *opened) sentence(err error) error {
+	if err == nil {
+		return nil
+	}
 	var failed *step.StepError
 	if !errors.As(err, &failed) {
 		return err

@@ -176,9 +176,20 @@ func (a *app) carryOutPlane(ctx context.Context, file string, as operations.Role
 		}
 	}
 	o.runner.Progress = events.event
-	err = o.runner.Apply(ctx, plan)
-	if err != nil {
-		err = o.sentence(err)
+	return events.end(o.sentence(o.apply(ctx, plan, goal, events)))
+}
+
+// apply carries a plan out with the lease of the data plane. Nobody else was at work
+// since the plan was made, or it is made again.
+func (o *opened) apply(ctx context.Context, plan step.Plan, goal step.Goal, events *events) error {
+	var makeRole func(context.Context) error
+	if goal == step.Present {
+		makeRole = dataplane.MakeRole(o.steps, o.runner, o.Plane)
 	}
-	return events.end(err)
+	held, lease, err := dataplane.Take(ctx, o.Plane, makeRole, events.leaseWaits)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	return dataplane.LeaseError(held, o.runner.Apply(held, plan))
 }

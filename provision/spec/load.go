@@ -12,6 +12,9 @@ func Load(file string) (*DataPlane, error) {
 		return nil, err
 	}
 	dp.Defaults()
+	if err := dp.validate(); err != nil {
+		return nil, err
+	}
 	return dp, nil
 }
 

@@ -1,0 +1,136 @@
+package dataplane
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"biplane.dev/biplane/provision/plane"
+	"biplane.dev/biplane/provision/step"
+)
+
+// Report is what a check found. Its JSON is a contract.
+type Report struct {
+	Drift  []Drift  `json:"drift"`
+	Health []Health `json:"health"`
+}
+
+// Drift is one field that is not as the file says.
+type Drift struct {
+	Step string `json:"step"`
+	step.Drift
+}
+
+// Health is the state of one thing.
+type Health struct {
+	Step    string `json:"step"`
+	Status  string `json:"status"` // ok, pending, failed, unknown
+	Message string `json:"message"`
+}
+
+// The states of a thing.
+const (
+	OK      = "ok"
+	Pending = "pending"
+	Failed  = "failed"
+	Unknown = "unknown"
+)
+
+// Healthy reports whether nothing has failed.
+func (r Report) Healthy() bool {
+	for _, h := range r.Health {
+		if h.Status == Failed {
+			return false
+		}
+	}
+	return true
+}
+
+// Check looks at everything again: what differs from the file, and what does not work.
+// The steps have been looked at by a Runner's Plan before, so that they know of each other.
+func Check(ctx context.Context, p *plane.Plane, steps []step.Step, plan step.Plan) (Report, error) {
+	report := Report{Drift: []Drift{}, Health: []Health{}}
+	changes := map[string]step.Change{}
+	for _, planned := range plan.Steps {
+		changes[planned.Name] = planned.Change
+	}
+	drifts := make([][]step.Drift, len(steps))
+	var mu sync.Mutex
+	looking, ctx := errgroup.WithContext(ctx)
+	looking.SetLimit(16)
+	for i, s := range steps {
+		looking.Go(func() error {
+			drift, err := driftOf(ctx, s, changes[s.Name()])
+			mu.Lock()
+			defer mu.Unlock()
+			drifts[i] = drift
+			if err != nil {
+				return fmt.Errorf("looking at %s: %w", s.Name(), err)
+			}
+			return nil
+		})
+	}
+	if err := looking.Wait(); err != nil {
+		return report, err
+	}
+	for i, s := range steps {
+		for _, d := range drifts[i] {
+			report.Drift = append(report.Drift, Drift{Step: s.Name(), Drift: d})
+		}
+		report.Health = append(report.Health, healthOf(s.Name(), changes[s.Name()]))
+	}
+	return report, nil
+}
+
+// driftOf asks the step, or makes of its plan what it can.
+func driftOf(ctx context.Context, s step.Step, change step.Change) ([]step.Drift, error) {
+	if l, ok := s.(*late); ok {
+		if l.known != nil && !l.known() {
+			return missing(s), nil
+		}
+		inner, err := l.now()
+		if err != nil {
+			return nil, err
+		}
+		s = inner
+	}
+	if d, ok := s.(step.Drifter); ok {
+		return d.Drift(ctx)
+	}
+	switch change.Action {
+	case step.Create:
+		return missing(s), nil
+	case step.Finish, step.Update, step.Replace, step.Refuse:
+		var out []step.Drift
+		for _, line := range change.Details {
+			out = append(out, step.Drift{Resource: s.Name(), Field: "settings", Want: line})
+		}
+		return out, nil
+	}
+	return nil, nil
+}
+
+func missing(s step.Step) []step.Drift {
+	return []step.Drift{{Resource: s.Name(), Field: "existence", Want: "there", Got: "missing"}}
+}
+
+// healthOf is the state that a look saw.
+func healthOf(name string, change step.Change) Health {
+	h := Health{Step: name, Status: OK}
+	switch change.Action {
+	case step.Create:
+		h.Status, h.Message = Failed, "it is missing"
+	case step.Refuse:
+		h.Status, h.Message = Failed, strings.Join(change.Details, "; ")
+	case step.Finish, step.Update:
+		for _, line := range change.Details {
+			if reason, busy := strings.CutPrefix(line, "wait until it is ready: "); busy {
+				h.Status, h.Message = Pending, reason
+			}
+		}
+	}
+	return h
+}
