@@ -148,7 +148,7 @@ func newSigner(cfg *config.Config) (*uploads.Signer, error) {
 		}
 		tokens = ours
 	}
-	return uploads.New(tokens, time.Now, &http.Client{Timeout: time.Minute}), nil
+	return uploads.New(tokens, time.Now, &http.Client{Timeout: time.Minute}, cfg.Issuer.STSEndpoints), nil
 }
 
 // hosts are the names by which clients call, besides loopback's.

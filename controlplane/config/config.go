@@ -111,6 +111,10 @@ type Issuer struct {
 	// TokenFile is a web identity token that somebody else keeps current, as EKS
 	// does for its pods; instead of URL and KeyFile.
 	TokenFile string `yaml:"tokenFile"`
+	// STSEndpoints are those, besides AWS's own, to which a token is shown: https, or
+	// http on loopback. A data plane says where its STS is, and its token would be
+	// good in other accounts. Default: none.
+	STSEndpoints []string `yaml:"stsEndpoints"`
 	// Subject of its tokens. Default: system:serviceaccount:union:flyteadmin.
 	Subject string `yaml:"subject"`
 }

@@ -173,6 +173,8 @@ func TestLoad(t *testing.T) {
 		"refuses where there are no peers":         "peers: {endpoint: 'host:8092'}",
 		"refuses two kinds of tokens":              "issuer: {url: 'https://x', tokenFile: y}",
 		"refuses an issuer without TLS":            "issuer: {url: 'http://x'}",
+		"refuses an STS without TLS":               "issuer: {url: 'https://x', stsEndpoints: ['http://sts.example']}",
+		"refuses an STS with a path":               "issuer: {url: 'https://x', stsEndpoints: ['https://sts.example/x']}",
 		"refuses an empty subject":                 "issuer: {url: 'https://x', subject: ''}",
 		"refuses to delete what has just ended":    "retention: {runs: 1s}",
 		"refuses an unknown level":                 "log: {level: loud}",

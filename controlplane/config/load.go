@@ -269,6 +269,13 @@ func (c *Config) checkIssuer() error {
 			return invalid(fmt.Sprintf("issuer.url is %q, which IAM takes for no issuer", c.Issuer.URL), "write https://HOST[/PATH], without a port")
 		}
 	}
+	for i, endpoint := range c.Issuer.STSEndpoints {
+		u, err := url.Parse(endpoint)
+		if err != nil || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" ||
+			u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+			return invalid(fmt.Sprintf("issuer.stsEndpoints[%d] is %q, to which no token can be shown", i, endpoint), "write https://HOST[:PORT]")
+		}
+	}
 	if c.Issuer.Subject == "" {
 		return invalid("issuer.subject is empty", "leave the key out for its default")
 	}

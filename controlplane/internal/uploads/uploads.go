@@ -12,6 +12,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,18 +46,21 @@ type Tokens interface {
 
 // Signer signs uploads for every data plane, with one session for each role.
 type Signer struct {
-	tokens Tokens
-	now    func() time.Time
-	client *http.Client
+	tokens    Tokens
+	now       func() time.Time
+	client    *http.Client
+	endpoints []string // of STS, besides AWS's own
 
 	mu       sync.Mutex
 	sessions map[string]*session // by STS endpoint, region and role
 }
 
 // New returns a signer. Without tokens it refuses every upload: there is no
-// issuer then that a role could trust.
-func New(tokens Tokens, now func() time.Time, client *http.Client) *Signer {
-	return &Signer{tokens: tokens, now: now, client: client, sessions: map[string]*session{}}
+// issuer then that a role could trust. Tokens are shown to AWS's own STS and to
+// the endpoints alone. They are good for every account whose role trusts the issuer,
+// so who names another STS, as a data plane may, must not get one.
+func New(tokens Tokens, now func() time.Time, client *http.Client, endpoints []string) *Signer {
+	return &Signer{tokens: tokens, now: now, client: client, endpoints: endpoints, sessions: map[string]*session{}}
 }
 
 // Put is one object that somebody wants to write.
@@ -81,6 +87,15 @@ func (s *Signer) Sign(ctx context.Context, cluster string, plane *tunnelv1.DataP
 	if plane.GetUploadRoleArn() == "" || put.Bucket == "" {
 		return nil, refusal.New(connect.CodeFailedPrecondition,
 			"the data plane %q has not said yet by which role, and into which bucket, uploads are signed; check its storage values and try again", cluster)
+	}
+	if named := plane.GetStsEndpoint(); named != "" && !slices.Contains(s.endpoints, strings.TrimSuffix(named, "/")) {
+		return nil, refusal.New(connect.CodeFailedPrecondition,
+			"the data plane %q names the STS %q, to which this server shows no token; if it is yours, add it to issuer.stsEndpoints", cluster, short(named))
+	}
+	// It becomes a part of AWS's host names.
+	if !region.MatchString(plane.GetRegion()) {
+		return nil, refusal.New(connect.CodeFailedPrecondition,
+			"the data plane %q names the region %q, which none is called; check its storage values and try again", cluster, short(plane.GetRegion()))
 	}
 	credentials, err := s.session(cluster, plane).credentials(ctx)
 	if err != nil {
@@ -119,6 +134,8 @@ func (s *Signer) Sign(ctx context.Context, cluster string, plane *tunnelv1.DataP
 	}
 	return signed, nil
 }
+
+var region = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 func (s *Signer) session(cluster string, plane *tunnelv1.DataPlane) *session {
 	key := plane.GetStsEndpoint() + "\n" + plane.GetRegion() + "\n" + plane.GetUploadRoleArn()

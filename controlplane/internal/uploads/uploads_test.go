@@ -83,7 +83,7 @@ func newWorld(t *testing.T, trusted string) *world {
 		t.Fatal(err)
 	}
 	service.SetKeys("https://issuer.example", tokens.Keys())
-	w.signer = uploads.New(tokens, clock, server.Client())
+	w.signer = uploads.New(tokens, clock, server.Client(), []string{server.URL, "http://127.0.0.1:1"})
 	w.plane = &tunnelv1.DataPlane{
 		Region: "eu-central-1", MetadataBucket: "meta", FastRegistrationBucket: "fast",
 		S3Endpoint: "http://127.0.0.1:9000", StsEndpoint: server.URL, UploadRoleArn: aws.ToString(role.Role.Arn),
@@ -94,6 +94,35 @@ func newWorld(t *testing.T, trusted string) *world {
 func (w *world) pass(d time.Duration) {
 	later := w.now.Load().Add(d)
 	w.now.Store(&later)
+}
+
+// A token is good for every account that trusts its issuer, and a data plane is
+// one customer's.
+func TestTokenIsShownToNoOtherSTS(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(w *world, collector string){
+		"of a data plane":                 func(w *world, collector string) { w.plane.StsEndpoint = collector },
+		"that is one of ours with a path": func(w *world, _ string) { w.plane.StsEndpoint += "/x" },
+		"in a region that is part of a URL": func(w *world, collector string) {
+			w.plane.StsEndpoint, w.plane.Region = "", "x."+strings.TrimPrefix(collector, "http://")+"/#"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, subject)
+			var shown atomic.Int32
+			collector := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { shown.Add(1) }))
+			defer collector.Close()
+			spoil(w, collector.URL)
+			_, err := w.signer.Sign(t.Context(), "east", w.plane, uploads.Put{Bucket: "meta", Key: "k"})
+			if connect.CodeOf(err) != connect.CodeFailedPrecondition {
+				t.Errorf("got %v, want it refused", err)
+			}
+			if shown.Load()+w.asked.Load() > 0 {
+				t.Error("got a token shown, want it kept")
+			}
+		})
+	}
 }
 
 func TestSign(t *testing.T) {
@@ -199,7 +228,7 @@ func TestSign(t *testing.T) {
 	t.Run("refuses without an issuer, and without a role", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, subject)
-		if _, err := uploads.New(nil, time.Now, nil).Sign(t.Context(), "east", w.plane, put); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+		if _, err := uploads.New(nil, time.Now, nil, nil).Sign(t.Context(), "east", w.plane, put); connect.CodeOf(err) != connect.CodeFailedPrecondition {
 			t.Errorf("got %v, want FAILED_PRECONDITION", err)
 		}
 		w.plane.UploadRoleArn = ""

@@ -51,7 +51,10 @@ func (s *Supervisor) addFlyteAdmin(p *plan) error {
 		"relay":    map[string]any{"address": "127.0.0.1", "host": "localhost", "ports": relay + "-" + relay},
 		// The account that signs uploads is one of the sandbox's cluster, which is both
 		// planes at once; bootstrap.KeepTokens keeps its token current.
-		"issuer": map[string]any{"tokenFile": filepath.Join(s.Folder.AWSTokens(), "flyteadmin")},
+		"issuer": map[string]any{
+			"tokenFile":    filepath.Join(s.Folder.AWSTokens(), "flyteadmin"),
+			"stsEndpoints": []string{s.endpoint(portSTS), s.podsEndpoint(p, portSTS)},
+		},
 	})
 	if err != nil {
 		return err
