@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"biplane.dev/biplane/internal/awsidentity"
+	"biplane.dev/biplane/internal/clock"
 )
 
 // Accounts are those that a double starts with. Each is a profile of the AWS
@@ -161,6 +163,7 @@ func (d *Double) Env() []string {
 		"AWS_CONFIG_FILE=" + d.configFile(),
 		"AWS_SHARED_CREDENTIALS_FILE=" + d.credentialsFile(),
 		"AWS_EC2_METADATA_DISABLED=true",
+		clock.Variable + "=" + strconv.FormatFloat(d.clock.Factor(), 'g', -1, 64),
 	}
 }
 

@@ -24,7 +24,15 @@
 //	buckets.go      whose a bucket is, and its policy
 //	refusal.go      errors in each protocol's form
 //	forward.go      a decided call to what moto gets of it
+//	typical/        how long AWS takes for what takes it time
+//	eks/, eks.go    EKS, which is not moto's, and the account around its clusters
+//	network.go      what EC2 has besides moto's, by operation:
+//	gateways.go     NAT and internet gateways, addresses, routes
+//	endpoints.go, privatelink.go  VPC endpoints, endpoint services
+//	loadbalancers.go, dependencies.go  and what refuses to be deleted
+//	xml.go          answers of moto's that are changed
 //	moto.go         the process behind
+//	calllog.go      a line for each call
 //	run.go          the command biplane-awsdouble
 package awsdouble
 
@@ -32,6 +40,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -43,7 +52,9 @@ import (
 	"syscall"
 	"time"
 
+	"biplane.dev/biplane/internal/awsdouble/eks"
 	"biplane.dev/biplane/internal/awsidentity"
+	"biplane.dev/biplane/internal/clock"
 	"biplane.dev/biplane/provision/iampolicy/sar"
 	"biplane.dev/biplane/provision/vendor"
 )
@@ -64,11 +75,20 @@ type Options struct {
 	// starts. "" leaves identity alone; other services answer 503.
 	Moto string
 
-	Faults           []Fault
-	Latency          time.Duration // of every call
-	ConsistencyDelay time.Duration // of IAM, see internal/awsidentity
+	// Clock is what states go by that take AWS time (a NAT gateway, a cluster), and
+	// ConsistencyDelay. The zero Clock runs DefaultFactor times as fast as the
+	// machine's, so that everything is ready within a second; clock.Scaled(1) is as
+	// slow as AWS.
+	Clock clock.Clock
+	// Backing is the real API server behind a cluster of that name, if there is one.
+	Backing func(cluster string) (eks.Backing, bool)
 
-	Log *slog.Logger // nothing by default
+	Faults           []Fault
+	Latency          time.Duration // of every call, by the machine's clock
+	ConsistencyDelay time.Duration // of IAM, by Clock; see internal/awsidentity
+
+	Log     *slog.Logger // nothing by default
+	CallLog io.Writer    // gets a line of JSON for each call, see calllog.go; nothing by default
 
 	// Hook is asked just before a call is performed: after the decision, except
 	// for IAM and STS, which decide while they perform. Observe is told of every
@@ -76,6 +96,10 @@ type Options struct {
 	Hook    func(Call) Verdict
 	Observe func(Call)
 }
+
+// DefaultFactor is how many times as fast as the machine's a double's clock runs:
+// what AWS takes nine minutes for takes it half a second.
+const DefaultFactor = 1000
 
 // A Call is what one request asked for and what became of it.
 type Call struct {
@@ -126,12 +150,16 @@ type Double struct {
 	log      *slog.Logger
 	hook     func(Call) Verdict
 	observe  func(Call)
+	callLog  *callLog
 	latency  time.Duration
 	patience time.Duration // with a client that sends a call's parameters slowly
 	faults   *faults
 	routes   routes
 	mapping  *mapping
+	clock    clock.Clock
 	world    *world
+	network  *network
+	seenRuns atomic.Int64 // of moto
 	identity *awsidentity.Service
 	accounts *Accounts
 	server   *http.Server
@@ -169,6 +197,9 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Clock == (clock.Clock{}) {
+		o.Clock = clock.Scaled(DefaultFactor)
+	}
 	if !accountForm.MatchString(o.CustomerAccount) {
 		return nil, fmt.Errorf("account %q is not twelve digits", o.CustomerAccount)
 	}
@@ -177,7 +208,7 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 	}
 	d := &Double{
 		region: o.Region, customer: o.CustomerAccount, log: o.Log, hook: o.Hook, observe: o.Observe,
-		latency: o.Latency, patience: time.Minute, faults: arm(o.Faults), routes: readRoutes(routesTSV),
+		callLog: &callLog{to: o.CallLog}, clock: o.Clock, latency: o.Latency, patience: time.Minute, faults: arm(o.Faults), routes: readRoutes(routesTSV),
 	}
 	defer func() {
 		if err != nil {
@@ -192,7 +223,7 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 	}
 	d.identity, err = awsidentity.Open(awsidentity.Options{
 		File: filepath.Join(d.dir, "identity.db"), Partition: partitionOf(o.Region),
-		ConsistencyDelay: o.ConsistencyDelay, Log: o.Log,
+		ConsistencyDelay: o.Clock.Machine(o.ConsistencyDelay), Log: o.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -208,6 +239,8 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 	d.closing = append(d.closing, m.stop)
 	d.world = &world{moto: m, identity: &insider{service: d.identity, keys: d.accounts.administrators(), region: awsidentity.IAMRegion(partitionOf(o.Region))}}
 
+	d.network = newNetwork(o.Clock, d.world)
+	d.world.eks = eks.New(eks.Options{Clock: o.Clock, Cloud: eksCloud{d.world, d.network}, Backing: o.Backing, Log: o.Log})
 	d.world.buckets.reset()
 	m.started = d.world.buckets.reset
 

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 
+	"biplane.dev/biplane/internal/awsdouble/eks"
 	"biplane.dev/biplane/internal/awsidentity"
 )
 
@@ -19,6 +20,7 @@ type world struct {
 	moto     *moto
 	identity *insider
 	buckets  buckets
+	eks      *eks.Service
 }
 
 // A want is one question to moto.
@@ -41,15 +43,52 @@ func (w *world) ask(ctx context.Context, c *call, q want) (*node, error) {
 	if q.path != "" || q.target != "" {
 		return fromJSON(text)
 	}
-	return fromXML(text)
+	return fromMoto(text)
 }
 
 // raw is ask before the answer is read.
 func (w *world) raw(ctx context.Context, account, region string, q want) ([]byte, error) {
-	if err := w.moto.ready(); errors.Is(err, ErrNoMoto) {
-		return nil, nil // then nothing exists, and nothing will be performed
-	} else if err != nil {
+	status, text, err := w.send(ctx, account, region, q)
+	if errors.Is(err, ErrNoMoto) || status >= 400 {
+		return nil, nil // without moto nothing exists, and nothing will be performed
+	}
+	return text, err
+}
+
+// do has moto do something that nobody decides, because a service does it by
+// itself. What moto refuses is a *motoRefusal.
+func (w *world) do(ctx context.Context, account, region string, q want) (*node, error) {
+	status, text, err := w.send(ctx, account, region, q)
+	if err != nil {
 		return nil, err
+	}
+	if status >= 400 {
+		refused := &motoRefusal{operation: q.operation, status: status, text: string(text[:min(len(text), 500)])}
+		if answer, err := fromXML(text); err == nil {
+			refused.code = answer.one("Errors.Error.Code")
+		}
+		return nil, refused
+	}
+	if q.target != "" || q.path != "" {
+		return fromJSON(text)
+	}
+	return fromMoto(text)
+}
+
+// A motoRefusal is what moto says to a call of the double's own.
+type motoRefusal struct {
+	operation, code, text string
+	status                int
+}
+
+func (m *motoRefusal) Error() string {
+	return fmt.Sprintf("moto answers %s with status %d: %s", m.operation, m.status, m.text)
+}
+
+// send puts a question to moto, of any kind.
+func (w *world) send(ctx context.Context, account, region string, q want) (status int, text []byte, err error) {
+	if err := w.moto.ready(); err != nil {
+		return 0, nil, err
 	}
 	method, path, kind, body := http.MethodPost, "/", "application/x-www-form-urlencoded", []byte(nil)
 	switch {
@@ -59,7 +98,7 @@ func (w *world) raw(ctx context.Context, account, region string, q want) ([]byte
 		kind = "application/x-amz-json-1.1"
 		var err error
 		if body, err = json.Marshal(q.json); err != nil {
-			return nil, fmt.Errorf("asking moto: %w", err)
+			return 0, nil, fmt.Errorf("asking moto: %w", err)
 		}
 	default:
 		form := url.Values{"Action": {q.operation}}
@@ -70,7 +109,7 @@ func (w *world) raw(ctx context.Context, account, region string, q want) ([]byte
 	}
 	r, err := http.NewRequestWithContext(ctx, method, "http://"+q.service+"."+region+".amazonaws.com"+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, fmt.Errorf("asking moto: %w", err)
+		return 0, nil, fmt.Errorf("asking moto: %w", err)
 	}
 	if kind != "" {
 		r.Header.Set("Content-Type", kind)
@@ -81,17 +120,14 @@ func (w *world) raw(ctx context.Context, account, region string, q want) ([]byte
 	signForMoto(r, account, region, q.service)
 	answer, err := w.moto.transport.RoundTrip(r)
 	if err != nil {
-		return nil, fmt.Errorf("asking moto for %s of %s: %w", q.operation, q.service, err)
+		return 0, nil, fmt.Errorf("asking moto for %s of %s: %w", q.operation, q.service, err)
 	}
 	defer answer.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(answer.Body, 8<<20))
+	text, err = io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
 	if err != nil {
-		return nil, fmt.Errorf("asking moto for %s of %s: %w", q.operation, q.service, err)
+		return 0, nil, fmt.Errorf("asking moto for %s of %s: %w", q.operation, q.service, err)
 	}
-	if answer.StatusCode >= 400 {
-		return nil, nil
-	}
-	return text, nil
+	return answer.StatusCode, text, nil
 }
 
 // signForMoto gives a request the form of a signed one: moto reads the service
@@ -132,13 +168,8 @@ func (w *world) kmsKey(ctx context.Context, c *call, id string) (string, error) 
 	return answer.one("KeyMetadata.Arn"), nil
 }
 
-func (w *world) nodegroup(ctx context.Context, c *call, cluster, name string) (string, error) {
-	answer, err := w.ask(ctx, c, want{service: "eks", operation: "DescribeNodegroup",
-		path: "/clusters/" + url.PathEscape(cluster) + "/node-groups/" + url.PathEscape(name)})
-	if err != nil {
-		return "", err
-	}
-	return answer.one("nodegroup.nodegroupArn"), nil
+func (w *world) eksARN(c *call, kind, cluster, name string) string {
+	return w.eks.ARN(c.where(), kind, cluster, name)
 }
 
 // tags looks up the tags of a resource, by the service that its ARN names.
@@ -160,7 +191,7 @@ func (w *world) tags(ctx context.Context, c *call, arn string) (map[string]strin
 		q = want{service: "ec2", operation: "DescribeTags", form: []string{"Filter.1.Name", "resource-id", "Filter.1.Value.1", name}}
 		list = "tagSet"
 	case "eks":
-		q, list = want{service: "eks", path: "/tags/" + url.PathEscape(arn)}, "tags"
+		return w.eks.Tags(c.where(), arn), nil
 	case "kms":
 		if !strings.HasPrefix(f[5], "key/") {
 			return nil, nil

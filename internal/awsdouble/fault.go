@@ -19,6 +19,10 @@ const (
 	Broken   FaultKind = "error"    // refused with a 5xx status, not performed
 	Lost     FaultKind = "lost"     // performed, and the connection cut before the answer
 	Slow     FaultKind = "latency"  // performed after a while
+	Fail     FaultKind = "fail"     // performed, and what it makes ends in the state FAILED or the like, where it has one
+	Quota    FaultKind = "quota"    // refused for want of a quota, in the service's own words
+	SCP      FaultKind = "scp"      // denied by a service control policy of the organization
+	Expired  FaultKind = "expired"  // refused because the session is over
 )
 
 // A Fault happens to calls that it matches.
@@ -46,9 +50,9 @@ func ParseFault(text string) (Fault, error) {
 	f := Fault{Kind: FaultKind(kind)}
 	f.Service, f.Operation, _ = strings.Cut(where, ":")
 	switch f.Kind {
-	case Throttle, Broken, Lost, Slow:
+	case Throttle, Broken, Lost, Slow, Fail, Quota, SCP, Expired:
 	default:
-		return bad("%q is none of throttle, error, lost and latency", kind)
+		return bad("%q is none of throttle, error, lost, latency, fail, quota, scp and expired", kind)
 	}
 	if _, err := path.Match(f.Operation, ""); err != nil || strings.Contains(f.Operation, ":") {
 		return bad("%q is no operation", f.Operation)
@@ -133,6 +137,14 @@ func (f *faults) strike(c *call) (delay time.Duration, lost bool, refused *refus
 			if one.Status != 0 && one.Status != http.StatusInternalServerError {
 				refused = &refusal{"ServiceUnavailable", "The service is unavailable.", one.Status}
 			}
+		case Fail:
+			c.fail = true
+		case Quota:
+			refused = exhausted(c)
+		case SCP:
+			refused = &refusal{codeDenied, "You are not authorized to perform: " + c.Service + ":" + c.Operation + " with an explicit deny in a service control policy", http.StatusForbidden}
+		case Expired:
+			refused = &refusal{"ExpiredToken", "The security token included in the request is expired", http.StatusForbidden}
 		}
 	}
 	// An answer can only be lost where there is one: a call that is refused is not
@@ -143,6 +155,29 @@ func (f *faults) strike(c *call) (delay time.Duration, lost bool, refused *refus
 		}
 	}
 	return delay, lost, refused
+}
+
+// exhausted is how a service says that a quota is used up.
+func exhausted(c *call) *refusal {
+	code, message, status := "LimitExceeded", "You have reached the limit of "+c.Operation+" in this account.", http.StatusBadRequest
+	switch c.Service {
+	case "ec2": // Amazon EC2 API Reference, Error codes: the thing and LimitExceeded
+		code = map[string]string{"AllocateAddress": "AddressLimitExceeded", "RunInstances": "VcpuLimitExceeded"}[c.Operation]
+		if code == "" {
+			code = strings.TrimPrefix(c.Operation, "Create") + "LimitExceeded"
+		}
+	case "eks":
+		code = "ResourceLimitExceededException"
+	case "iam":
+		status = http.StatusConflict
+	case "s3":
+		code = "TooManyBuckets"
+	case "elasticloadbalancing":
+		code = "TooMany" + strings.TrimPrefix(c.Operation, "Create") + "s"
+	case "ecr", "kms", "logs", "ecs", "events":
+		code = "LimitExceededException"
+	}
+	return &refusal{code, message, status}
 }
 
 func (a *armed) matches(c *call) bool {

@@ -53,25 +53,14 @@ func (x *expansion) function(start, name string) []string {
 		}
 		return []string{arn}
 
-	case "accessEntry", "newAccessEntry":
-		return x.accessEntry(start)
+	case "accessEntry":
+		return []string{cmp.Or(x.facts.eksARN(x.call, "access-entry", p.one("name"), p.one("principalArn")), x.accessEntry(start))}
+	case "newAccessEntry":
+		return []string{x.accessEntry(start)}
 	case "nodegroup":
-		if !p.has("nodegroupName") {
-			return nil
-		}
-		arn, err := x.facts.nodegroup(x.ctx, x.call, p.one("name"), p.one("nodegroupName"))
-		if err != nil {
-			x.fail(err)
-		}
-		if arn == "" {
-			arn = start + "nodegroup/" + p.one("name") + "/" + p.one("nodegroupName") + "/*"
-		}
-		return []string{arn}
+		return x.ofCluster(start, "nodegroup", "nodegroupName")
 	case "addon":
-		if !p.has("addonName") {
-			return nil
-		}
-		return []string{start + "addon/" + p.one("name") + "/" + p.one("addonName") + "/*"}
+		return x.ofCluster(start, "addon", "addonName")
 
 	case "rule": // of EventBridge: the default bus is not in the ARN
 		rule := p.one("Name")
@@ -158,9 +147,18 @@ func (x *expansion) function(start, name string) []string {
 	return nil
 }
 
-// accessEntry is the ARN of the entry of a role or user in a cluster:
-// access-entry/CLUSTER/role/ACCOUNT/NAME/ID.
-func (x *expansion) accessEntry(start string) []string {
+// ofCluster is the ARN of what a parameter names in a cluster: KIND/CLUSTER/NAME/ID.
+func (x *expansion) ofCluster(start, kind, parameter string) []string {
+	cluster, name := x.call.params.one("name"), x.call.params.one(parameter)
+	if name == "" {
+		return nil
+	}
+	return []string{cmp.Or(x.facts.eksARN(x.call, kind, cluster, name), start+kind+"/"+cluster+"/"+name+"/*")}
+}
+
+// accessEntry is the ARN of the entry of a role or user in a cluster that is yet to
+// be made: access-entry/CLUSTER/role/ACCOUNT/NAME/ID.
+func (x *expansion) accessEntry(start string) string {
 	p := x.call.params
 	kind, account, name := "*", "*", "*"
 	if f := strings.SplitN(p.one("principalArn"), ":", 6); len(f) == 6 {
@@ -168,7 +166,7 @@ func (x *expansion) accessEntry(start string) []string {
 		kind, _, _ = strings.Cut(f[5], "/")
 		name = base(f[5])
 	}
-	return []string{start + "access-entry/" + p.one("name") + "/" + kind + "/" + account + "/" + name + "/*"}
+	return start + "access-entry/" + p.one("name") + "/" + kind + "/" + account + "/" + name + "/*"
 }
 
 func notOfKeyID(r rune) bool {

@@ -50,7 +50,7 @@ type facts interface {
 	kmsKey(ctx context.Context, c *call, id string) (string, error)
 	secret(ctx context.Context, c *call, id string) (string, error)
 	ec2(ctx context.Context, c *call, operation string, parameters ...string) (*node, error)
-	nodegroup(ctx context.Context, c *call, cluster, name string) (string, error)
+	eksARN(c *call, kind, cluster, name string) string
 	roleExists(account, name string) bool
 	profileRoles(account, profile string) []string
 }

@@ -28,11 +28,9 @@ func (noFacts) kmsKey(_ context.Context, c *call, id string) (string, error) {
 	return "arn:aws:kms:" + c.Region + ":" + c.Account + ":key/1-2", nil
 }
 func (noFacts) ec2(context.Context, *call, string, ...string) (*node, error) { return &node{}, nil }
-func (noFacts) nodegroup(context.Context, *call, string, string) (string, error) {
-	return "", nil
-}
-func (noFacts) roleExists(string, string) bool       { return false }
-func (noFacts) profileRoles(string, string) []string { return nil }
+func (noFacts) eksARN(*call, string, string, string) string                  { return "" }
+func (noFacts) roleExists(string, string) bool                               { return false }
+func (noFacts) profileRoles(string, string) []string                         { return nil }
 
 // wire is one call as the AWS CLI makes it, and what it needs; see
 // test/python/wire.py.
@@ -133,6 +131,9 @@ func kindOf(arn string) string {
 // beyondTheTable are the calls that need more than the table of required actions
 // says, and why.
 var beyondTheTable = map[string]string{
+	"eks:CreateCluster":                "the service-linked role is looked for, and made, in the caller's name",
+	"eks:CreateNodegroup":              "likewise",
+	"elbv2:CreateLoadBalancer":         "likewise",
 	"eks:CreatePodIdentityAssociation": "the role is handed to pods.eks.amazonaws.com, so iam:PassRole is needed",
 }
 
@@ -220,8 +221,8 @@ func (someFacts) ec2(_ context.Context, _ *call, operation string, parameters ..
 	}
 	return fromXML([]byte(answers[operation]))
 }
-func (someFacts) nodegroup(context.Context, *call, string, string) (string, error) {
-	return "arn:aws:eks:eu-central-1:123456789012:nodegroup/c/n/1-2-3", nil
+func (someFacts) eksARN(_ *call, kind, cluster, name string) string {
+	return "arn:aws:eks:eu-central-1:123456789012:" + kind + "/" + cluster + "/" + base(name) + "/1-2-3"
 }
 func (someFacts) roleExists(string, string) bool { return true }
 func (someFacts) profileRoles(string, string) []string {
@@ -300,10 +301,10 @@ func TestQuestions(t *testing.T) {
 		"asks about an operation without a row":  {ec2("Action=DescribeSpotFleetRequests"), nil, []string{"ec2:DescribeSpotFleetRequests *"}},
 		"asks about kinds where a row is absent": {ec2("Action=DeletePlacementGroup&GroupName=x"), nil, []string{"ec2:DeletePlacementGroup *", "ec2:DeletePlacementGroup placement-group/*"}},
 
-		"takes a cluster's name from the path":    {rest("eks", "GET", "/clusters/opta-c", ""), []string{"aws:ResourceTag/owner"}, []string{"eks:DescribeCluster cluster/opta-c aws:ResourceTag/owner=us"}},
-		"finds a node group's id":                 {rest("eks", "DELETE", "/clusters/c/node-groups/n", ""), nil, []string{"eks:DeleteNodegroup nodegroup/c/n/1-2-3"}},
-		"makes an access entry's ARN of its role": {rest("eks", "GET", "/clusters/c/access-entries/arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fp%2Fx", ""), nil, []string{"eks:DescribeAccessEntry access-entry/c/role/123456789012/x/*"}},
-		"takes tags off by key":                   {rest("eks", "DELETE", "/tags/arn%3Aaws%3Aeks%3Aeu-central-1%3A123456789012%3Acluster%2Fc?tagKeys=a&tagKeys=b", ""), []string{"aws:TagKeys"}, []string{"eks:UntagResource cluster/c aws:TagKeys=a,b"}},
+		"takes a cluster's name from the path": {rest("eks", "GET", "/clusters/opta-c", ""), []string{"aws:ResourceTag/owner"}, []string{"eks:DescribeCluster cluster/opta-c aws:ResourceTag/owner=us"}},
+		"finds a node group's id":              {rest("eks", "DELETE", "/clusters/c/node-groups/n", ""), nil, []string{"eks:DeleteNodegroup nodegroup/c/n/1-2-3"}},
+		"finds an access entry's id":           {rest("eks", "GET", "/clusters/c/access-entries/arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fp%2Fx", ""), nil, []string{"eks:DescribeAccessEntry access-entry/c/x/1-2-3"}},
+		"takes tags off by key":                {rest("eks", "DELETE", "/tags/arn%3Aaws%3Aeks%3Aeu-central-1%3A123456789012%3Acluster%2Fc?tagKeys=a&tagKeys=b", ""), []string{"aws:TagKeys"}, []string{"eks:UntagResource cluster/c aws:TagKeys=a,b"}},
 
 		"lists a bucket within a prefix":        {rest("s3", "GET", "/b?list-type=2&prefix=a%2F&delimiter=%2F", ""), []string{"s3:prefix", "s3:delimiter", "s3:authType"}, []string{"s3:ListBucket b s3:prefix=a/ s3:delimiter=/ s3:authType=REST-HEADER"}},
 		"reads a version with its own action":   {rest("s3", "GET", "/b/k?versionId=1", ""), []string{"s3:VersionId"}, []string{"s3:GetObjectVersion b/k s3:VersionId=1"}},

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -36,6 +37,7 @@ type moto struct {
 	path    string // of moto_server; "" for none
 	log     *slog.Logger
 	started func() // called for each new one, which is empty; may be nil
+	runs    atomic.Int64
 
 	transport *http.Transport
 	dir       string // of the socket
@@ -109,6 +111,7 @@ func (m *moto) ready() error {
 		return fmt.Errorf("starting moto_server %s: %w%s", m.path, err, p.last)
 	}
 	m.process = p
+	m.runs.Add(1)
 	if m.started != nil {
 		m.started()
 	}

@@ -187,7 +187,12 @@ func (n *node) fill(v any, depth int, count *int) error {
 }
 
 // fromXML reads an XML body, leaving out the root element's own name.
-func fromXML(body []byte) (*node, error) {
+func fromXML(body []byte) (*node, error) { return readXML(body, maxValues) }
+
+// fromMoto is fromXML for an answer, which may be longer than a question.
+func fromMoto(body []byte) (*node, error) { return readXML(body, 200*maxValues) }
+
+func readXML(body []byte, most int) (*node, error) {
 	root := &node{}
 	if len(bytes.TrimSpace(body)) == 0 {
 		return root, nil
@@ -202,7 +207,7 @@ func fromXML(body []byte) (*node, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: the body is not XML: %w", errNotACall, err)
 		}
-		if len(open) > maxDepth || count > maxValues {
+		if len(open) > maxDepth || count > most {
 			return nil, errTooDeep
 		}
 		switch t := token.(type) {

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"biplane.dev/biplane/internal/awsdouble/eks"
 	"biplane.dev/biplane/internal/sigv4"
 )
 
@@ -36,15 +37,23 @@ type call struct {
 	Region    string
 	Account   string // the caller's; "" while nobody has signed
 	Partition string
+	principal string // the ARN of the role or user that calls
 
 	signing  string // the service as signatures name it: "monitoring"
 	protocol protocol
 	params   *node
+	labels   map[string]string // of a REST call: what its path names
 	request  *http.Request
 	signed   *sigv4.Signed // nil for an unsigned request
 	form     url.Values    // of the Query protocols, from the body and the query
 	body     []byte        // of what is no stream
 	stream   bool          // the body is an object's bytes, not read
+	fail     bool          // what the call makes shall end badly, by a fault
+}
+
+// where is where a call's things are.
+func (c *call) where() eks.Where {
+	return eks.Where{Partition: c.Partition, Account: c.Account, Region: c.Region}
 }
 
 // fill puts the call's own values into a template.
@@ -146,7 +155,7 @@ func recognise(r *http.Request, known routes) (*call, error) {
 		if !ok {
 			return c, &unknownOperation{c.signing, r.Method + " " + r.URL.Path}
 		}
-		c.Operation = operation
+		c.Operation, c.labels = operation, labels
 		c.params, err = c.restParams(labels, query)
 	}
 	if err == nil && (c.Operation == "" || len(c.Operation) > 100) {
@@ -345,11 +354,11 @@ func partitionOf(region string) string {
 	return "aws"
 }
 
-// jsonString is s in quotes.
-func jsonString(s string) string {
-	b, err := json.Marshal(s)
+// asJSON is a value that is known to have a form in JSON.
+func asJSON(v any) string {
+	b, err := json.Marshal(v)
 	if err != nil {
-		return `""`
+		return "{}"
 	}
 	return string(b)
 }

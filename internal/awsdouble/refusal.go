@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
 
 	"github.com/aws/smithy-go/encoding/cbor"
 
+	"biplane.dev/biplane/internal/awsdouble/eks"
 	"biplane.dev/biplane/internal/awsidentity"
 	"biplane.dev/biplane/internal/sigv4"
 )
@@ -99,11 +101,14 @@ func asRefusal(err error) (r *refusal, internal bool) {
 	var signature *sigv4.Error
 	var unknown *unknownOperation
 	var source *sourceError
+	var ofEKS *eks.Error
 	switch {
 	case errors.As(err, &mine):
 		return mine, false
 	case errors.As(err, &identity):
 		return &refusal{identity.Code, identity.Message, identity.Status}, false
+	case errors.As(err, &ofEKS):
+		return &refusal{ofEKS.Code, ofEKS.Message, ofEKS.Status}, false
 	case errors.As(err, &signature):
 		return &refusal{signature.Code, signature.Message, signature.Status}, false
 	case errors.As(err, &unknown):
@@ -127,8 +132,17 @@ func capital(s string) string {
 	return strings.ToUpper(s[:1]) + s[1:]
 }
 
+// fieldsOf is what a refusal in JSON says besides, such as validZones.
+func fieldsOf(err error) map[string]any {
+	var ofEKS *eks.Error
+	if errors.As(err, &ofEKS) {
+		return ofEKS.Fields
+	}
+	return nil
+}
+
 // answer words the refusal in the protocol of the call.
-func (r *refusal) answer(c *call, requestID string) *http.Response {
+func (r *refusal) answer(c *call, requestID string, fields map[string]any) *http.Response {
 	code, status, message := r.Code, r.Status, r.Message
 	if said, ok := translations(c.protocol)[code]; ok {
 		code, status = said.code, said.status
@@ -150,7 +164,10 @@ func (r *refusal) answer(c *call, requestID string) *http.Response {
 		if c.Service == "sqs" { // whose clients go by the code that SQS had in the Query protocol
 			header.Set("X-Amzn-Query-Error", r.Code+";Sender")
 		}
-		body = `{"__type":` + jsonString(code) + `,"message":` + jsonString(message) + `}`
+		said := map[string]any{}
+		maps.Copy(said, fields)
+		said["__type"], said["message"] = code, message
+		body = asJSON(said)
 	case cborProtocol:
 		header.Set("Content-Type", "application/cbor")
 		header.Set("Smithy-Protocol", "rpc-v2-cbor")

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"biplane.dev/biplane/internal/buildinfo"
+	"biplane.dev/biplane/internal/clock"
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/vendor"
 )
@@ -30,6 +32,7 @@ type Streams struct {
 // settings are the flags as they were typed.
 type settings struct {
 	dir, listen, region, account, vendorProfile, moto, envFile, logLevel string
+	time, callLog                                                        string
 	faults, keys                                                         []string
 	latency, consistencyDelay                                            time.Duration
 }
@@ -58,8 +61,8 @@ func newCommand(streams Streams) *cobra.Command {
 		Short: "An AWS endpoint on this machine that decides every call as AWS would",
 		Long: `biplane-awsdouble is one endpoint on the loopback interface for the unmodified
 AWS CLI and SDKs. It checks signatures and sessions and evaluates the real
-policies before anything happens. IAM and STS are its own; moto_server, which
-it starts when needed, stands behind EC2, EKS, S3 and the rest.
+policies before anything happens. IAM, STS and EKS are its own; moto_server, which
+it starts when needed, stands behind EC2, S3 and the rest.
 
 It runs in the foreground until Ctrl-C or SIGTERM. Once ready it prints export
 lines for a shell: the endpoint, the region, the keys of the customer's
@@ -67,8 +70,9 @@ administrator, and the AWS configuration with the profiles customer, vendor
 (the control plane's role), vendor-other and stranger.
 
 Faults are written ` + FaultGrammar + `.
-KIND is throttle, error (a 5xx), lost (performed, the answer lost) or latency;
-OPERATION may have *.`,
+KIND is throttle, error (a 5xx), lost (performed, the answer lost), latency, fail
+(what it makes ends as failed), quota, scp (denied by a service control policy) or
+expired (the session is over). OPERATION may have *.`,
 		Example: `  # In one terminal, on a free port; in another, use it.
   biplane-awsdouble --env-file double.env
   . ./double.env && aws sts get-caller-identity
@@ -79,6 +83,9 @@ OPERATION may have *.`,
 
   # Every third EC2 call is throttled; the answer to the first CreateRole is lost.
   biplane-awsdouble --fault throttle:ec2,every=3 --fault lost:iam:CreateRole,count=1
+
+  # A cluster takes nine minutes, as with AWS.
+  biplane-awsdouble --time real
 
   # Every S3 call takes 200 ms more, and IAM shows changes after two seconds.
   biplane-awsdouble --fault latency:s3,delay=200ms --consistency-delay 2s`,
@@ -98,9 +105,11 @@ OPERATION may have *.`,
 	f.StringVar(&s.account, "account", "123456789012", "the customer's account `ID`")
 	f.StringVar(&s.vendorProfile, "vendor-profile", "", "vendor profile `FILE`, for the vendor's account and role (default the built-in one)")
 	f.StringVar(&s.moto, "moto", "", "`PATH` of moto_server (default that on PATH, else of the repository's environment)")
+	f.StringVar(&s.time, "time", strconv.Itoa(DefaultFactor), "let what takes AWS time take as long (real), or run `FACTOR` times as fast")
+	f.StringVar(&s.callLog, "call-log", "", "write a line of JSON for each call to `FILE` (default standard error)")
 	f.StringArrayVar(&s.faults, "fault", nil, "a fault, `RULE` as described above; may be repeated")
 	f.DurationVar(&s.latency, "latency", 0, "let every call take this `DURATION` more")
-	f.DurationVar(&s.consistencyDelay, "consistency-delay", 0, "let IAM's changes be seen after this `DURATION`")
+	f.DurationVar(&s.consistencyDelay, "consistency-delay", 0, "let IAM's changes be seen after this `DURATION` of --time")
 	f.StringArrayVar(&s.keys, "web-identity", nil, "accept web identity tokens, `ISSUER=FILE` of a JSON Web Key Set; may be repeated")
 	f.StringVar(&s.logLevel, "log-level", "info", "`LEVEL` of the log on standard error: debug, info, warn or error")
 	return c
@@ -113,13 +122,16 @@ func noArguments(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-func (s *settings) run(ctx context.Context, streams Streams) error {
+func (s *settings) run(ctx context.Context, streams Streams) (err error) {
 	o := Options{
 		Dir: s.dir, Addr: s.listen, Region: s.region, CustomerAccount: s.account,
 		Latency: s.latency, ConsistencyDelay: s.consistencyDelay,
 	}
 	if s.latency < 0 || s.consistencyDelay < 0 {
 		return errors.New("--latency and --consistency-delay cannot be negative: give a duration such as 200ms")
+	}
+	if o.Clock, err = readTime(s.time); err != nil {
+		return err
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
@@ -152,9 +164,17 @@ func (s *settings) run(ctx context.Context, streams Streams) error {
 		}
 		keys[issuer] = set
 	}
-	var err error
 	if o.Moto, err = FindMoto(s.moto); err != nil {
 		return err
+	}
+	o.CallLog = streams.Err
+	if s.callLog != "" {
+		file, err := os.OpenFile(s.callLog, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return fmt.Errorf("--call-log: %w", err)
+		}
+		defer file.Close()
+		o.CallLog = file
 	}
 
 	d, err := Start(ctx, o)
@@ -181,6 +201,18 @@ func (s *settings) run(ctx context.Context, streams Streams) error {
 	<-ctx.Done()
 	o.Log.Info("stopping")
 	return d.Stop()
+}
+
+// readTime reads --time.
+func readTime(text string) (clock.Clock, error) {
+	if text == "real" {
+		return clock.Scaled(1), nil
+	}
+	factor, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(factor >= 1 && factor <= 1e6) {
+		return clock.Clock{}, fmt.Errorf("--time %q is neither real nor a factor from 1 to 1000000", text)
+	}
+	return clock.Scaled(factor), nil
 }
 
 // exportLines are for a shell to read.

@@ -42,15 +42,14 @@ func (d *Double) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if internal {
 			d.log.Error("call failed", "service", c.Service, "operation", c.Operation, "error", usererr.Chain(err))
 		}
-		answer = refused.answer(c, requestID)
+		answer = refused.answer(c, requestID, fieldsOf(err))
 		if seen.Decision == "" {
 			seen.Decision = Undecided
 		}
 	}
 	defer answer.Body.Close()
 	seen.Status = answer.StatusCode
-	d.log.Debug("call", "n", seen.N, "service", seen.Service, "operation", seen.Operation, "caller", seen.Caller,
-		"resources", seen.Resources, "decision", seen.Decision, "status", seen.Status)
+	d.callLog.write(c, seen, d.identity)
 	if d.observe != nil {
 		d.observe(seen)
 	}
@@ -80,7 +79,7 @@ func (f flushing) Write(p []byte) (int, error) {
 // in on the way; lost says that the answer must not reach the client.
 func (d *Double) serve(c *call, seen *Call) (answer *http.Response, lost bool, err error) {
 	ctx := c.request.Context()
-	delay, lost, refused := d.faults.strike(c)
+	delay, lost, refused := d.faults.strike(c) // and may have what the call makes fail
 	if delay += d.latency; delay > 0 {
 		select {
 		case <-time.After(delay):
@@ -111,7 +110,7 @@ func (d *Double) serve(c *call, seen *Call) (answer *http.Response, lost bool, e
 		return nil, false, err
 	}
 	if caller != nil {
-		seen.Caller, c.Account, c.Partition = caller.ARN, caller.Account, caller.Partition
+		seen.Caller, c.Account, c.Partition, c.principal = caller.ARN, caller.Account, caller.Partition, caller.PrincipalARN
 	}
 	if c.protocol == s3Protocol {
 		if err := c.readS3Body(); err != nil {
@@ -141,16 +140,28 @@ func (d *Double) serve(c *call, seen *Call) (answer *http.Response, lost bool, e
 	if err != nil {
 		return nil, false, err
 	}
-	switch c.Operation {
-	case "PutBucketPolicy", "GetBucketPolicy", "DeleteBucketPolicy":
-		answer, err = d.world.buckets.policyCall(c)
-	default:
-		answer, err = d.forward(ctx, c)
-	}
+	answer, err = d.behind(ctx, c)
 	if err == nil && answer.StatusCode < 300 {
 		d.linkRoles(c.Account, questions)
 	}
 	return answer, lost || cut, err
+}
+
+// behind has a decided call performed, by whoever has the service.
+func (d *Double) behind(ctx context.Context, c *call) (*http.Response, error) {
+	switch c.Service {
+	case "eks":
+		return d.eks(ctx, c)
+	case "ec2":
+		return d.ec2(ctx, c)
+	case "elasticloadbalancing":
+		return d.elb(ctx, c)
+	}
+	switch c.Operation {
+	case "PutBucketPolicy", "GetBucketPolicy", "DeleteBucketPolicy":
+		return d.world.buckets.policyCall(c)
+	}
+	return d.forward(ctx, c)
 }
 
 // ask gives the hook its say, just before a call is performed.

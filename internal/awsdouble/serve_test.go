@@ -566,12 +566,15 @@ func TestDecisionsOnWhatIsThere(t *testing.T) {
 		must(t, 409)(put(stranger, http.MethodPut, "/opta-b", `<CreateBucketConfiguration><LocationConstraint>eu-central-1</LocationConstraint></CreateBucketConfiguration>`))
 	})
 	t.Run("asks for iam:PassRole with the service", func(t *testing.T) {
+		asked := clusterRequest(t, d, "opta-c", "opta-r")
 		create := func(key awsidentity.Credentials) (int, string, error) {
 			r := newRequest(t, http.MethodPost, d.URL()+"/clusters")
 			r.Header.Set("Content-Type", "application/json")
-			return send(t, d, key, "eks", r, `{"name":"opta-c","roleArn":"arn:aws:iam::123456789012:role/opta-r","resourcesVpcConfig":{}}`)
+			return send(t, d, key, "eks", r, asked)
 		}
 		const cluster = `{"Effect":"Allow","Action":"eks:CreateCluster","Resource":"arn:aws:eks:*:*:cluster/opta-*"},
+			{"Effect":"Allow","Action":["iam:GetRole","iam:CreateServiceLinkedRole"],"Resource":"arn:aws:iam::*:role/aws-service-role/*"},
+			{"Effect":"Allow","Action":"ec2:DescribeSubnets","Resource":"*"},
 			{"Effect":"Allow","Action":"iam:PassRole","Resource":"arn:aws:iam::*:role/opta-*","Condition":{"StringEquals":{"iam:PassedToService":"SERVICE"}}}`
 		must(t, 403)(create(roleSession(t, d, "passes-to-ec2", strings.Replace(cluster, "SERVICE", "ec2.amazonaws.com", 1))))
 		must(t, 200)(create(roleSession(t, d, "passes-to-eks", strings.Replace(cluster, "SERVICE", "eks.amazonaws.com", 1))))

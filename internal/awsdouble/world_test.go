@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -177,6 +178,47 @@ func roleSession(t *testing.T, d *Double, name, statements string) awsidentity.C
 		t.Fatal(err)
 	}
 	return key
+}
+
+// testNetwork is a VPC of the customer's with a subnet in each of two zones.
+type testNetwork struct {
+	vpc     string
+	subnets [2]string
+}
+
+// newNetworkFor makes one.
+func newNetworkFor(t *testing.T, d *Double) testNetwork {
+	t.Helper()
+	admin := d.Accounts().Customer.Credentials
+	var n testNetwork
+	n.vpc = between(t, must(t, 200)(query(t, d, admin, "ec2", "CreateVpc", "CidrBlock", "10.0.0.0/16")), "<vpcId>", "<")
+	for i, zone := range []string{"a", "b"} {
+		n.subnets[i] = between(t, must(t, 200)(query(t, d, admin, "ec2", "CreateSubnet", "VpcId", n.vpc, "CidrBlock", fmt.Sprintf("10.0.%d.0/24", i),
+			"AvailabilityZone", d.region+zone)), "<subnetId>", "<")
+	}
+	return n
+}
+
+// serviceRole makes a role of the customer's that a service may take.
+func serviceRole(t *testing.T, d *Double, name, service string, policies ...string) (arn string) {
+	t.Helper()
+	role := awsidentity.Role{Name: name, Trust: `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"` + service + `"},"Action":"sts:AssumeRole"}]}`}
+	for _, policy := range policies {
+		role.Attached = append(role.Attached, "arn:aws:iam::aws:policy/"+policy)
+	}
+	arn, err := d.Identity().SeedRole(d.customer, role)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return arn
+}
+
+// clusterRequest is the body that makes a cluster, with all that it needs.
+func clusterRequest(t *testing.T, d *Double, name, role string) string {
+	t.Helper()
+	n := newNetworkFor(t, d)
+	return fmt.Sprintf(`{"name":%q,"version":"1.34","roleArn":%q,"resourcesVpcConfig":{"subnetIds":[%q,%q]},"accessConfig":{"authenticationMode":"API"}}`,
+		name, serviceRole(t, d, role, "eks.amazonaws.com", "AmazonEKSClusterPolicy"), n.subnets[0], n.subnets[1])
 }
 
 // between cuts out what stands between two texts.

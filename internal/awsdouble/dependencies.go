@@ -1,0 +1,147 @@
+package awsdouble
+
+import (
+	"context"
+	"errors"
+)
+
+func isRefused(err error) bool {
+	_, ok := errors.AsType[*motoRefusal](err)
+	return ok
+}
+
+// completeVPC gives a new VPC what moto's lack: DHCP options that can be described,
+// and the rules of the default security group.
+func (d *Double) completeVPC(ctx context.Context, c *call, answer *node) error {
+	n, vpc := d.network, answer.get("vpc")
+	id := vpc.one("vpcId")
+	domain := c.Region + ".compute.internal"
+	if c.Region == "us-east-1" {
+		domain = "ec2.internal"
+	}
+	options, err := n.do(ctx, c.place(), "CreateDhcpOptions",
+		"DhcpConfiguration.1.Key", "domain-name", "DhcpConfiguration.1.Value.1", domain,
+		"DhcpConfiguration.2.Key", "domain-name-servers", "DhcpConfiguration.2.Value.1", "AmazonProvidedDNS")
+	if err != nil {
+		return err
+	}
+	dhcp := options.one("dhcpOptions.dhcpOptionsId")
+	if _, err := n.do(ctx, c.place(), "AssociateDhcpOptions", "DhcpOptionsId", dhcp, "VpcId", id); err != nil {
+		return err
+	}
+	vpc.set("dhcpOptionsId", dhcp)
+	groups, err := n.look(ctx, c.place(), "DescribeSecurityGroups", "vpc-id", id, "group-name", "default")
+	if err != nil {
+		return err
+	}
+	group := groups.get("securityGroupInfo").get("item")
+	if group.one("groupId") == "" {
+		return nil
+	}
+	if len(group.items("ipPermissions")) == 0 {
+		if err := n.letGroupIn(ctx, c.place(), group.one("groupId")); err != nil {
+			return err
+		}
+	}
+	if len(group.items("ipPermissionsEgress")) == 0 {
+		if _, err := n.do(ctx, c.place(), "AuthorizeSecurityGroupEgress", "GroupId", group.one("groupId"),
+			"IpPermissions.1.IpProtocol", "-1", "IpPermissions.1.IpRanges.1.CidrIp", "0.0.0.0/0"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// letGroupIn lets the members of a security group reach each other.
+func (n *network) letGroupIn(ctx context.Context, at place, group string) error {
+	_, err := n.do(ctx, at, "AuthorizeSecurityGroupIngress", "GroupId", group,
+		"IpPermissions.1.IpProtocol", "-1", "IpPermissions.1.UserIdGroupPairs.1.GroupId", group, "IpPermissions.1.Groups.1.GroupId", group)
+	return err
+}
+
+// subnetFree refuses to delete a subnet that interfaces are in.
+func (d *Double) subnetFree(ctx context.Context, c *call) error {
+	id := c.params.one("SubnetId")
+	interfaces, err := d.network.look(ctx, c.place(), "DescribeNetworkInterfaces", "subnet-id", id)
+	if err != nil {
+		return err
+	}
+	if len(interfaces.items("networkInterfaceSet")) > 0 {
+		return dependency("The subnet '%s' has dependencies and cannot be deleted.", id)
+	}
+	return nil
+}
+
+// groupFree refuses to delete a security group that something has, or refers to.
+func (d *Double) groupFree(ctx context.Context, c *call) error {
+	n, id := d.network, c.params.one("GroupId")
+	if id == "" {
+		return nil // by name: only in the default VPC
+	}
+	groups, err := n.look(ctx, c.place(), "DescribeSecurityGroups")
+	if err != nil {
+		return err
+	}
+	used, exists := false, false
+	for _, group := range groups.items("securityGroupInfo") {
+		if group.one("groupId") == id {
+			exists = true
+			if group.one("groupName") == "default" {
+				return ec2Error("CannotDelete", "the specified group: \"%s\" name: \"default\" cannot be deleted by a user", id)
+			}
+			continue
+		}
+		for _, path := range []string{"ipPermissions.item.groups.item.groupId", "ipPermissionsEgress.item.groups.item.groupId"} {
+			for _, other := range group.all(path) {
+				used = used || other == id
+			}
+		}
+	}
+	if !exists {
+		return nil // moto says so
+	}
+	interfaces, err := n.look(ctx, c.place(), "DescribeNetworkInterfaces", "group-id", id)
+	if err != nil {
+		return err
+	}
+	n.lock.Lock()
+	for _, item := range interfaces.items("networkInterfaceSet") {
+		// moto puts some interfaces into the default group: they have their own here.
+		used = used || n.interfaces[item.one("networkInterfaceId")].groups == nil
+	}
+	for _, owned := range n.interfaces {
+		for _, group := range owned.groups {
+			used = used || group == id
+		}
+	}
+	n.lock.Unlock()
+	if used {
+		return dependency("resource %s has a dependent object", id)
+	}
+	return nil
+}
+
+// vpcFree refuses to delete a VPC that something is in. moto looks at subnets and
+// route tables alone.
+func (d *Double) vpcFree(ctx context.Context, c *call) error {
+	n, id := d.network, c.params.one("VpcId")
+	for _, one := range []struct{ operation, filter, list, id string }{
+		{"DescribeSubnets", "vpc-id", "subnetSet", "subnetId"},
+		{"DescribeInternetGateways", "attachment.vpc-id", "internetGatewaySet", "internetGatewayId"},
+		{"DescribeNetworkInterfaces", "vpc-id", "networkInterfaceSet", "networkInterfaceId"},
+		{"DescribeVpcEndpoints", "vpc-id", "vpcEndpointSet", "vpcEndpointId"},
+		{"DescribeSecurityGroups", "vpc-id", "securityGroupInfo", "groupId"},
+	} {
+		answer, err := n.look(ctx, c.place(), one.operation, one.filter, id)
+		if err != nil {
+			return err
+		}
+		for _, item := range answer.items(one.list) {
+			if item.one("groupName") == "default" || one.operation == "DescribeVpcEndpoints" && !n.endpointThere(item) {
+				continue
+			}
+			return dependency("The vpc '%s' has dependencies and cannot be deleted.", id)
+		}
+	}
+	return nil
+}
