@@ -26,6 +26,7 @@ const (
 	maxEpoch   = 64
 	maxPeers   = 16
 	maxMessage = 1024
+	maxWord    = 128 // a name, a version
 
 	maxHeartbeat = 256 << 10 // bytes; most are the proxy's CA bundle
 )
@@ -52,7 +53,13 @@ func (l *link) Heartbeat(ctx context.Context, request *tunnelv1.HeartbeatRequest
 	if len(request.GetPeers()) > maxPeers {
 		return nil, refusal.Invalid("peers has %d entries, and a data plane has at most %d processes", len(request.GetPeers()), maxPeers)
 	}
-	for _, peer := range request.GetPeers() {
+	if len(request.GetVersion()) > maxWord {
+		return nil, refusal.Invalid("version has %d bytes; send at most %d", len(request.GetVersion()), maxWord)
+	}
+	for i, peer := range request.GetPeers() {
+		if len(peer.GetName()) > maxWord || len(peer.GetVersion()) > maxWord {
+			return nil, refusal.Invalid("the name or the version of peers[%d] is too long; send at most %d bytes", i, maxWord)
+		}
 		if len(peer.GetMessage()) > maxMessage {
 			return nil, refusal.Invalid("the message of peer %q has %d bytes; send at most %d", peer.GetName(), len(peer.GetMessage()), maxMessage)
 		}

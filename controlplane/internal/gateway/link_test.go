@@ -10,6 +10,7 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	clusterv1 "biplane.dev/biplane/api/gen/biplane/cluster/v1"
 	tunnelv1 "biplane.dev/biplane/api/gen/biplane/tunnel/v1"
 	"biplane.dev/biplane/api/gen/flyteidl2/common"
 	"biplane.dev/biplane/api/gen/flyteidl2/workflow"
@@ -47,6 +48,27 @@ func TestHeartbeat(t *testing.T) {
 		known, err := w.store.GetCluster(t.Context(), organization, clusterName)
 		return err == nil && known.Report.GetVersion() == "v3"
 	})
+}
+
+func TestHeartbeatLimits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	client := link(w.join(t, clusterName).dial(t, tunnel.Handlers{}), "operator-system")
+	long := strings.Repeat("x", 129)
+	for name, request := range map[string]*tunnelv1.HeartbeatRequest{
+		"a version without end":           {Version: long},
+		"a process whose name is so long": {Peers: []*clusterv1.Peer{{Name: long}}},
+		"a process of such a version":     {Peers: []*clusterv1.Peer{{Name: "executor", Version: long}}},
+		"a message without end":           {Peers: []*clusterv1.Peer{{Name: "executor", Message: strings.Repeat("x", 1025)}}},
+		"more processes than there are":   {Peers: slices.Repeat([]*clusterv1.Peer{{Name: "executor"}}, 17)},
+		"a bundle without end":            {DataPlane: &tunnelv1.DataPlane{ProxyCaBundle: strings.Repeat("x", 256<<10)}},
+	} {
+		t.Run("refuses "+name, func(t *testing.T) {
+			t.Parallel()
+			_, err := client.Heartbeat(context.WithoutCancel(t.Context()), request)
+			wantCode(t, err, connect.CodeInvalidArgument)
+		})
+	}
 }
 
 func TestWatchConfig(t *testing.T) {
