@@ -1,11 +1,13 @@
 package chart
 
 import (
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	helmchart "helm.sh/helm/v3/pkg/chart"
@@ -39,14 +41,29 @@ func load() (*helmchart.Chart, error) {
 	return chart, nil
 }
 
-// ReadValues reads a file of values, as YAML or JSON.
+// ReadValues reads a file of values, as YAML or JSON. A key with nothing behind it,
+// a section whose lines are all comments for instance, is left out: Helm would take
+// the chart's own section away, and the templates would fail.
 func ReadValues(name string, text []byte) (map[string]any, error) {
 	values, err := chartutil.ReadValues(text)
 	if err != nil {
 		return nil, usererr.New(usererr.Invalid, "%s is not YAML: %s", name, strings.TrimPrefix(err.Error(), "error converting YAML to JSON: yaml: ")).
 			WithHint("docs/cluster.md has an example").Because(err)
 	}
-	return values, nil
+	return withoutNulls(values), nil
+}
+
+func withoutNulls(values map[string]any) map[string]any {
+	kept := map[string]any{}
+	for key, value := range values {
+		if section, ok := value.(map[string]any); ok {
+			value = withoutNulls(section)
+		}
+		if value != nil {
+			kept[key] = value
+		}
+	}
+	return kept
 }
 
 // withCluster returns values with the cluster's name in them.
@@ -93,12 +110,14 @@ var needed = []struct{ section, key, what string }{
 
 // check refuses values, in a sentence, before anything is touched.
 func check(chart *helmchart.Chart, values map[string]any) error {
+	// As they were given: of what does not fit to the chart's own, Helm prints lines
+	// of its own when it lays them over those.
+	if err := chartutil.ValidateAgainstSchema(chart, values); err != nil {
+		return wrongValue(chart, values, err)
+	}
 	all, err := chartutil.CoalesceValues(chart, values)
 	if err != nil {
 		return usererr.New(usererr.Invalid, "the values cannot be used: %v", err).Because(err)
-	}
-	if err := chartutil.ValidateAgainstSchema(chart, all); err != nil {
-		return wrongValue(chart, err)
 	}
 	for _, one := range needed {
 		section, _ := all[one.section].(map[string]any)
@@ -113,17 +132,22 @@ func check(chart *helmchart.Chart, values map[string]any) error {
 var (
 	// The lines of a schema's error: - at '/a/b': what is wrong.
 	schemaLine = regexp.MustCompile(`(?m)^\s*- at '([^']*)': (.*)$`)
+	badName    = regexp.MustCompile(`invalid propertyName '([^']+)'`) // templates alone have a rule for names
 	unknownKey = regexp.MustCompile(`^additional properties '([^']+)'`)
 )
 
 // wrongValue makes a sentence of the last and most exact line of a schema's error,
 // which Helm hands on as text.
-func wrongValue(chart *helmchart.Chart, err error) error {
+func wrongValue(chart *helmchart.Chart, values map[string]any, err error) error {
 	lines := schemaLine.FindAllStringSubmatch(err.Error(), -1)
 	if len(lines) == 0 {
 		return usererr.New(usererr.Invalid, "the values cannot be used: %v", err).Because(err)
 	}
 	last := lines[len(lines)-1]
+	if name := badName.FindStringSubmatch(err.Error()); name != nil && last[1] == "" { // of names it says no path
+		return usererr.New(usererr.Invalid, "the values have a template called %q", name[1]).
+			WithHint("a key of clustersync.templates is a file name that ends with .yaml").Because(err)
+	}
 	path := strings.ReplaceAll(strings.TrimPrefix(last[1], "/"), "/", ".")
 	if key := unknownKey.FindStringSubmatch(last[2]); key != nil {
 		sentence := usererr.New(usererr.Invalid, "the values have a key %q, which the chart does not know", join(path, key[1])).Because(err)
@@ -132,8 +156,80 @@ func wrongValue(chart *helmchart.Chart, err error) error {
 		}
 		return sentence.WithHint("'helm show values' of the chart lists every key")
 	}
-	return usererr.New(usererr.Invalid, "the value %s cannot be used: %s", path, last[2]).
-		WithHint("docs/cluster.md says what it takes").Because(err)
+	keys := strings.Split(path, ".")
+	what := describe(chart.Schema, keys)
+	if what == "" {
+		return usererr.New(usererr.Invalid, "the value %s cannot be used: %s", path, last[2]).
+			WithHint("docs/cluster.md says what it takes").Because(err)
+	}
+	return usererr.New(usererr.Invalid, "the value %s cannot be %s", path, shown(at(values, keys))).
+		WithHint("give %s", what).Because(err)
+}
+
+// describe is what the schema says of the value at a path, or "".
+func describe(schema []byte, path []string) string {
+	var root map[string]any
+	if json.Unmarshal(schema, &root) != nil {
+		return ""
+	}
+	resolve := func(node map[string]any) map[string]any {
+		reference, _ := node["$ref"].(string)
+		name, refers := strings.CutPrefix(reference, "#/definitions/")
+		if !refers {
+			return node
+		}
+		definitions, _ := root["definitions"].(map[string]any)
+		definition, _ := definitions[name].(map[string]any)
+		return definition
+	}
+	node := root
+	for _, key := range path {
+		properties, _ := node["properties"].(map[string]any)
+		next, known := properties[key].(map[string]any)
+		for _, of := range []string{"additionalProperties", "items"} {
+			if !known {
+				next, known = node[of].(map[string]any)
+			}
+		}
+		if !known {
+			return ""
+		}
+		node = resolve(next)
+	}
+	description, _ := node["description"].(string)
+	return description
+}
+
+// at is the value at a path, or nil.
+func at(values any, path []string) any {
+	for _, key := range path {
+		switch of := values.(type) {
+		case map[string]any:
+			values = of[key]
+		case []any:
+			i, err := strconv.Atoi(key)
+			if err != nil || i >= len(of) {
+				return nil
+			}
+			values = of[i]
+		default:
+			return nil
+		}
+	}
+	return values
+}
+
+// shown is a value in a sentence.
+func shown(value any) string {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Sprintf("a %T", value)
+	}
+	const most = 80
+	if len(text) > most {
+		return strings.ToValidUTF8(string(text[:most]), "") + "…"
+	}
+	return string(text)
 }
 
 func join(path, key string) string {

@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -306,15 +307,19 @@ func TestBadValues(t *testing.T) {
 		"it names a key in a list":                     {least + "executor: {interruptibleTolerations: [{kye: a}]}", `"executor.interruptibleTolerations.0.kye"`, ""},
 		"it names a value that is missing":             {"storage: {}", "the values lack controlPlane.gateway: host:port", "--values"},
 		"it names what is missing below":               {"controlPlane: {gateway: 'a:1', cluster: c}\nstorage: {region: eu-central-1}", "the values lack storage.metadataBucket", ""},
-		"it refuses a port that is root's":             {least + "proxy: {port: 80}", "the value proxy.port cannot be used: minimum: got 80, want 1,024", ""},
-		"it refuses a word where a number is needed":   {least + "executor: {workers: many}", "the value executor.workers cannot be used: got string, want integer", ""},
-		"it refuses a duration without unit":           {least + "storage: {keepLogs: '30'}", "the value storage.keepLogs", ""},
-		"it refuses an endpoint that the SDK misreads": {least + "operator: {endpoint: 'localhost:8443'}", "the value operator.endpoint", ""},
-		"it refuses a gateway without port":            {least + "controlPlane: {gateway: gateway.example.com}", "the value controlPlane.gateway", ""},
-		"it refuses a CA that is no PEM":               {least + "controlPlane: {ca: /etc/ca.crt}", "the value controlPlane.ca", ""},
-		"it refuses a level that there is not":         {least + "log: {level: loud}", "the value log.level cannot be used: value must be one of", ""},
-		"it refuses a role that is none":               {least + "roles: {executor: adminflyterole}", "the value roles.executor", ""},
-		"it refuses a section that is a word":          {least + "executor: fast", "the value executor", ""},
+		"it refuses a port that is root's":             {least + "proxy: {port: 80}", "the value proxy.port cannot be 80", "give a port from 1024 to 65535"},
+		"it refuses a word where a number is needed":   {least + "executor: {workers: many}", `the value executor.workers cannot be "many"`, "give a number from 1 to 1000"},
+		"it refuses a duration without unit":           {least + "storage: {keepLogs: '30'}", `the value storage.keepLogs cannot be "30"`, "90s, 10m or 720h"},
+		"it refuses an endpoint that the SDK misreads": {least + "operator: {endpoint: 'localhost:8443'}", `the value operator.endpoint cannot be "localhost:8443"`, "takes for plain text"},
+		"it refuses a gateway without port":            {least + "controlPlane: {gateway: gateway.example.com}", `the value controlPlane.gateway cannot be "gateway.example.com"`, "host:port"},
+		"it refuses a CA that is no PEM":               {least + "controlPlane: {ca: /etc/ca.crt}", `the value controlPlane.ca cannot be "/etc/ca.crt"`, "BEGIN CERTIFICATE"},
+		"it refuses a level that there is not":         {least + "log: {level: loud}", `the value log.level cannot be "loud"`, "give debug, info, warn or error"},
+		"it refuses a role that is none":               {least + "roles: {executor: adminflyterole}", `the value roles.executor cannot be "adminflyterole"`, "arn:aws:iam::"},
+		"it refuses a section that is a word":          {least + "executor: fast", `the value executor cannot be "fast"`, "a mapping of keys to values"},
+		"it refuses a number where words are needed":   {least + "executor: {taskEnv: {A: 3}}", "the value executor.taskEnv.A cannot be 3", "in quotes"},
+		"it refuses a template by another name":        {least + "clustersync: {templates: {a.yml: x}}", `the values have a template called "a.yml"`, "ends with .yaml"},
+		"it refuses a variable without name":           {least + "proxy: {env: [{value: x}]}", `the value proxy.env.0 cannot be {"value":"x"}`, "a variable with name"},
+		"it shows no more of a value than a line has":  {least + "proxy: {listenAddress: [" + strings.Repeat("x,", 200) + "]}", "the value proxy.listenAddress cannot be [", "an IP address"},
 		"it refuses what is no YAML":                   {"a: [", "values is not YAML", ""},
 		"it refuses a list where there are keys":       {"- a", "values is not YAML", ""},
 	} {
@@ -341,6 +346,58 @@ func TestBadValues(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("it takes a key with nothing behind it for one that is left out", func(t *testing.T) {
+		t.Parallel()
+		objects := rendered(t, least, "roles:\nexecutor:\n  workers:\n  # defaultCPU: 2\nlog: {level: debug, format: }")
+		if got := loaded(t, objects); got.Executor.Workers != 32 || got.Log.Level != "debug" || got.Log.Format != "json" {
+			t.Errorf("got %+v, want the chart's own where nothing is said", got)
+		}
+	})
+
+	t.Run("it says of every value what it takes", func(t *testing.T) {
+		t.Parallel()
+		chart := mustLoad(t)
+		var schema map[string]any
+		if err := json.Unmarshal(chart.Schema, &schema); err != nil {
+			t.Fatal(err)
+		}
+		tried := 0
+		var walk func(node map[string]any, path []string)
+		walk = func(node map[string]any, path []string) {
+			if reference, ok := node["$ref"].(string); ok {
+				node = schema["definitions"].(map[string]any)[strings.TrimPrefix(reference, "#/definitions/")].(map[string]any)
+			}
+			if len(path) > 0 {
+				// What no value of the chart is.
+				values := parseValues(t, least)
+				inner := values
+				for _, key := range path[:len(path)-1] {
+					next, ok := inner[key].(map[string]any)
+					if !ok {
+						next = map[string]any{}
+						inner[key] = next
+					}
+					inner = next
+				}
+				inner[path[len(path)-1]] = 1.5
+				err := check(chart, values)
+				said, ok := err.(*usererr.Error)
+				if want := "the value " + strings.Join(path, ".") + " cannot be 1.5"; !ok || said.Error() != want || !strings.HasPrefix(said.Hint, "give ") {
+					t.Errorf("got %v, want %q, and a hint of what it takes", err, want)
+				}
+				tried++
+			}
+			properties, _ := node["properties"].(map[string]any)
+			for key, property := range properties {
+				walk(property.(map[string]any), append(slices.Clone(path), key))
+			}
+		}
+		walk(schema, nil)
+		if tried < 80 {
+			t.Errorf("got %d values tried, want all of them", tried)
+		}
+	})
 
 	t.Run("it refuses values for another cluster than is named", func(t *testing.T) {
 		t.Parallel()
