@@ -349,11 +349,12 @@ func rough(d time.Duration) string {
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
-// clusterRow is a cluster as a line of a table.
+// clusterRow is a cluster as a line of a table. Its version is a data plane's word,
+// which may be anything.
 func clusterRow(w io.Writer, c clusterResult) {
 	lag := "-"
 	if c.PendingHandovers > 0 {
 		lag = fmt.Sprintf("%d for %s", c.PendingHandovers, rough(time.Duration(c.LagSeconds*float64(time.Second))))
 	}
-	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", c.Name, c.State, cmp.Or(c.Version, "-"), ago(c.LastHeartbeat), lag)
+	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", c.Name, c.State, cmp.Or(oneLine(c.Version), "-"), ago(c.LastHeartbeat), lag)
 }

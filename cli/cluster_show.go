@@ -3,9 +3,11 @@ package cli
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -58,10 +60,35 @@ func (a *app) showCluster(ctx context.Context, name string, caBundle bool) error
 			return usererr.New(usererr.NotFound, "cluster %s is %s, and has not told its CA yet", name, result.State).
 				WithHint("it does so when it joins: see 'biplane cluster show %s'", name)
 		}
-		_, err := fmt.Fprintln(a.Out, strings.TrimRight(result.CABundle, "\n"))
+		bundle, err := onlyCertificates(result.CABundle)
+		if err != nil {
+			return usererr.New(usererr.Invalid, "what cluster %s told as its CA is no certificate", name).
+				WithHint("see whether it is the cluster that it should be, and its operator's log").Because(err)
+		}
+		_, err = a.Out.Write(bundle)
 		return err
 	}
 	return a.print(result, clusterText(result))
+}
+
+// onlyCertificates is a bundle without what is none: it is the data plane's word,
+// and goes into a file by which clients trust.
+func onlyCertificates(bundle string) ([]byte, error) {
+	var only []byte
+	for rest := []byte(bundle); ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return nil, err
+		}
+		only = append(only, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: block.Bytes})...)
+	}
+	if len(only) == 0 {
+		return nil, errors.New("no block of PEM")
+	}
+	return only, nil
 }
 
 // noSuchCluster is the hint of every command about one cluster.
@@ -71,7 +98,7 @@ var noSuchCluster = map[connect.Code]string{connect.CodeNotFound: "'biplane clus
 func clusterText(c clusterResult) func(io.Writer) {
 	return func(w io.Writer) {
 		fmt.Fprintf(w, "Cluster %s is %s.\n\n", c.Name, c.State)
-		fmt.Fprintf(w, "VERSION\t%s\n", cmp.Or(c.Version, "-"))
+		fmt.Fprintf(w, "VERSION\t%s\n", cmp.Or(oneLine(c.Version), "-"))
 		fmt.Fprintf(w, "REGISTERED\t%s\n", ago(c.CreatedAt))
 		fmt.Fprintf(w, "JOINED\t%s\n", ago(c.JoinedAt))
 		fmt.Fprintf(w, "HEARTBEAT\t%s, round trip %s\n", ago(c.LastHeartbeat), rough(time.Duration(c.RoundTripSeconds*float64(time.Second))))
@@ -99,7 +126,7 @@ func clusterText(c clusterResult) func(io.Writer) {
 			if part.Ready {
 				ready = "yes"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", part.Name, ready, cmp.Or(part.Version, "-"), oneLine(part.Message))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", oneLine(part.Name), ready, cmp.Or(oneLine(part.Version), "-"), oneLine(part.Message))
 		}
 	}
 }
