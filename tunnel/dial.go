@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -41,6 +42,11 @@ func establish(ctx context.Context, socket net.Conn, address string, config *tls
 	}
 	conn := tls.Client(socket, config)
 	if err := conn.HandshakeContext(ctx); err != nil {
+		var unknown x509.UnknownAuthorityError
+		if errors.As(err, &unknown) {
+			return nil, fmt.Errorf("handshaking: the peer's CA is none of those that came with our certificate; "+
+				"if it was rotated while we were away, we have to join anew: %w", err)
+		}
 		return nil, fmt.Errorf("handshaking: %w", err)
 	}
 	if got := conn.ConnectionState().NegotiatedProtocol; got != ALPN {

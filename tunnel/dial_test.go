@@ -39,6 +39,15 @@ func TestDial(t *testing.T) {
 		})
 	}
 
+	t.Run("says what to do about a CA that it does not know", func(t *testing.T) {
+		t.Parallel()
+		config := a.clientTLS(t)
+		config.RootCAs = other.roots
+		if _, err := tunnel.Dial(t.Context(), g.address, config, tunnel.Options{}); err == nil || !strings.Contains(err.Error(), "join anew") {
+			t.Errorf("got %v, want that it has to join anew", err)
+		}
+	})
+
 	t.Run("hears in one sentence why it is refused", func(t *testing.T) {
 		t.Parallel()
 		address := serveOnce(t, a, func(conn *tls.Conn) { tunnel.Refuse(conn, "the cluster was\nremoved "+strings.Repeat("!", 1000)) })

@@ -79,7 +79,7 @@ func verifyPinned(chain []*x509.Certificate, host, fingerprint string) error {
 		})
 		return err
 	}
-	return errors.New("the gateway's certificate does not come from the CA that the join token names: is it the token of another control plane?")
+	return errors.New("the gateway's certificate does not come from the CA that the join token names: is it the token of another control plane, or from before the CA was rotated? 'biplane cluster add' makes another")
 }
 
 // Renew trades the certificate in force, which config has, for one of the key
