@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 // oracle is a DNS that says what a test wants, in simulated time.
 type oracle struct {
+	mu    sync.Mutex
 	says  answer
 	fails error
 	asked []time.Duration // since the start
@@ -20,8 +22,17 @@ type oracle struct {
 }
 
 func (o *oracle) lookup(context.Context) (answer, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.asked = append(o.asked, time.Since(o.start))
 	return answer{slices.Clone(o.says.addresses), o.says.ttl}, o.fails
+}
+
+// now lets it say something else, or fail.
+func (o *oracle) now(fails error, says ...netip.Addr) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.fails, o.says.addresses = fails, says
 }
 
 func ips(texts ...string) []netip.Addr {
@@ -85,7 +96,7 @@ func TestAddresses(t *testing.T) {
 			if got, want := a.known(), ips("10.0.0.1", "10.0.0.2"); !slices.Equal(got, want) {
 				t.Errorf("got %v, want %v", got, want)
 			}
-			o.says.addresses = ips("10.0.0.2", "10.0.0.3")
+			o.now(nil, ips("10.0.0.2", "10.0.0.3")...)
 			after(5 * time.Second)
 			if got, want := a.known(), ips("10.0.0.2", "10.0.0.3"); !slices.Equal(got, want) {
 				t.Errorf("got %v, want %v", got, want)
@@ -101,7 +112,7 @@ func TestAddresses(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			o := &oracle{says: answer{ips("10.0.0.1"), 5 * time.Second}}
 			a := keep(t, o)
-			o.fails = errors.New("away")
+			o.now(errors.New("away"))
 			for range 60 {
 				after(time.Second)
 				if got, want := a.known(), ips("10.0.0.1"); !slices.Equal(got, want) {
@@ -115,7 +126,7 @@ func TestAddresses(t *testing.T) {
 			if got := a.state(); got.stale != time.Minute || got.failures != 7 {
 				t.Errorf("got %+v, want a minute and 7 failures", got)
 			}
-			o.fails, o.says.addresses = nil, ips("10.0.0.9")
+			o.now(nil, ips("10.0.0.9")...)
 			after(15 * time.Second)
 			if got, want := a.known(), ips("10.0.0.9"); !slices.Equal(got, want) {
 				t.Errorf("got %v after the DNS came back, want %v", got, want)
@@ -131,7 +142,7 @@ func TestAddresses(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			o := &oracle{says: answer{ips("10.0.0.1"), 5 * time.Second}}
 			a := keep(t, o)
-			o.fails = errors.New("away")
+			o.now(errors.New("away"))
 			after(time.Hour - time.Second)
 			if got := a.known(); len(got) != 1 {
 				t.Errorf("got %v a second before, want the one", got)
@@ -149,7 +160,7 @@ func TestAddresses(t *testing.T) {
 			o := &oracle{says: answer{ips("10.0.0.1"), time.Minute}}
 			a := keep(t, o)
 			after(5 * time.Second)
-			o.says.addresses = ips("10.0.0.2")
+			o.now(nil, ips("10.0.0.2")...)
 			for range 3 {
 				got := make(chan []netip.Addr, 100)
 				for range 100 {
