@@ -3,6 +3,7 @@ package awsdouble
 import (
 	"cmp"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -417,4 +418,26 @@ func ec2Kind(id string) string {
 		return "placement-group"
 	}
 	return "*"
+}
+
+// sourcesOf are the sources that event patterns name as they are. A pattern that does
+// not say them, or says them otherwise, has none: EventBridge leaves the key out then.
+func sourcesOf(patterns []string) []string {
+	var sources []string
+	for _, text := range patterns {
+		var pattern struct {
+			Source []any `json:"source"`
+		}
+		if json.Unmarshal([]byte(text), &pattern) != nil {
+			continue
+		}
+		for _, source := range pattern.Source {
+			name, plain := source.(string)
+			if !plain {
+				return nil
+			}
+			sources = append(sources, name)
+		}
+	}
+	return sources
 }

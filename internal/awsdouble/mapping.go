@@ -506,6 +506,9 @@ func (x *expansion) parameter(reference string) []string {
 	if len(values) == 0 && optional {
 		values = []string{otherwise}
 	}
+	if filter == "sources" { // of the events that a pattern is for: one pattern, several values
+		return sourcesOf(values)
+	}
 	for i, value := range values {
 		switch filter {
 		case "":
