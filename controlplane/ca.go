@@ -107,8 +107,11 @@ each step, before the next. It can be stopped at any time, and run again.`,
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(p.out, caText(ca))
-			return err
+			fmt.Fprintln(p.out, caText(ca))
+			if ca.Stage() != pki.Steady {
+				fmt.Fprintf(p.err, "Next: the same command again, once 'biplane-controlplane ca show --config %s' awaits nothing.\n", file)
+			}
+			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "take the step even if data planes are lost by it")
