@@ -83,7 +83,12 @@ func enqueue(t *testing.T, run, action, parent string, spec *flytetask.TaskSpec,
 // until waits for an action to be as wanted.
 func until(t *testing.T, a *v1alpha1.TaskAction, what string, is func(*v1alpha1.TaskAction) bool) *v1alpha1.TaskAction {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	return untilWithin(t, 90*time.Second, a, what, is)
+}
+
+func untilWithin(t *testing.T, limit time.Duration, a *v1alpha1.TaskAction, what string, is func(*v1alpha1.TaskAction) bool) *v1alpha1.TaskAction {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	last := &v1alpha1.TaskAction{}
 	for ctx.Err() == nil {

@@ -563,6 +563,33 @@ func TestDisruption(t *testing.T) {
 			t.Errorf("got the error %+v of the first attempt, want the system's", e)
 		}
 	})
+	t.Run("it begins another attempt when its node is deleted, by the system's budget", func(t *testing.T) {
+		t.Parallel()
+		run := runName(t)
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "lost-" + run}}
+		if err := w.Client.Create(t.Context(), node); err != nil {
+			t.Fatal(err)
+		}
+		podSpec, err := toStruct(map[string]any{"nodeName": node.Name, "containers": []any{map[string]any{
+			"name": "main", "image": image, "command": []any{program}, "args": []any{"{{.outputPrefix}}", "outputs"}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec := scripted()
+		spec.TaskTemplate.Target = &core.TaskTemplate_K8SPod{K8SPod: &core.K8SPod{PodSpec: podSpec}}
+		a := enqueue(t, run, "a0", "", spec)
+		until(t, a, "a pod on the node", func(a *v1alpha1.TaskAction) bool { return a.Status.Phase == v1alpha1.Initializing })
+		if err := w.Client.Delete(t.Context(), node); err != nil {
+			t.Fatal(err)
+		}
+		// Kubernetes itself takes a minute to collect what was on a node.
+		second := func(a *v1alpha1.TaskAction) bool { return len(a.Status.Attempts) > 1 }
+		a = untilWithin(t, 5*time.Minute, a, "a second attempt", second)
+		if e := a.Status.Attempts[0].Error; a.Status.SystemFailures != 1 || a.Status.UserFailures != 0 || e == nil || e.Kind != v1alpha1.SystemError {
+			t.Errorf("got %+v with the error %+v, want one failure of the system", a.Status, e)
+		}
+		w.Client.Delete(t.Context(), a)
+	})
 	t.Run("nobody but us says that its logs are kept", func(t *testing.T) {
 		t.Parallel()
 		a := kept(t, enqueue(t, runName(t), "a0", "", scripted("say here", "outputs"), func(_ *v1alpha1.TaskAction, r *flytetask.RunSpec) {

@@ -20,6 +20,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"golang.org/x/sync/semaphore"
 
 	"biplane.dev/biplane/dataplane/config"
 	"biplane.dev/biplane/dataplane/internal/podrole"
@@ -37,13 +38,15 @@ var ErrExists = errors.New("there is such an object already")
 // Store is S3, as one service account sees it.
 type Store struct {
 	S3 *s3.Client
+
+	large *semaphore.Weighted // see Get
 }
 
 // New takes its credentials from what environment names: a role and its token
 // (AWS_ROLE_ARN, AWS_WEB_IDENTITY_TOKEN_FILE), as EKS gives them to a pod, or
 // else a key.
 func New(storage config.Storage, environment func(string) string) *Store {
-	return &Store{S3: s3.New(s3.Options{
+	return &Store{large: semaphore.NewWeighted(largeAtOnce), S3: s3.New(s3.Options{
 		Region:       storage.Region,
 		BaseEndpoint: podrole.Endpoint(storage.Endpoint),
 		UsePathStyle: storage.Endpoint != "", // other stores have no DNS name for each bucket
@@ -60,6 +63,10 @@ const (
 	answerTime = 30 * time.Second
 	// connections that stay: there are that many who ask at once.
 	connections = 64
+	// What Get reads is mostly of some kilobytes. Of larger files a few are in memory at
+	// once, however many actions end together.
+	largeFile   = 1 << 20
+	largeAtOnce = 4
 )
 
 // Split takes a URI apart.
@@ -102,6 +109,12 @@ func (s *Store) Get(ctx context.Context, uri string, limit int64) ([]byte, error
 		return nil, fmt.Errorf("reading %s: %w", uri, err)
 	}
 	defer object.Body.Close()
+	if aws.ToInt64(object.ContentLength) > largeFile {
+		if err := s.large.Acquire(ctx, 1); err != nil {
+			return nil, fmt.Errorf("waiting to read %s: %w", uri, err)
+		}
+		defer s.large.Release(1)
+	}
 	content, err := io.ReadAll(io.LimitReader(object.Body, limit+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", uri, err)

@@ -2,6 +2,12 @@
 // as Kubernetes gives them, in the metadata bucket. They are read from there when
 // the pod is gone.
 //
+// What its node has rotated away by then is gone: a kubelet gives the newest file of a
+// log, of 10 MiB unless containerLogMaxSize says more. To have the rest, every log would
+// have to be followed from its beginning, by a stream through the API server for each
+// container that runs, and to be kept in pieces that outlive this process; that is
+// worth it once somebody's logs are longer, and their nodes cannot be told.
+//
 // A pod is marked (Annotation) when that is done, and not deleted before. Logs of a
 // running pod are read from its node, which is package proxy's. Start with
 // Reconciler.

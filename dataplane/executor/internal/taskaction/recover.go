@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
@@ -93,7 +94,7 @@ func (w *work) replay(ctx context.Context) error {
 		}
 		group.Go(func() error {
 			decoded := &workflow.TraceAction{}
-			if err := proto.Unmarshal(trace.Trace, decoded); err != nil {
+			if err := proto.Unmarshal(trace.Trace, decoded); err != nil || !recovery.Succeeded(tracedPhase(decoded)) {
 				return nil
 			}
 			if _, _, err := bucket.Split(decoded.GetOutputs().GetOutputUri()); err != nil {
@@ -115,22 +116,27 @@ func (w *work) replay(ctx context.Context) error {
 // replayedAtOnce bounds what a task with thousands of traces asks for.
 const replayedAtOnce = 16
 
-// tracesOf are those that succeeded of the action of this one's name in another run: of
-// its objects or, when they are gone, of its record.
+// tracesOf are those of the action of this one's name in another run: of its objects,
+// and of its record, since the objects of a run go one after the other.
 func (w *work) tracesOf(ctx context.Context, run string) ([]record.Trace, error) {
-	there := &v1alpha1.TaskAction{}
-	err := w.Client.Get(ctx, client.ObjectKey{Namespace: w.action.Namespace, Name: v1alpha1.ActionName(run, w.action.Spec.Action)}, there)
-	if err == nil && there.Spec.Run == run {
-		return w.tracesBelow(ctx, run)
-	}
-	if err := client.IgnoreNotFound(err); err != nil {
-		return nil, fmt.Errorf("reading %s of run %s: %w", w.action.Spec.Action, run, err)
+	traces, err := w.tracesBelow(ctx, run)
+	if err != nil {
+		return nil, err
 	}
 	kept, err := w.recordOf(ctx, run, w.action.Spec.Action)
-	return kept.Traces, err
+	if err != nil {
+		return nil, err
+	}
+	for _, trace := range kept.Traces {
+		if !slices.ContainsFunc(traces, func(there record.Trace) bool { return there.Action == trace.Action }) {
+			traces = append(traces, trace)
+		}
+	}
+	return traces, nil
 }
 
-// tracesBelow the action of this one's name in a run, this one's own too.
+// tracesBelow the action of this one's name in a run, be it this one's own. One that
+// the reconciler has not come by has not failed.
 func (w *work) tracesBelow(ctx context.Context, run string) ([]record.Trace, error) {
 	var children v1alpha1.TaskActionList
 	err := w.Client.List(ctx, &children, client.InNamespace(w.action.Namespace),
@@ -140,7 +146,7 @@ func (w *work) tracesBelow(ctx context.Context, run string) ([]record.Trace, err
 	}
 	var traces []record.Trace
 	for i := range children.Items {
-		if child := &children.Items[i]; child.Spec.Type == v1alpha1.TypeTrace && recovery.Succeeded(child.Status.Phase) {
+		if child := &children.Items[i]; child.Spec.Type == v1alpha1.TypeTrace && child.Status.Phase != v1alpha1.Failed {
 			traces = append(traces, record.Trace{
 				Action: child.Spec.Action, ShortName: child.Spec.ShortName, Group: child.Spec.Group, InputURI: child.Spec.InputURI, Trace: child.Spec.Trace})
 		}

@@ -27,10 +27,7 @@ func (w *work) trace(ctx context.Context) error {
 		w.finish(v1alpha1.Recovered, "Recovered", "the outputs are those of run "+from.Run)
 		return nil
 	}
-	phase := v1alpha1.Phase(strings.TrimPrefix(trace.GetPhase().String(), "ACTION_PHASE_"))
-	if !phase.Terminal() {
-		phase = v1alpha1.Succeeded // a trace is enqueued when it has ended, and a failure says so
-	}
+	phase := tracedPhase(trace)
 	if phase == v1alpha1.Failed {
 		if err := w.traceFailed(ctx); err != nil {
 			return err
@@ -45,6 +42,15 @@ func (w *work) trace(ctx context.Context) error {
 		w.status.EndedAt = v1alpha1.At(at.AsTime())
 	}
 	return nil
+}
+
+// tracedPhase is how a trace ended. It is enqueued when it has, and a failure says so.
+func tracedPhase(trace *workflow.TraceAction) v1alpha1.Phase {
+	phase := v1alpha1.Phase(strings.TrimPrefix(trace.GetPhase().String(), "ACTION_PHASE_"))
+	if !phase.Terminal() {
+		return v1alpha1.Succeeded
+	}
+	return phase
 }
 
 // tracedAgain says of a trace that had failed whether its parent's next attempt has done
