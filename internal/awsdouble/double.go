@@ -239,8 +239,7 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 	d.closing = append(d.closing, m.stop)
 	d.world = &world{moto: m, identity: &insider{service: d.identity, keys: d.accounts.administrators(), region: awsidentity.IAMRegion(partitionOf(o.Region))}}
 
-	d.network = newNetwork(o.Clock, d.world)
-	d.world.eks = eks.New(eks.Options{Clock: o.Clock, Cloud: eksCloud{d.world, d.network}, Backing: o.Backing, Log: o.Log})
+	d.goBy(o.Clock, o.Backing)
 	d.world.buckets.reset()
 	m.started = d.world.buckets.reset
 
@@ -255,6 +254,12 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 	}
 	d.serveOn(listener)
 	return d, nil
+}
+
+// goBy makes what has states, which go by a clock.
+func (d *Double) goBy(c interface{ Now() time.Time }, backing func(string) (eks.Backing, bool)) {
+	d.network = newNetwork(c, d.world)
+	d.world.eks = eks.New(eks.Options{Clock: c, Cloud: eksCloud{d.world, d.network}, Backing: backing, Log: d.log})
 }
 
 // listen opens the port, on this machine only.

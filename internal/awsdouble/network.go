@@ -15,8 +15,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"biplane.dev/biplane/internal/clock"
 )
 
 // network is what EC2 and Elastic Load Balancing have besides what moto has: states
@@ -25,7 +23,7 @@ import (
 //
 // What is due by the clock happens when somebody looks, see settle.
 type network struct {
-	clock clock.Clock
+	clock interface{ Now() time.Time }
 	world *world
 
 	settling sync.Mutex // one at a time: it calls moto
@@ -58,7 +56,7 @@ type answered struct {
 	body   []byte
 }
 
-func newNetwork(c clock.Clock, w *world) *network {
+func newNetwork(c interface{ Now() time.Time }, w *world) *network {
 	n := &network{clock: c, world: w}
 	n.reset()
 	return n
@@ -110,7 +108,7 @@ var ec2Rules = map[string]rule{
 	"AcceptVpcEndpointConnections":                  {instead: (*Double).answerConnections},
 	"RejectVpcEndpointConnections":                  {instead: (*Double).answerConnections},
 
-	"DescribeNetworkInterfaces": {after: (*Double).showInterfaces},
+	"DescribeNetworkInterfaces": {before: (*Double).allInterfaces, after: (*Double).showInterfaces},
 	"DeleteNetworkInterface":    {before: (*Double).interfaceFree},
 	"DetachNetworkInterface":    {before: (*Double).interfaceFree},
 
@@ -371,6 +369,14 @@ func (d *Double) blockPublicAccess(_ context.Context, c *call) (*http.Response, 
 	return inXML(c, branch("", leaf("requestId", newRequestID()), branch("vpcBlockPublicAccessOptions",
 		leaf("awsAccountId", c.Account), leaf("awsRegion", c.Region), leaf("state", "default-state"),
 		leaf("internetGatewayBlockMode", "off"), leaf("managedBy", "account"), leaf("exclusionsAllowed", "allowed")))), nil
+}
+
+// interfaceFilters are those that are applied here, because moto has other values.
+var interfaceFilters = []string{"status", "description", "interface-type", "requester-managed", "group-id"}
+
+func (d *Double) allInterfaces(_ context.Context, c *call) error {
+	withoutFilters(c, func(name string) bool { return slices.Contains(interfaceFilters, name) })
+	return nil
 }
 
 // showInterfaces shows those that a service has as in use, and as its.

@@ -40,13 +40,11 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"biplane.dev/biplane/internal/clock"
 )
 
 // Options of a Service.
 type Options struct {
-	Clock clock.Clock
+	Clock interface{ Now() time.Time } // what the states go by
 	Cloud Cloud
 	// Backing gives the API server and the issuer that a new cluster shows, where a
 	// real one stands behind it; nil for made-up ones. See Backing.
@@ -80,7 +78,7 @@ func (w Where) arn(service, resource string) string {
 // Service is EKS for any number of accounts and regions. Its methods may be
 // called from many goroutines.
 type Service struct {
-	clock   clock.Clock
+	clock   interface{ Now() time.Time }
 	cloud   Cloud
 	backing func(string) (Backing, bool)
 	log     *slog.Logger
