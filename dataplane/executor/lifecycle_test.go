@@ -278,6 +278,21 @@ func TestPod(t *testing.T) {
 		}
 		gone(t, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: a.Status.Attempts[0].Pod}})
 	})
+	t.Run("it succeeds when its primary container does, and ends what still runs beside it", func(t *testing.T) {
+		t.Parallel()
+		podSpec, err := toStruct(map[string]any{"containers": []any{
+			map[string]any{"name": "beside", "image": image, "command": []any{program}, "args": []any{"-", "say beside", "wait"}},
+			map[string]any{"name": "main", "image": image, "command": []any{program}, "args": []any{"{{.outputPrefix}}", "outputs"}},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec := scripted()
+		spec.TaskTemplate.Target = &core.TaskTemplate_K8SPod{K8SPod: &core.K8SPod{PodSpec: podSpec, PrimaryContainerName: "main"}}
+		a := kept(t, enqueue(t, runName(t), "a0", "", spec))
+		want(t, a, v1alpha1.Succeeded)
+		gone(t, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: a.Status.Attempts[0].Pod}})
+	})
 	t.Run("what Kubernetes said of the pods of all attempts is in its record", func(t *testing.T) {
 		t.Parallel()
 		run := runName(t)

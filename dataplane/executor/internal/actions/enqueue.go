@@ -6,6 +6,7 @@ import (
 
 	"connectrpc.com/connect"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 
 	flyteactions "biplane.dev/biplane/api/gen/flyteidl2/actions"
@@ -138,6 +139,11 @@ func (s *Server) workspaceOpen(ctx context.Context, namespace string) error {
 		return s.failed(ctx, "reading a workspace", err)
 	case workspace.Spec.Suspended:
 		return refuse(connect.CodeFailedPrecondition, "the project %q is archived: restore it to run anything in it", workspace.Spec.Project)
+	}
+	// Waiting would not help: a person has to settle it first.
+	ready := meta.FindStatusCondition(workspace.Status.Conditions, "Ready")
+	if ready != nil && (ready.Reason == v1alpha1.ReasonForeignNamespace || ready.Reason == v1alpha1.ReasonInvalidName) {
+		return refuse(connect.CodeFailedPrecondition, "nothing can run in the project %q and its domain %q: %s", workspace.Spec.Project, workspace.Spec.Domain, ready.Message)
 	}
 	return nil
 }

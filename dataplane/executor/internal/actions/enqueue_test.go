@@ -234,6 +234,25 @@ func TestEnqueue(t *testing.T) {
 		archived.child("before", "a0", "c1")
 	})
 
+	t.Run("it says why a workspace has no namespace", func(t *testing.T) {
+		w := newWorld(t)
+		workspace := &v1alpha1.Workspace{}
+		if err := cluster.Client.Get(t.Context(), types.NamespacedName{Name: w.namespace}, workspace); err != nil {
+			t.Fatal(err)
+		}
+		workspace.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonForeignNamespace,
+			Message: "the namespace is somebody else's", LastTransitionTime: metav1.Now()}}
+		if err := cluster.Client.Status().Update(t.Context(), workspace); err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		w.eventually(func() bool {
+			n++
+			_, err := w.operator.Enqueue(t.Context(), &flyteactions.EnqueueRequest{Action: w.taskAction(fmt.Sprintf("r%d", n), "", "a0")})
+			return connect.CodeOf(err) == connect.CodeFailedPrecondition && strings.Contains(err.Error(), "the namespace is somebody else's")
+		}, "a run to be refused")
+	})
+
 	t.Run("it takes recovered outputs where there are some", func(t *testing.T) {
 		w := w.in(t)
 		w.run("source", nil)

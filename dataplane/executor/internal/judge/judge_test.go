@@ -49,6 +49,9 @@ conditions: [{type: PodScheduled, status: "False", reason: Unschedulable, messag
 		{"its node was restarted", "phase: Failed\ncontainerStatuses: [{name: main, state: {terminated: {exitCode: 137, reason: ContainerStatusUnknown}}}]", v1alpha1.Failed, "Interrupted", v1alpha1.SystemError, system, ""},
 		{"it was evicted", "phase: Failed\nreason: Evicted\nmessage: The node was low on resource", v1alpha1.Failed, "Evicted", v1alpha1.SystemError, system, "low on resource"},
 		{"it was evicted, and ended by itself at that", "phase: Failed\nreason: Evicted\ncontainerStatuses: [{name: main, state: {terminated: {exitCode: 1}}}]", v1alpha1.Failed, "Evicted", v1alpha1.SystemError, system, ""},
+		{"its node shut down, as older kubelets say", "phase: Failed\nreason: Shutdown", v1alpha1.Failed, "Shutdown", v1alpha1.SystemError, system, ""},
+		{"it made room for a critical one", "phase: Failed\nreason: Preempting", v1alpha1.Failed, "Preempting", v1alpha1.SystemError, system, ""},
+		{"its node does not know why", "phase: Failed\nreason: UnknownError", v1alpha1.Failed, "UnknownError", v1alpha1.SystemError, system, ""},
 		{"its node was shut down", "phase: Failed\nreason: Terminated", v1alpha1.Failed, "Terminated", v1alpha1.SystemError, system, ""},
 		{"its node was going to be shut down", "phase: Failed\nreason: NodeShutdown", v1alpha1.Failed, "NodeShutdown", v1alpha1.SystemError, system, ""},
 		{"its node was not the one", "phase: Failed\nreason: NodeAffinity", v1alpha1.Failed, "NodeAffinity", v1alpha1.SystemError, system, ""},
@@ -70,6 +73,7 @@ conditions: [{type: PodScheduled, status: "False", reason: Unschedulable, messag
 		{"its container may yet be made", scheduled("node: n\ncontainerStatuses: [{name: main, state: {waiting: {reason: CreateContainerError}}}]"), v1alpha1.Initializing, "", "", "", ""},
 		{"its container was not made for too long", "phase: Pending\nnode: n\nstartTime: " + longAgo + "\ncontainerStatuses: [{name: main, state: {waiting: {reason: CreateContainerError}}}]", v1alpha1.Failed, "CreateContainerError", v1alpha1.UserError, permanent, ""},
 
+		{"its container was not run for too long", "phase: Pending\nnode: n\nstartTime: " + longAgo + "\ncontainerStatuses: [{name: main, state: {waiting: {reason: RunContainerError}}}]", v1alpha1.Failed, "RunContainerError", v1alpha1.UserError, permanent, ""},
 		{"it is being deleted, and may end well", "node: n\nphase: Running\ndeleted: " + justNow + "\ncontainerStatuses: [{name: main, state: {running: {}}}]", v1alpha1.Running, "", "", "", "being deleted"},
 		{"it was deleted, and its node says nothing", "node: n\nphase: Running\ndeleted: " + longAgo + "\ncontainerStatuses: [{name: main, state: {running: {}}}]", v1alpha1.Failed, "ResourceDeletedExternally", v1alpha1.SystemError, system, ""},
 		{"it ended because it was deleted", "node: n\nphase: Failed\ndeleted: " + justNow + "\ncontainerStatuses: [{name: main, state: {terminated: {exitCode: 143}}}]", v1alpha1.Failed, "ResourceDeletedExternally", v1alpha1.SystemError, system, ""},
