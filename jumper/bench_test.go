@@ -1,0 +1,213 @@
+package jumper
+
+import (
+	"bufio"
+	"crypto/tls"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var (
+	program = flag.String("jumper", "../bin/biplane-jumper", "the jumper to measure")
+	haproxy = flag.String("haproxy", "/usr/sbin/haproxy", "the HAProxy to measure beside it")
+	rounds  = flag.Int("rounds", 5, "how often each is measured, in turn")
+	idle    = flag.Int("idle", 5000, "how many connections are idle")
+)
+
+// contender is a proxy in front of the upstream, in a process of its own.
+type contender struct {
+	name, listen string
+	pid          int
+}
+
+// contenders starts both.
+func contenders(b *testing.B, upstream string) []contender {
+	b.Helper()
+	for path, made := range map[string]string{*program: "make build", *haproxy: "test/haproxy/setup.sh"} {
+		if _, err := os.Stat(path); err != nil {
+			b.Fatalf("%v: run '%s' first", err, made)
+		}
+	}
+	host, port, err := net.SplitHostPort(upstream)
+	if err != nil {
+		b.Fatal(err)
+	}
+	run := func(cmd *exec.Cmd) int {
+		if err := cmd.Start(); err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		return cmd.Process.Pid
+	}
+
+	ours := exec.Command(*program, "--upstream", host, "--upstream-port", port, "--sni", upstreamName, "--listen", "127.0.0.1:0", "--ready", "127.0.0.1:0")
+	stderr, err := ours.StderrPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	jumper := contender{name: "jumper", pid: run(ours)}
+	said := bufio.NewReader(stderr)
+	first, err := said.ReadBytes('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	var listening struct{ Listen string }
+	if err := json.Unmarshal(first, &listening); err != nil {
+		b.Fatal(err)
+	}
+	jumper.listen = listening.Listen
+	go func() { _, _ = io.Copy(io.Discard, said) }()
+
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	free.Close()
+	file := filepath.Join(b.TempDir(), "haproxy.cfg")
+	config := fmt.Sprintf("global\n  maxconn 6000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\nlisten front\n  bind %s\n  server upstream %s\n", free.Addr(), upstream)
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	theirs := contender{name: "haproxy", listen: free.Addr().String(), pid: run(exec.Command(*haproxy, "-db", "-q", "-f", file))}
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if conn, err := net.Dial("tcp", theirs.listen); err == nil {
+			conn.Close()
+			break
+		}
+		if time.Now().After(deadline) {
+			b.Fatal("got no HAProxy that listens")
+		}
+	}
+	return []contender{jumper, theirs}
+}
+
+// BenchmarkThroughput is what one machine carries with the jumper and with HAProxy
+// in TCP mode, in turn, in one run: from an upstream that sends as fast as it can.
+func BenchmarkThroughput(b *testing.B) {
+	opening := hello(&tls.Config{ServerName: upstreamName})
+	u := serveUpstream(b, "127.0.0.1", 0, func(conn *net.TCPConn) {
+		if _, err := io.ReadFull(conn, make([]byte, len(opening))); err != nil {
+			return
+		}
+		for data := make([]byte, 256<<10); ; {
+			if _, err := conn.Write(data); err != nil {
+				return
+			}
+		}
+	})
+	both := contenders(b, u.at.String())
+	for _, streams := range []int{1, 8} {
+		b.Run(fmt.Sprintf("streams=%d", streams), func(b *testing.B) {
+			for b.Loop() {
+				speeds := map[string][]float64{}
+				for range *rounds {
+					for _, c := range both {
+						speeds[c.name] = append(speeds[c.name], carry(b, c, streams, opening))
+					}
+				}
+				middle := func(name string) float64 { slices.Sort(speeds[name]); return speeds[name][*rounds/2] }
+				b.ReportMetric(middle("jumper"), "MB/s-jumper")
+				b.ReportMetric(middle("haproxy"), "MB/s-haproxy")
+				b.ReportMetric(middle("jumper")/middle("haproxy"), "ratio")
+			}
+		})
+	}
+}
+
+// carry reads through c for a second.
+func carry(b *testing.B, c contender, streams int, opening []byte) float64 {
+	var reading sync.WaitGroup
+	var total atomic.Int64
+	began := time.Now()
+	for range streams {
+		conn, err := net.Dial("tcp", c.listen)
+		if err != nil {
+			b.Fatal(err)
+		}
+		_ = conn.SetDeadline(began.Add(time.Second))
+		if _, err := conn.Write(opening); err != nil {
+			b.Fatal(err)
+		}
+		reading.Go(func() {
+			defer conn.Close()
+			for data := make([]byte, 256<<10); ; {
+				n, err := conn.Read(data)
+				total.Add(int64(n))
+				if err != nil {
+					return
+				}
+			}
+		})
+	}
+	reading.Wait()
+	return float64(total.Load()) / 1e6 / time.Since(began).Seconds()
+}
+
+// BenchmarkIdle is the memory of a connection that is idle after it was used, of
+// the process: what the kernel keeps for the sockets is the same for every proxy.
+func BenchmarkIdle(b *testing.B) {
+	opening := hello(&tls.Config{ServerName: upstreamName})
+	u := serveUpstream(b, "127.0.0.1", 0, func(conn *net.TCPConn) {
+		_, _ = io.CopyN(conn, conn, int64(len(opening)))
+		_, _ = io.Copy(io.Discard, conn)
+	})
+	both := contenders(b, u.at.String())
+	for _, c := range both {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				before := resident(b, c.pid)
+				conns := make([]net.Conn, *idle)
+				for i := range conns {
+					conn, err := net.Dial("tcp", c.listen)
+					if err != nil {
+						b.Fatal(err)
+					}
+					conns[i] = conn
+					_ = conn.SetDeadline(time.Now().Add(patience))
+					if _, err := conn.Write(opening); err != nil {
+						b.Fatal(err)
+					}
+					if _, err := io.ReadFull(conn, make([]byte, len(opening))); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(resident(b, c.pid)-before)/float64(*idle), "KiB/connection")
+				for _, conn := range conns {
+					conn.Close()
+				}
+			}
+		})
+	}
+}
+
+// resident is a process's memory in KiB.
+func resident(b *testing.B, pid int) int {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); fields[0] == "VmRSS:" {
+			kib, err := strconv.Atoi(fields[1])
+			if err != nil {
+				b.Fatal(err)
+			}
+			return kib
+		}
+	}
+	b.Fatalf("got no VmRSS of process %d", pid)
+	return 0
+}
