@@ -25,15 +25,15 @@ import (
 // Reasons of the condition Ready.
 const (
 	reasonReady       = "Ready"
-	reasonSuspended   = "Suspended"         // ready, and no new pod starts
-	reasonName        = "InvalidName"       // it cannot have a namespace of its own
+	reasonSuspended   = "Suspended" // ready, and no new pod starts
+	reasonName        = v1alpha1.ReasonInvalidName
 	reasonTemplate    = "TemplateError"     // the templates give nothing that can be applied
 	reasonCA          = "WaitingForCA"      // the operator has not made it
 	reasonPullSecret  = "PullSecretMissing" // the configuration names one that is not there
-	reasonForeign     = "ForeignNamespace"  // the namespace is somebody else's
-	reasonTerminating = "Terminating"       // somebody deletes the namespace
-	reasonConflict    = "Conflict"          // an object that is not ours wants to be otherwise
-	reasonRefused     = "Refused"           // by the API server
+	reasonForeign     = v1alpha1.ReasonForeignNamespace
+	reasonTerminating = "Terminating" // somebody deletes the namespace
+	reasonConflict    = "Conflict"    // an object that is not ours wants to be otherwise
+	reasonRefused     = "Refused"     // by the API server
 )
 
 // reconciler brings one workspace's namespace to what the templates say.

@@ -31,6 +31,13 @@ type WorkspaceSpec struct {
 	Suspended bool `json:"suspended,omitempty"`
 }
 
+// Reasons of the condition Ready by which a workspace has no namespace until a
+// person has done something.
+const (
+	ReasonInvalidName      = "InvalidName"      // it cannot have one of its own
+	ReasonForeignNamespace = "ForeignNamespace" // it is somebody else's
+)
+
 // WorkspaceStatus is what became of it.
 type WorkspaceStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
