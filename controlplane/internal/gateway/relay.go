@@ -19,6 +19,9 @@ const (
 	relayIdle   = 2 * time.Hour
 	relayOpen   = 10 * time.Second
 	relayListen = time.Second // between two tries of a port that is taken
+	// relayAway is what that becomes for a data plane that dialled another process: on
+	// one machine that one has the port for good.
+	relayAway = 15 * time.Second
 	// relayPatience with a port that is taken: the process that we replace holds
 	// it until it is drained.
 	relayPatience = 2 * int(drainLimit/relayListen)
@@ -97,18 +100,24 @@ func abort(conn tunnel.HalfCloser) {
 // only by the process that it has dialled, since clients go where the store says,
 // and would find no tunnel at another.
 func (c *cluster) relayListener(ctx context.Context) net.Listener {
-	for missed := 0; ; {
+	missed, wait := 0, relayListen
+	for {
 		session, changed := c.reach()
 		listener, err := c.relayPort(ctx, session != nil, missed >= relayPatience)
 		switch {
 		case listener != nil:
 			return listener
-		case err != nil && session != nil && ctx.Err() == nil:
+		case err == nil || ctx.Err() != nil:
+			wait = relayListen // it has no port yet
+		case session != nil:
+			wait = relayListen
 			missed++
 			c.log.Warn("cannot listen for the data plane's clients", "error", err)
+		default:
+			wait = min(2*wait, relayAway)
 		}
 		select {
-		case <-time.After(relayListen):
+		case <-time.After(wait):
 		case <-changed:
 		case <-ctx.Done():
 			return nil
