@@ -41,9 +41,10 @@ FUZZTIME ?= 30s
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: kubectl helm ## make what tests and the demo use besides Go: PostgreSQL (Debian's), the emulator, the AWS CLI, boto3 (.cache/venv), Flyte (.cache/flyte-VERSION), kubectl and helm (.cache/bin)
+setup: kubectl helm ## make what tests and the demo use besides Go: PostgreSQL and HAProxy (Debian's), the emulator, the AWS CLI, boto3 (.cache/venv), Flyte (.cache/flyte-VERSION), kubectl and helm (.cache/bin)
 	@test/python/setup.sh
 	@test/postgres/setup.sh
+	@test/haproxy/setup.sh
 	@test/python/setup.sh flyte-2.12.1 test/e2e/sdk/2.12.1.txt
 
 build: ## build static, reproducible binaries into bin/ (Kubernetes takes ten minutes the first time, seconds later)

@@ -50,6 +50,8 @@ var arrows = []struct {
 		because: "a double that knew the documents would not test them"},
 	{from: "internal/sdkhash", only: []string{"std", "google.golang.org/protobuf/...", "api/gen/flyteidl2/..."},
 		because: "both planes hash as the SDK does, and what they hash is Flyte's"},
+	{from: "jumper", only: []string{"std", "golang.org/x/net/dns/dnsmessage", "golang.org/x/net/netutil", "internal/buildinfo", "internal/usererr"},
+		because: "it runs in a customer's account between a vendor and a cluster, and is to be read to the end"},
 	{from: "internal/usererr", only: []string{"std"},
 		because: "every package may return one"},
 	{from: "internal/nearest", only: []string{"std"},
@@ -133,6 +135,8 @@ var links = []struct {
 		"the control plane opens no account, and asks no cluster but through its tunnel"},
 	{"cmd/biplane-dataplane", []string{"provision/...", "controlplane/...", "modernc.org/...", "github.com/jackc/...", "helm.sh/...", "testing"},
 		"a data plane has no SQL, and makes no accounts"},
+	{"cmd/biplane-jumper", []string{"provision/...", "controlplane/...", "dataplane/...", "tunnel/...", "github.com/...", "k8s.io/...", "testing"},
+		"a few megabytes of the standard library, and of ours what it says in one sentence"},
 	{"cmd/biplane-awsdouble", []string{"cli", "provision/access"},
 		"the double is an endpoint, and knows nothing of what is sent to it"},
 }

@@ -278,7 +278,6 @@ func TestRefuse(t *testing.T) {
 				<-done
 			})
 		}
-		r.metric(t, "streams", fmt.Sprint(slow))
 		if err := r.talk(a, upstreamName, "meanwhile"); err != nil {
 			t.Error(err)
 		}

@@ -248,9 +248,17 @@ func (r *running) until(t testing.TB, path string, right func(code int, body str
 // metric waits until a series has a value.
 func (r *running) metric(t testing.TB, series, value string) {
 	t.Helper()
-	r.until(t, "/metrics", func(_ int, body string) bool {
-		return strings.Contains(body, "\nbiplane_jumper_"+series+" "+value+"\n")
-	})
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		_, body := r.get(t, "/metrics")
+		_, after, _ := strings.Cut(body, "\nbiplane_jumper_"+series+" ")
+		got, _, _ := strings.Cut(after, "\n")
+		if got == value {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("got %s %q to the end, want %s", series, got, value)
+		}
+	}
 }
 
 // dial opens a connection to the jumper and does no more.
