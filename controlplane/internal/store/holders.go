@@ -55,8 +55,12 @@ func (s *Store) Hold(ctx context.Context, organization, process, endpoint string
 				continue
 			}
 			changed = true
+			// Later than every other one's, whatever the clock tells apart: SQLite's counts
+			// milliseconds.
+			since := `(SELECT CASE WHEN COALESCE(max(h.since), 0) < ` + now + ` THEN ` + now + ` ELSE max(h.since) + 1 END
+				FROM tunnel_holders h WHERE h.organization = $1 AND h.cluster = $2)`
 			if _, err := t.exec(ctx, `INSERT INTO tunnel_holders (organization, cluster, process, endpoint, since, alive_until)
-				SELECT organization, name, CAST($3 AS TEXT), CAST($4 AS TEXT), `+now+`, `+now+` + $5
+				SELECT organization, name, CAST($3 AS TEXT), CAST($4 AS TEXT), `+since+`, `+now+` + $5
 				FROM clusters WHERE organization = $1 AND name = $2`,
 				organization, cluster, process, endpoint, lease.Microseconds()); err != nil {
 				return err
