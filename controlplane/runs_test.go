@@ -881,8 +881,10 @@ func TestDatabaseAway(t *testing.T) {
 	refused(t, err, connect.CodeUnavailable, "database cannot be reached")
 	_, err = w.projects().CreateProject(t.Context(), &project.CreateProjectRequest{Project: &project.Project{Id: "meanwhile"}})
 	refused(t, err, connect.CodeUnavailable, "database cannot be reached")
-	if got := w.ready(); got != http.StatusServiceUnavailable {
-		t.Errorf("got %d from /readyz, want %d", got, http.StatusServiceUnavailable)
+	for range 3 {
+		if got := w.ready(); got != http.StatusServiceUnavailable {
+			t.Errorf("got %d from /readyz, want %d", got, http.StatusServiceUnavailable)
+		}
 	}
 	wire.restore()
 	if _, err := w.runs().GetRunDetails(t.Context(), &workflow.GetRunDetailsRequest{RunId: id.Run}); err != nil {
@@ -894,6 +896,9 @@ func TestDatabaseAway(t *testing.T) {
 	}
 	if got := w.ready(); got != http.StatusOK {
 		t.Errorf("got %d from /readyz, want %d", got, http.StatusOK)
+	}
+	if got := strings.Count(w.logged(), `"not ready"`); got != 1 {
+		t.Errorf("got %d lines about it in the log, want 1, however often it is asked", got)
 	}
 }
 

@@ -61,7 +61,7 @@ func testProjects(t *testing.T, db database) {
 			t.Fatal(err)
 		}
 		_, err := w.tasks().DeployTask(t.Context(), &task.DeployTaskRequest{TaskId: &task.TaskIdentifier{Project: "demo", Domain: "development", Name: "a.b", Version: "v1"}, Spec: spec("a.b")})
-		refused(t, err, connect.CodeFailedPrecondition, "archived")
+		refused(t, err, connect.CodeFailedPrecondition, "flyte update project demo --unarchive")
 	})
 	t.Run("keeps domains as they are", func(t *testing.T) {
 		_, err := w.projects().UpdateProject(t.Context(), &project.UpdateProjectRequest{Project: &project.Project{Id: "demo", Domains: []*project.Domain{{Id: "x"}}}})

@@ -18,6 +18,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -103,14 +104,23 @@ func (s *Server) Clients() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", s.cors(s.mux))
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	var unready atomic.Bool // as the log has it: who asks may do so all the time
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) {
 		if s.draining.Err() != nil {
 			http.Error(w, "the server is shutting down", http.StatusServiceUnavailable)
 			return
 		}
-		if err := s.options.Ready(r.Context()); err != nil {
+		err := s.options.Ready(r.Context())
+		if r.Context().Err() != nil {
+			return // who asked has left: nothing was learnt
+		}
+		if before := unready.Swap(err != nil); !before && err != nil {
 			s.options.Log.Warn("not ready", "error", err)
-			http.Error(w, "the database cannot be reached", http.StatusServiceUnavailable)
+		} else if before && err == nil {
+			s.options.Log.Info("ready again")
+		}
+		if err != nil {
+			http.Error(w, "the database cannot be used now; the log says why", http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")

@@ -39,7 +39,9 @@ func (s *Store) Ready(ctx context.Context) error {
 	}
 	sources := provider.ListSources()
 	needs, has := sources[len(sources)-1].Version, int64(0)
-	if _, err := s.database.reads.one(ctx, `SELECT COALESCE(max(version_id), 0) FROM goose_db_version WHERE is_applied`, nil, scanInto(&has)); err != nil {
+	if _, err := s.database.reads.one(ctx, `SELECT COALESCE(max(version_id), 0) FROM goose_db_version WHERE is_applied`, nil, scanInto(&has)); Unreachable(err) {
+		return fmt.Errorf("the database cannot be reached: %w", err)
+	} else if err != nil {
 		return fmt.Errorf("the database does not say its version; if it is new, run 'biplane-controlplane migrate': %w", err)
 	}
 	switch {

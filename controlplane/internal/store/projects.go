@@ -173,7 +173,7 @@ func usable(id string, found bool, state project.ProjectState) error {
 	case !found:
 		return &NotFoundError{"project", id}
 	case archived(state):
-		return &RefusedError{fmt.Sprintf("project %q is archived, so nothing new is started in it", id)}
+		return &RefusedError{fmt.Sprintf("project %q is archived, so nothing new is started in it; restore it with: flyte update project %s --unarchive", id, id)}
 	}
 	return nil
 }
