@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -206,10 +207,19 @@ log: {level: debug, format: json}
 	bytesBy(first, "127.0.0.1")
 	bytesBy(second, "127.0.0.2")
 
-	first.kill()
+	// It is there and says nothing: no connection breaks by itself.
+	if err := first.command.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	away := func() {
+		t.Helper()
+		_, err := second.data().UploadInputs(t.Context(), &dataproxy.UploadInputsRequest{Id: &dataproxy.UploadInputsRequest_ProjectId{ProjectId: flytesnacks}})
+		refused(t, err, connect.CodeUnavailable, "cannot be reached now")
+	}
+	away()
 	<-plane.served
-	_, err := second.data().UploadInputs(t.Context(), &dataproxy.UploadInputsRequest{Id: &dataproxy.UploadInputsRequest_ProjectId{ProjectId: flytesnacks}})
-	refused(t, err, connect.CodeUnavailable, "cannot be reached now")
+	first.kill()
+	away()
 	until(t, "the other process to say that the data plane is unreachable", func() bool {
 		got, err := second.clusters().GetCluster(t.Context(), &clusterv1.GetClusterRequest{Name: "c1"})
 		return err == nil && got.Cluster.State == clusterv1.ClusterState_CLUSTER_STATE_UNREACHABLE
