@@ -29,6 +29,7 @@
 //	network.go      what EC2 has besides moto's, by operation:
 //	gateways.go     NAT and internet gateways, addresses, routes
 //	endpoints.go, privatelink.go  VPC endpoints, endpoint services
+//	ecs.go, tasks.go  services whose tasks are processes here
 //	loadbalancers.go, dependencies.go  and what refuses to be deleted
 //	xml.go          answers of moto's that are changed
 //	moto.go         the process behind
@@ -80,6 +81,9 @@ type Options struct {
 	// machine's, so that everything is ready within a second; clock.Scaled(1) is as
 	// slow as AWS.
 	Clock clock.Clock
+	// Tasks are the programs that stand for images in ECS: path by image reference. A
+	// task with such an image is a process of this machine; no other image is run.
+	Tasks map[string]string
 	// Backing is the real API server behind a cluster of that name, if there is one.
 	Backing func(cluster string) (eks.Backing, bool)
 
@@ -159,6 +163,7 @@ type Double struct {
 	clock    clock.Clock
 	world    *world
 	network  *network
+	tasks    *tasks
 	seenRuns atomic.Int64 // of moto
 	identity *awsidentity.Service
 	accounts *Accounts
@@ -240,6 +245,8 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 	d.world = &world{moto: m, identity: &insider{service: d.identity, keys: d.accounts.administrators(), region: awsidentity.IAMRegion(partitionOf(o.Region))}}
 
 	d.goBy(o.Clock, o.Backing)
+	d.tasks = &tasks{double: d, programs: o.Tasks, services: map[string]*ecsService{}}
+	d.closing = append(d.closing, d.tasks.close)
 	d.world.buckets.reset()
 	m.started = d.world.buckets.reset
 

@@ -205,6 +205,7 @@ func (d *Double) fresh() {
 	if now := d.world.moto.runs.Load(); d.seenRuns.Swap(now) != now && now > 1 {
 		d.network.reset()
 		d.world.eks.Reset()
+		d.tasks.forget()
 	}
 }
 
@@ -448,6 +449,13 @@ func (d *Double) flowLogRole(ctx context.Context, c *call) error {
 }
 
 func number(i int) string { return strconv.Itoa(i) }
+
+// randomHex is n hexadecimal digits.
+func randomHex(n int) string {
+	b := make([]byte, (n+1)/2)
+	rand.Read(b)
+	return hex.EncodeToString(b)[:n]
+}
 
 // randomLower is n letters and digits.
 func randomLower(n int) string {

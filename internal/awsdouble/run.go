@@ -33,7 +33,7 @@ type Streams struct {
 type settings struct {
 	dir, listen, region, account, vendorProfile, moto, envFile, logLevel string
 	time, callLog                                                        string
-	faults, keys                                                         []string
+	faults, keys, tasks                                                  []string
 	latency, consistencyDelay                                            time.Duration
 }
 
@@ -111,6 +111,7 @@ expired (the session is over). OPERATION may have *.`,
 	f.DurationVar(&s.latency, "latency", 0, "let every call take this `DURATION` more")
 	f.DurationVar(&s.consistencyDelay, "consistency-delay", 0, "let IAM's changes be seen after this `DURATION` of --time")
 	f.StringArrayVar(&s.keys, "web-identity", nil, "accept web identity tokens, `ISSUER=FILE` of a JSON Web Key Set; may be repeated")
+	f.StringArrayVar(&s.tasks, "ecs-task", nil, "run tasks of ECS with this image as a process, `IMAGE=PROGRAM`; may be repeated")
 	f.StringVar(&s.logLevel, "log-level", "info", "`LEVEL` of the log on standard error: debug, info, warn or error")
 	return c
 }
@@ -151,6 +152,9 @@ func (s *settings) run(ctx context.Context, streams Streams) (err error) {
 			return err
 		}
 		o.Vendor = profile
+	}
+	if o.Tasks, err = readTasks(s.tasks); err != nil {
+		return err
 	}
 	keys := map[string]jose.JSONWebKeySet{}
 	for _, text := range s.keys {
@@ -201,6 +205,26 @@ func (s *settings) run(ctx context.Context, streams Streams) (err error) {
 	<-ctx.Done()
 	o.Log.Info("stopping")
 	return d.Stop()
+}
+
+// readTasks reads --ecs-task. An image has = only in a digest's place, never last.
+func readTasks(list []string) (map[string]string, error) {
+	programs := map[string]string{}
+	for _, text := range list {
+		at := strings.LastIndexByte(text, '=')
+		if at < 1 {
+			return nil, fmt.Errorf("--ecs-task %q is not IMAGE=PROGRAM", text)
+		}
+		program, err := exec.LookPath(text[at+1:])
+		if err == nil {
+			program, err = filepath.Abs(program)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--ecs-task %s: %s cannot be run: name a program", text, text[at+1:])
+		}
+		programs[text[:at]] = program
+	}
+	return programs, nil
 }
 
 // readTime reads --time.

@@ -156,6 +156,8 @@ func (d *Double) behind(ctx context.Context, c *call) (*http.Response, error) {
 		return d.ec2(ctx, c)
 	case "elasticloadbalancing":
 		return d.elb(ctx, c)
+	case "ecs":
+		return d.ecs(ctx, c)
 	}
 	switch c.Operation {
 	case "PutBucketPolicy", "GetBucketPolicy", "DeleteBucketPolicy":

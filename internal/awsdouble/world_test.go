@@ -31,6 +31,12 @@ func TestMain(m *testing.M) {
 		defer stop()
 		os.Exit(Run(ctx, os.Args[1:], Streams{Out: os.Stdout, Err: os.Stderr}))
 	}
+	if os.Getenv("RUN_TASK") != "" { // of ECS: its arguments are --listen ADDRESS
+		http.HandleFunc("/readyz", func(http.ResponseWriter, *http.Request) {})
+		http.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { os.Exit(1) })
+		fmt.Println(http.ListenAndServe(os.Args[2], nil))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 
