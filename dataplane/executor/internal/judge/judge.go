@@ -191,10 +191,7 @@ func (v Verdict) waiting(pod *corev1.Pod, now time.Time, grace time.Duration) Ve
 		return v
 	}
 	v.Phase = v1alpha1.Initializing
-	since := pod.CreationTimestamp.Time
-	if pod.Status.StartTime != nil {
-		since = pod.Status.StartTime.Time
-	}
+	since := progressed(pod)
 	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
 		for i := range list {
 			state := list[i].State.Waiting
@@ -213,6 +210,26 @@ func (v Verdict) waiting(pod *corev1.Pod, now time.Time, grace time.Duration) Ve
 		}
 	}
 	return v
+}
+
+// progressed is when the pod came forward last. An image is pulled when its container's
+// turn comes, which may be long after the pod's beginning.
+func progressed(pod *corev1.Pod) time.Time {
+	last := pod.CreationTimestamp.Time
+	if pod.Status.StartTime != nil {
+		last = pod.Status.StartTime.Time
+	}
+	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range list {
+			began, finished := times(&list[i])
+			for _, at := range []*v1alpha1.Time{began, finished} {
+				if at != nil && at.After(last) && list[i].RestartCount == 0 { // a sidecar that starts again and again comes nowhere
+					last = at.Time
+				}
+			}
+		}
+	}
+	return last
 }
 
 // stuck is a container that cannot start. Patient: that may still change, and

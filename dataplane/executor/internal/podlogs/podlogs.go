@@ -75,7 +75,7 @@ type Reconciler struct {
 
 // Register has the manager call Reconcile for every pod of ours that ends.
 func (r *Reconciler) Register(m manager.Manager) error {
-	r.reading = semaphore.NewWeighted(reads)
+	r.begin()
 	noNameCheck := true
 	return ctrl.NewControllerManagedBy(m).
 		Named("podlogs").
@@ -89,6 +89,8 @@ func (r *Reconciler) Register(m manager.Manager) error {
 		}).
 		Complete(r)
 }
+
+func (r *Reconciler) begin() { r.reading = semaphore.NewWeighted(reads) }
 
 func unkept(pod *corev1.Pod) bool {
 	return judge.Over(pod) && pod.Annotations[Annotation] == "" && pod.Labels[v1alpha1.LabelManaged] == "true"
@@ -108,8 +110,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		if errors.Is(ctx.Err(), context.Canceled) {
 			return reconcile.Result{}, nil // the process ends
 		}
-		if r.Now().Sub(endOf(pod)) < patience {
-			return reconcile.Result{}, fmt.Errorf("keeping the logs: %w", err)
+		if unreadable := (*unreadable)(nil); !errors.As(err, &unreadable) || r.Now().Sub(endOf(pod)) < patience {
+			return reconcile.Result{}, fmt.Errorf("keeping the logs: %w", err) // a bucket that is away comes back
 		}
 		r.Log.Warn("giving up the logs of a pod", "namespace", pod.Namespace, "pod", pod.Name, "error", err)
 		mark = Lost
@@ -149,10 +151,41 @@ func (r *Reconciler) keepOne(ctx context.Context, pod *corev1.Pod, container str
 		return nil // the pod is gone, or the container never had a log
 	}
 	if err != nil {
-		return fmt.Errorf("reading the log of %s: %w", container, err)
+		return &unreadable{container, err}
 	}
 	defer stream.Close()
-	return r.Store.Upload(ctx, URI(r.Bucket, pod, container), &bounded{r: bufio.NewReaderSize(stream, 64<<10), left: MaxBytes, now: r.Now})
+	log := &noted{r: stream}
+	err = r.Store.Upload(ctx, URI(r.Bucket, pod, container), &bounded{r: bufio.NewReaderSize(log, 64<<10), left: MaxBytes, now: r.Now})
+	if log.failed != nil {
+		return &unreadable{container, log.failed}
+	}
+	return err
+}
+
+// unreadable is a log that its node does not give.
+type unreadable struct {
+	container string
+	cause     error
+}
+
+func (u *unreadable) Error() string {
+	return "reading the log of " + u.container + ": " + u.cause.Error()
+}
+func (u *unreadable) Unwrap() error { return u.cause }
+
+// noted tells an end that is none from the failure of whom the log goes to.
+type noted struct {
+	r      io.Reader
+	failed error
+}
+
+// Read implements io.Reader.
+func (n *noted) Read(p []byte) (int, error) {
+	read, err := n.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		n.failed = err
+	}
+	return read, err
 }
 
 // URI of the log of a container.

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"path"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/singleflight"
 	"k8s.io/utils/lru"
@@ -32,8 +33,13 @@ type Stager struct {
 	staged  *lru.Cache // of URIs; what falls out of it is looked for again
 }
 
-// remembered is for as many bundles as a busy cluster has in use.
-const remembered = 4096
+const (
+	// remembered is for as many bundles as a busy cluster has in use.
+	remembered = 4096
+	// goodFor is until it is looked again whether a bundle is there: a bucket may have
+	// rules by which old objects go.
+	goodFor = time.Hour
+)
 
 // New returns a stager.
 func New(store *bucket.Store, storage config.Storage) *Stager {
@@ -43,7 +49,7 @@ func New(store *bucket.Store, storage config.Storage) *Stager {
 // Stage returns once every bundle that the task names is there.
 func (s *Stager) Stage(ctx context.Context, spec *task.TaskSpec) error {
 	for _, uri := range s.bundles(spec) {
-		if _, ok := s.staged.Get(uri); ok {
+		if at, ok := s.staged.Get(uri); ok && time.Since(at.(time.Time)) < goodFor {
 			continue
 		}
 		// A hundred children of one bundle begin at once.
@@ -51,7 +57,7 @@ func (s *Stager) Stage(ctx context.Context, spec *task.TaskSpec) error {
 		if err != nil {
 			return err
 		}
-		s.staged.Add(uri, nil)
+		s.staged.Add(uri, time.Now())
 	}
 	return nil
 }
