@@ -697,6 +697,48 @@ func testListRuns(t *testing.T, db database) {
 		_, _, err := list(&common.ListRequest{Filters: []*common.Filter{{Function: common.Filter_EQUAL, Field: "nonsense", Values: []string{"1"}}}})
 		refused(t, err, connect.CodeInvalidArgument, "nonsense")
 	})
+	t.Run("takes every filter that the SDK can write", func(t *testing.T) {
+		for name, c := range map[string]struct {
+			filter *common.Filter
+			want   int
+		}{
+			"a label that is there":        {&common.Filter{Function: common.Filter_EXISTS, Field: "labels.team"}, 3},
+			"a label that is not":          {&common.Filter{Function: common.Filter_EXISTS, Field: "labels.none"}, 0},
+			"who made it":                  {&common.Filter{Function: common.Filter_EQUAL, Field: "created_by", Values: []string{"ada"}}, 0},
+			"a task":                       {&common.Filter{Function: common.Filter_EQUAL, Field: "task_name", Values: []string{"hello.main"}}, 3},
+			"a version":                    {&common.Filter{Function: common.Filter_EQUAL, Field: "task_version", Values: []string{"v2"}}, 0},
+			"since a time, as Python says": {&common.Filter{Function: common.Filter_GREATER_THAN_OR_EQUAL, Field: "created_at", Values: []string{"2026-01-31T15:04:05.123456+00:00"}}, 3},
+			"changed before a time":        {&common.Filter{Function: common.Filter_LESS_THAN, Field: "updated_at", Values: []string{"2026-01-31T15:04:05+00:00"}}, 0},
+			"a phase, taken for letters":   {&common.Filter{Function: common.Filter_VALUE_IN, Field: "phase", Values: []string{"1", "0"}}, 0},
+		} {
+			got, _, err := list(&common.ListRequest{Filters: []*common.Filter{c.filter}})
+			if err != nil || len(got) != c.want {
+				t.Errorf("got %v, %v by %s, want %d", got, err, name, c.want)
+			}
+		}
+	})
+	t.Run("takes a page of any size, and no token of another list", func(t *testing.T) {
+		got, _, err := list(&common.ListRequest{Limit: 1 << 31})
+		if err != nil || len(got) != 3 {
+			t.Errorf("got %v, %v, want all three", got, err)
+		}
+		_, token, err := list(&common.ListRequest{Limit: 1})
+		if err != nil || token == "" {
+			t.Fatalf("got %q, %v, want a token", token, err)
+		}
+		for _, request := range []*common.ListRequest{
+			{Token: "nonsense"}, {Token: token, SortByFields: []*common.Sort{{Key: "name"}}}, {Token: token[1:]},
+		} {
+			_, _, err := list(request)
+			refused(t, err, connect.CodeInvalidArgument, "page token")
+		}
+		_, err = w.runs().ListActions(t.Context(), &workflow.ListActionsRequest{RunId: ids[0], Request: &common.ListRequest{Token: token}})
+		refused(t, err, connect.CodeInvalidArgument, "page token")
+		_, _, err = list(&common.ListRequest{RawFilters: []string{"phase = 6"}})
+		refused(t, err, connect.CodeInvalidArgument, "raw_filters")
+		_, _, err = list(&common.ListRequest{SortByFields: []*common.Sort{{Key: "colour"}}})
+		refused(t, err, connect.CodeInvalidArgument, "created_at")
+	})
 	t.Run("lists the runs of a task, of a version, of an organization", func(t *testing.T) {
 		for name, c := range map[string]struct {
 			request *workflow.ListRunsRequest

@@ -125,6 +125,42 @@ func testTasks(t *testing.T, db database) {
 			t.Errorf("got %v, %v, want both versions", versions, err)
 		}
 	})
+	t.Run("lists by what is known of tasks", func(t *testing.T) {
+		entry := spec("entry.main")
+		entry.TaskTemplate.Metadata.IsEntrypoint = true
+		if _, err := w.tasks().DeployTask(t.Context(), &task.DeployTaskRequest{TaskId: id("entry.main", "v1"), Spec: entry}); err != nil {
+			t.Fatal(err)
+		}
+		known := func(is bool) *task.ListTasksRequest_KnownFilter {
+			return &task.ListTasksRequest_KnownFilter{FilterBy: &task.ListTasksRequest_KnownFilter_IsEntrypoint{IsEntrypoint: is}}
+		}
+		by := &task.ListTasksRequest_KnownFilter{FilterBy: &task.ListTasksRequest_KnownFilter_DeployedBy{DeployedBy: "ada"}}
+		for name, c := range map[string]struct {
+			request *task.ListTasksRequest
+			want    string
+		}{
+			"entrypoints":             {&task.ListTasksRequest{KnownFilters: []*task.ListTasksRequest_KnownFilter{known(true)}}, "entry.main"},
+			"others":                  {&task.ListTasksRequest{KnownFilters: []*task.ListTasksRequest_KnownFilter{known(false)}}, "hello.main"},
+			"somebody's":              {&task.ListTasksRequest{KnownFilters: []*task.ListTasksRequest_KnownFilter{by}}, ""},
+			"those of an environment": {&task.ListTasksRequest{Request: &common.ListRequest{Limit: 1000, Filters: []*common.Filter{{Function: common.Filter_CONTAINS, Field: "name", Values: []string{"entry."}}}}}, "entry.main"},
+			"the organization's":      {&task.ListTasksRequest{ScopeBy: &task.ListTasksRequest_Org{Org: "default"}, Request: &common.ListRequest{SortByFields: []*common.Sort{{Key: "name", Direction: common.Sort_ASCENDING}}}}, "entry.main hello.main"},
+		} {
+			if c.request.ScopeBy == nil {
+				c.request.ScopeBy = &task.ListTasksRequest_ProjectId{ProjectId: flytesnacks}
+			}
+			got, err := w.tasks().ListTasks(t.Context(), c.request)
+			var found []string
+			for _, t := range got.GetTasks() {
+				found = append(found, t.GetTaskId().GetName())
+			}
+			if err != nil || strings.Join(found, " ") != c.want {
+				t.Errorf("got %v, %v for %s, want %q", found, err, name, c.want)
+			}
+		}
+		_, err := w.tasks().ListVersions(t.Context(), &task.ListVersionsRequest{TaskName: &task.TaskName{Project: "flytesnacks", Domain: "development", Name: "hello.main"},
+			Request: &common.ListRequest{Filters: []*common.Filter{{Field: "colour", Values: []string{"red"}}}}})
+		refused(t, err, connect.CodeInvalidArgument, "colour")
+	})
 	t.Run("refuses what it cannot keep", func(t *testing.T) {
 		refused(t, deploy(id("hello.main", strings.Repeat("v", 64))), connect.CodeInvalidArgument, "at most 63")
 		refused(t, deploy(id(strings.Repeat("n", 256), "v1")), connect.CodeInvalidArgument, "at most 255")

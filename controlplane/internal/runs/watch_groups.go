@@ -33,6 +33,9 @@ func (s *Service) WatchGroups(ctx context.Context, r *workflow.WatchGroupsReques
 	if !r.GetStartDate().IsValid() {
 		return refusal.Invalid("start_date is not given; say from when on runs are summed up")
 	}
+	if raw := r.GetRequest().GetRawFilters(); len(raw) > 0 {
+		return refusal.Invalid("raw_filters are not read here: write %.80q as one of filters", raw[0])
+	}
 	var to time.Time
 	if r.GetEndDate().IsValid() {
 		to = r.GetEndDate().AsTime()
