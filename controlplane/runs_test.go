@@ -52,6 +52,15 @@ func TestCreateRun(t *testing.T) { onBoth(t, testCreateRun) }
 
 func testCreateRun(t *testing.T, db database) {
 	w := newWorld(t, db, "")
+	t.Run("names the command for a project before it says that there is no cluster", func(t *testing.T) {
+		request := &workflow.CreateRunRequest{Task: withSpec(spec("hello.main")),
+			Id: &workflow.CreateRunRequest_ProjectId{ProjectId: &common.ProjectIdentifier{Name: "nope", Domain: "development"}}}
+		_, err := w.runs().CreateRun(t.Context(), request)
+		refused(t, err, connect.CodeNotFound, "flyte create project --id nope --name nope")
+		request.GetProjectId().Name = "flytesnacks"
+		_, err = w.runs().CreateRun(t.Context(), request)
+		refused(t, err, connect.CodeFailedPrecondition, "biplane cluster add NAME")
+	})
 	plane := w.join("east")
 
 	t.Run("names the run whole, and hands over all that the executor needs", func(t *testing.T) {

@@ -50,6 +50,10 @@ func (s *Service) CreateRun(ctx context.Context, r *workflow.CreateRunRequest) (
 	if err != nil {
 		return nil, err
 	}
+	// Before anything is uploaded for a project that is not there.
+	if _, err := s.store.GetProject(ctx, key.Organization, key.Project); err != nil {
+		return nil, createFailed(key, err)
+	}
 	run := store.NewRun{Key: key, Source: r.GetSource(), CreatedBy: identity.Principal(ctx), Call: hex.EncodeToString(call)}
 	if run.TaskID, run.Task, err = s.rootTask(ctx, key, r); err != nil {
 		return nil, err
