@@ -41,7 +41,7 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require github.com/aws/aws-sdk-go-v2/service/resourcegroupstaggingapi v1.42.0
+require github.com/aws/aws-sdk-go-v2/service/resourcegroupstaggingapi v1.33.0
 
 require (
 	dario.cat/mergo v1.0.1 // indirect

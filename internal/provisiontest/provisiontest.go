@@ -8,9 +8,9 @@ package provisiontest
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -62,9 +62,20 @@ func Start(ctx context.Context, o awsdouble.Options, policy spec.Policy) (*Accou
 	return a, nil
 }
 
+// root is the checkout, above the package that is tested: with -trimpath a program does
+// not know where its sources are.
 func root() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(file), "../..")
+	dir, err := os.Getwd()
+	for err == nil {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	return "."
 }
 
 // grant opens the account as its owner does.

@@ -70,8 +70,8 @@ func (c *cluster) entry(e entry) *resource.Resource {
 			ToMake: 2 * time.Second, ToRemove: time.Second},
 		Purpose: []string{e.why},
 		Find: func(ctx context.Context, goal step.Goal) (*resource.State, error) {
-			if c.One(plane.ClusterVersion) == "" {
-				return nil, nil // there is no cluster
+			if goal == step.Absent || c.One(plane.ClusterVersion) == "" {
+				return nil, nil // it ends with the cluster; or there is no cluster
 			}
 			out, err := c.AWS.EKS.DescribeAccessEntry(ctx, &eks.DescribeAccessEntryInput{ClusterName: &name, PrincipalArn: &e.role})
 			if fault.Gone(err) {
@@ -81,9 +81,6 @@ func (c *cluster) entry(e entry) *resource.Resource {
 				return nil, err
 			}
 			s := &resource.State{Tags: out.AccessEntry.Tags}
-			if goal == step.Absent {
-				return s, nil
-			}
 			s.Differ = append(s.Differ, resource.Differ("type", e.kind, aws.ToString(out.AccessEntry.Type), nil)...)
 			if e.policy == "" {
 				return s, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -88,8 +89,9 @@ func (c *cluster) key() *resource.Resource {
 		Purpose: []string{"encrypts the cluster's secrets, its volumes and logs, the buckets and the images", "named " + c.alias(), "renewed every year"},
 		Find:    c.findKey,
 		Create: func(ctx context.Context, tags map[string]string) error {
-			_, err := c.AWS.KMS.CreateKey(ctx, &kms.CreateKeyInput{
-				Description: aws.String("data plane " + c.Name), Policy: aws.String(c.keyPolicy()), Tags: kmsTags(tags)})
+			// Without its policy, which is put when the key is there: the right to put one is for
+			// keys that carry our tag.
+			_, err := c.AWS.KMS.CreateKey(ctx, &kms.CreateKeyInput{Description: aws.String("data plane " + c.Name), Tags: kmsTags(tags)})
 			return err
 		},
 		Delete: func(ctx context.Context, s *resource.State) error {
@@ -99,7 +101,7 @@ func (c *cluster) key() *resource.Resource {
 					return err
 				}
 			}
-			_, err := c.AWS.KMS.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: &key.arn, PendingWindowInDays: aws.Int32(int32(c.Spec.Cluster.KeyDeletionDays))})
+			_, err := c.AWS.KMS.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: aws.String(key.arn[strings.LastIndexByte(key.arn, '/')+1:]), PendingWindowInDays: aws.Int32(int32(c.Spec.Cluster.KeyDeletionDays))})
 			return err
 		},
 		Stays: func() string {
@@ -192,13 +194,13 @@ func (c *cluster) findKey(ctx context.Context, goal step.Goal) (*resource.State,
 			return err
 		}})
 	}
-	policy, err := c.AWS.KMS.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: &found.arn})
+	policy, err := c.AWS.KMS.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: &found.arn, PolicyName: aws.String("default")})
 	if err != nil {
 		return nil, err
 	}
 	if !sameJSON(aws.ToString(policy.Policy), c.keyPolicy()) {
 		s.Differ = append(s.Differ, resource.Difference{Field: "key policy", Want: "for this account, its nodes and its logs", Have: "another one", Put: func(ctx context.Context) error {
-			_, err := c.AWS.KMS.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: &found.arn, Policy: aws.String(c.keyPolicy())})
+			_, err := c.AWS.KMS.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: &found.arn, PolicyName: aws.String("default"), Policy: aws.String(c.keyPolicy())})
 			return err
 		}})
 	}

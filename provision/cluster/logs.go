@@ -74,7 +74,7 @@ func (c *cluster) logGroup() *resource.Resource {
 			return nil, nil
 		},
 		Create: func(ctx context.Context, tags map[string]string) error {
-			_, err := c.AWS.Logs.CreateLogGroup(ctx, &cloudwatchlogs.CreateLogGroupInput{LogGroupName: &name, Tags: tags})
+			_, err := c.AWS.Logs.CreateLogGroup(ctx, &cloudwatchlogs.CreateLogGroupInput{LogGroupName: &name, KmsKeyId: aws.String(c.One(plane.EncryptionKey)), Tags: tags})
 			return err
 		},
 		Tag: func(ctx context.Context, tags map[string]string) error {

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"biplane.dev/biplane/provision/cluster"
+	"biplane.dev/biplane/provision/network"
 	"biplane.dev/biplane/provision/plane"
 	"biplane.dev/biplane/provision/roles"
 	"biplane.dev/biplane/provision/spec"
@@ -27,7 +28,7 @@ var Domains = []string{"development", "staging", "production"}
 
 // Steps is the graph. Its errors are *usererr.Error.
 func Steps(p *plane.Plane) ([]step.Step, error) {
-	var steps []step.Step
+	steps := network.Steps(p)
 	after := cluster.After{Ways: names(steps, "")}
 	if after.Subnets = names(steps, "subnet private"); len(after.Subnets) == 0 {
 		after.Subnets = after.Ways

@@ -233,10 +233,12 @@ func WaitingFor(ctx context.Context, reason string) {
 // patiently does do until it returns none of the passing errors, waiting
 // longer each time, or until the patience is at its end.
 func (r Runner) patiently(ctx context.Context, patience time.Duration, passing []error, waiting func(error), do func() error) error {
-	const first, longest = 100 * time.Millisecond, 5 * time.Second
+	// As many tries as two minutes hold are made in any case: by a clock that runs fast,
+	// patience is over before a slow machine has asked twice.
+	const first, longest, least = 100 * time.Millisecond, 5 * time.Second, 30
 	clock := r.clock()
 	end := clock.Now().Add(patience)
-	for pause := first; ; pause = min(2*pause, longest) {
+	for try, pause := 1, first; ; try, pause = try+1, min(2*pause, longest) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -244,7 +246,7 @@ func (r Runner) patiently(ctx context.Context, patience time.Duration, passing [
 		if !slices.ContainsFunc(passing, func(p error) bool { return errors.Is(err, p) }) {
 			return err
 		}
-		if clock.Now().Add(pause).After(end) {
+		if try >= least && clock.Now().Add(pause).After(end) {
 			return fmt.Errorf("gave up after %v: %w", patience, err)
 		}
 		waiting(err)

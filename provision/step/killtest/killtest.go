@@ -41,6 +41,10 @@ type Program struct {
 	// means that every call may change something.
 	Reads func(call string) bool
 
+	// Pick says after which of the calls the program is killed, from 1 to N; nil means
+	// after every one.
+	Pick func(n int) bool
+
 	// Interrupted is the exit status with which the program ends when it is
 	// interrupted; 0 means that this is not tried.
 	Interrupted int
@@ -105,6 +109,9 @@ func (p Program) tryAll(ctx context.Context) (Report, error) {
 	trials, ctx := errgroup.WithContext(ctx)
 	trials.SetLimit(runtime.GOMAXPROCS(0))
 	for n := 1; n <= whole.calls; n++ {
+		if p.Pick != nil && !p.Pick(n) {
+			continue
+		}
 		for _, m := range modes {
 			if m == lost && p.Reads != nil && p.Reads(whole.names[n-1]) {
 				continue

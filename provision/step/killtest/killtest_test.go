@@ -131,6 +131,15 @@ func TestRun(t *testing.T) {
 		}
 	})
 
+	t.Run("it kills only after the calls that are picked", func(t *testing.T) {
+		t.Parallel()
+		p := program("careful")
+		p.Pick = func(n int) bool { return n%3 == 0 }
+		if got, want := Run(t, p), (Report{Calls: 6, Runs: 4}); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	})
+
 	t.Run("it fails a program that makes no call", func(t *testing.T) {
 		t.Parallel()
 		if _, err := program("idle").tryAll(t.Context()); err == nil {
