@@ -27,21 +27,29 @@ var keepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interva
 
 // dial connects to the upstream where it is now. If none of its known addresses
 // takes the connection, it may have moved a moment ago: the DNS is asked once more,
-// and what is new is tried.
+// and what is new is tried, as long as there is something new.
 func (j *Jumper) dial(ctx context.Context) (*net.TCPConn, netip.AddrPort, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectLimit)
 	defer cancel()
-	known := j.addresses.known()
-	conn, address, err := dialAny(ctx, known, j.connect)
-	if err == nil {
-		return conn, address, nil
+	for known := j.addresses.known(); ; {
+		conn, address, err := dialAny(ctx, known, j.connect)
+		if err == nil {
+			return conn, address, nil
+		}
+		after, asked := j.addresses.ask(ctx)
+		tried := known
+		known = slices.DeleteFunc(slices.Clone(after), func(a netip.Addr) bool { return slices.Contains(tried, a) })
+		if asked != nil || len(known) == 0 {
+			return nil, netip.AddrPort{}, joined(err, asked)
+		}
 	}
-	after, asked := j.addresses.ask(ctx)
-	after = slices.DeleteFunc(slices.Clone(after), func(a netip.Addr) bool { return slices.Contains(known, a) })
-	if asked != nil || len(after) == 0 {
-		return nil, netip.AddrPort{}, joined(err, asked)
-	}
-	return dialAny(ctx, after, j.connect)
+}
+
+// look waits for one more answer of the DNS, but not for long.
+func (j *Jumper) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, _ = j.addresses.ask(ctx) // without one, what is known is tried again
 }
 
 func (j *Jumper) connect(ctx context.Context, to netip.Addr) (*net.TCPConn, netip.AddrPort, error) {

@@ -1,7 +1,6 @@
 package jumper
 
 import (
-	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -66,11 +65,4 @@ func relay(dst, src *net.TCPConn, passed *atomic.Int64) (reading, writing error)
 		}
 		return nil, nil
 	}
-}
-
-// first writes what was read of the client before the upstream was there.
-func first(dst io.Writer, data []byte, passed *atomic.Int64) error {
-	n, err := dst.Write(data)
-	passed.Add(int64(n))
-	return err
 }

@@ -1,6 +1,7 @@
 package jumper
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -41,6 +42,9 @@ var reasons = []string{
 	reasonClosed, reasonClient, reasonUpstream, reasonNoHello, reasonHelloTime, reasonHelloLimit, reasonNotTLS, reasonNoName, reasonName,
 	reasonProxy, reasonEndpoint, reasonUnreachable, reasonTooMany, reasonMaxAge, reasonVanished, reasonDrained,
 }
+
+// tries is how often a hello is said until it is heard.
+const tries = 10
 
 // unrecognizedName is the TLS alert of that name, fatal: what a client then shows
 // says what was wrong.
@@ -85,43 +89,44 @@ func (s *stream) serve() {
 	if age := s.jumper.options.MaxAge; age > 0 {
 		defer time.AfterFunc(jittered(age), func() { s.end(reasonMaxAge) }).Stop()
 	}
-	if s.connect() {
-		client, upstream := &side{conn: s.client, gone: reasonClient}, &side{conn: s.upstream, gone: reasonUpstream}
-		var back sync.WaitGroup
-		back.Go(func() { s.pass(client, upstream, &s.out) })
-		s.pass(upstream, client, &s.in)
-		back.Wait()
+	if hello, ok := s.admit(); ok {
+		for try := 1; s.connect() && s.exchange(hello, try < tries); try++ {
+			s.jumper.look(s.ctx) // for where the upstream is by now
+		}
 	}
 	s.end(reasonClosed)
 }
 
-// connect does what comes before the upstream's first byte: see that the client
-// may, find an address that answers, say there what the client has said.
-func (s *stream) connect() bool {
-	hello := helloBuffers.Get().(*[helloLimit]byte)
-	defer helloBuffers.Put(hello)
+// admit reads what the client says first, and sees whether it may.
+func (s *stream) admit() (hello []byte, ok bool) {
+	buffer := helloBuffers.Get().(*[helloLimit]byte)
+	defer helloBuffers.Put(buffer)
 	_ = s.client.SetReadDeadline(s.started.Add(helloTime)) // fails only on what is closed, which reading says too
 	if s.jumper.options.ProxyProtocol && !s.proxied() {
-		return false
+		return nil, false
 	}
-	name, n, err := peek(s.client, hello[:])
+	name, n, err := peek(s.client, buffer[:])
 	s.name = name
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return s.failed(reasonHelloTime, nil)
+		return nil, s.failed(reasonHelloTime, nil)
 	case errors.Is(err, errHelloTooLong):
-		return s.failed(reasonHelloLimit, nil)
+		return nil, s.failed(reasonHelloLimit, nil)
 	case errors.Is(err, errNotTLS), errors.Is(err, errMalformed):
-		return s.failed(reasonNotTLS, err)
+		return nil, s.failed(reasonNotTLS, err)
 	case err != nil:
-		return s.failed(reasonNoHello, err)
+		return nil, s.failed(reasonNoHello, err)
 	case name == "":
-		return s.refused(reasonNoName)
+		return nil, s.refused(reasonNoName)
 	case !s.jumper.allowed(name):
-		return s.refused(reasonName)
+		return nil, s.refused(reasonName)
 	}
 	_ = s.client.SetReadDeadline(time.Time{})
+	return bytes.Clone(buffer[:n]), true
+}
 
+// connect finds an address that answers.
+func (s *stream) connect() bool {
 	upstream, address, err := s.jumper.dial(s.ctx)
 	if err != nil {
 		return s.failed(reasonUnreachable, err)
@@ -132,12 +137,50 @@ func (s *stream) connect() bool {
 	s.mu.Unlock()
 	if ended {
 		upstream.Close()
+	}
+	return !ended
+}
+
+// exchange says to the upstream what the client has said, and passes bytes until
+// both sides have ended. It is true, and the client still there, when the upstream
+// broke off before it said a word and was told no more than the hello: an address
+// that goes away resets the connections that it has not accepted yet, and nothing
+// is lost by saying the hello elsewhere. That happens only if again is set.
+func (s *stream) exchange(hello []byte, again bool) bool {
+	client, upstream := &side{conn: s.client, gone: reasonClient}, &side{conn: s.upstream, gone: reasonUpstream}
+	n, err := s.upstream.Write(hello)
+	s.in.Store(int64(n))
+	if err != nil {
+		s.upstream.Close()
+		return again || s.failed(reasonUpstream, err)
+	}
+	unheard := make(chan error, 1)
+	go func() {
+		defer close(unheard)
+		reading, writing := relay(client.conn, upstream.conn, &s.out)
+		if again && reading != nil && s.out.Load() == 0 {
+			unheard <- reading
+			_ = s.client.SetReadDeadline(time.Unix(1, 0)) // wakes the other direction, if it has nothing in hand
+			return
+		}
+		s.passed(client, upstream, reading, writing)
+	}()
+	reading, writing := relay(upstream.conn, client.conn, &s.in)
+	woken := errors.Is(reading, os.ErrDeadlineExceeded)
+	if !woken {
+		s.passed(upstream, client, reading, writing)
+	}
+	broke := <-unheard
+	for range unheard { // to its end
+	}
+	if broke == nil {
 		return false
 	}
-	if err := first(upstream, hello[:n], &s.in); err != nil {
-		return s.failed(reasonUpstream, err)
+	if !woken || s.in.Load() != int64(len(hello)) {
+		return s.failed(reasonUpstream, broke)
 	}
-	return true
+	s.upstream.Close()
+	return s.client.SetReadDeadline(time.Time{}) == nil
 }
 
 // side is one of the two, while bytes pass.
@@ -147,11 +190,10 @@ type side struct {
 	gone string      // the reason, when it goes away before that
 }
 
-// pass is one direction. Its end is the other's affair only when it is an error: a
-// side that has said all may still listen. It may as well have closed, which shows
-// only when something is sent to it.
-func (s *stream) pass(dst, src *side, passed *atomic.Int64) {
-	reading, writing := relay(dst.conn, src.conn, passed)
+// passed is the end of one direction. It is the other's affair only when it is an
+// error: a side that has said all may still listen. It may as well have closed,
+// which shows only when something is sent to it.
+func (s *stream) passed(dst, src *side, reading, writing error) {
 	switch {
 	case reading != nil:
 		s.failed(src.gone, reading)
