@@ -15,7 +15,8 @@ import (
 var migrations embed.FS
 
 // Migrate brings the tables to this version's form. It may be called again at any
-// time, and with PostgreSQL by several processes at once.
+// time, and with PostgreSQL by several processes at once. Those of a newer program
+// it leaves as they are, with an error.
 func (s *Store) Migrate(ctx context.Context) error {
 	provider, err := s.database.migrations()
 	if err != nil {
@@ -28,7 +29,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 	for _, result := range applied {
 		s.database.log.InfoContext(ctx, "database migrated", "version", result.Source.Version, "took", result.Duration)
 	}
-	return nil
+	return s.Ready(ctx)
 }
 
 // Ready says whether the database answers and has this version's tables.

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"database/sql"
 	"log/slog"
 	"strings"
 	"sync"
@@ -18,6 +19,21 @@ func testDatabase(t *testing.T, b Backend) {
 		}
 		must(t, w.Migrate(t.Context()))
 		must(t, w.Ready(t.Context()))
+	})
+	t.Run("refuses the tables of a newer program, and leaves them as they are", func(t *testing.T) {
+		t.Parallel()
+		w := openWorld(t, b.NewDatabase(t))
+		must(t, w.Migrate(t.Context()))
+		db := get(sql.Open(b.Driver, b.DataSource(w.url)))(t)
+		defer db.Close()
+		if _, err := db.Exec("INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, TRUE)"); err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range []error{w.Migrate(t.Context()), w.Ready(t.Context())} {
+			if err == nil || !strings.Contains(err.Error(), "of a newer program") {
+				t.Errorf("got %v, want an error that says so", err)
+			}
+		}
 	})
 	t.Run("migrates again and by several at once without an error", func(t *testing.T) {
 		t.Parallel()
