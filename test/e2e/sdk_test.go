@@ -2,6 +2,9 @@ package e2e_test
 
 import (
 	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -9,13 +12,15 @@ import (
 	"time"
 )
 
-// checks are words of workflows/check.py; a version is named where the SDK before
-// it does not have what is checked.
-var checks = []struct{ name, since string }{
-	{"scalars", ""}, {"containers", ""}, {"structured", ""}, {"either", ""}, {"files", ""}, {"frames", ""}, {"defaults", ""},
-	{"big_input", ""}, {"user_error", ""}, {"retries", ""}, {"non_recoverable", ""}, {"timeout", ""}, {"oom", ""},
-	{"missing_module", ""}, {"recovers", ""}, {"cancels", ""}, {"groups", ""}, {"traces", ""}, {"caching", ""},
-	{"condition", ""}, {"remote", ""}, {"rerun", ""}, {"recovery", ""}, {"from_inside", ""},
+// checks are words of workflows/check.py.
+var checks = []string{
+	"scalars", "containers", "structured", "either", "files", "frames", "defaults", "big_input", "user_error", "retries", "non_recoverable", "timeout",
+	"oom", "missing_module", "recovers", "cancels", "groups", "traces", "caching", "condition", "remote", "rerun", "recovery", "from_inside",
+}
+
+// further are words of workflows/further.py, which only the latest SDK can do.
+var further = []string{
+	"package", "endings", "bytes_in_logs", "run_context", "overrides", "second_attempt", "report", "not_served", "listings", "remote_tasks", "signals",
 }
 
 func TestSDK(t *testing.T) {
@@ -24,17 +29,16 @@ func TestSDK(t *testing.T) {
 			p := newPerson(t, version)
 			t.Run("runs", func(t *testing.T) { // so that the sandbox outlives those in parallel
 				for _, check := range checks {
-					t.Run(check.name, func(t *testing.T) {
-						t.Parallel()
-						began := time.Now()
-						out := p.ok(t, "python", "check.py", check.name)
-						if !strings.HasSuffix(out, check.name+" ok\n") {
-							t.Errorf("got %q, want it to end with ok", out)
-						}
-						t.Logf("%s: %.1f s", check.name, time.Since(began).Seconds())
-					})
+					p.check(t, "check.py", check)
 				}
-				for name, test := range commandLine {
+				tests := maps.Clone(commandLine)
+				if version == latest {
+					for _, check := range further {
+						p.check(t, "further.py", check)
+					}
+					maps.Copy(tests, furtherCommandLine)
+				}
+				for name, test := range tests {
 					t.Run(name, func(t *testing.T) {
 						t.Parallel()
 						test(t, p)
@@ -46,6 +50,19 @@ func TestSDK(t *testing.T) {
 			})
 		})
 	}
+}
+
+// check runs one check of a file, beside the others.
+func (p *person) check(t *testing.T, file, name string) {
+	t.Run(name, func(t *testing.T) {
+		t.Parallel()
+		began := time.Now()
+		out := p.ok(t, "python", file, name)
+		if !strings.HasSuffix(out, name+" ok\n") {
+			t.Errorf("got %q, want it to end with ok", out)
+		}
+		t.Logf("%s: %.1f s", name, time.Since(began).Seconds())
+	})
 }
 
 // commandLine are cases of the command flyte.
@@ -170,6 +187,113 @@ var commandLine = map[string]func(*testing.T, *person){
 			t.Errorf("got %s, want the line that the task printed", out)
 		}
 	},
+}
+
+// furtherCommandLine are those that only the latest SDK can do.
+var furtherCommandLine = map[string]func(*testing.T, *person){
+	"flyte run takes a value of each type from the command line": func(t *testing.T, p *person) {
+		if out := p.ok(t, "flyte", "run", "typed.py", "told", "--help"); !strings.Contains(out, "--took") {
+			t.Errorf("got %s, want the inputs listed", out)
+		}
+		folder := filepath.Join(t.TempDir(), "folder")
+		write(t, filepath.Join(folder, "sub", "two"), "2")
+		write(t, filepath.Join(folder, "one"), "1")
+		run := p.flyteRun(t, "--label", "team=garden", "-e", "COLOR=blue", "--max-action-concurrency", "2", "typed.py", "told", "--i", "-3", "--f", "2.5", "--s", "süß",
+			"--b", "--when", "2026-01-02T03:04:05", "--took", "PT90S", "--color", "GREEN", "--xs", "[1, 2]", "--point", `{"x": 1}`, "--either", "two",
+			"--file", filepath.Join(folder, "one"), "--folder", folder)
+		p.succeeds(t, run, "-3 2.5 süß True 2026-01-02 03:04:05+00:00 90.0 GREEN [1, 2] 1 0.5 two None 1 ['one', 'two'] blue")
+		if out := p.ok(t, "flyte", "get", "run", "--with-label", "team=garden"); !strings.Contains(out, run) {
+			t.Errorf("got %s, want the run of that label", out)
+		}
+		if out := p.ok(t, "flyte", "get", "io", run); !strings.Contains(out, "süß") {
+			t.Errorf("got %s, want inputs and outputs", out)
+		}
+	},
+	"flyte run takes a package, with the files beside its modules if told so": func(t *testing.T, p *person) {
+		loaded := p.flyteRun(t, filepath.Join("shop", "main.py"), "main", "--n", "1")
+		all := p.flyteRun(t, "--copy-style", "all", filepath.Join("shop", "main.py"), "main", "--n", "1")
+		p.succeeds(t, loaded, "['a', 'bb'] [0]")
+		p.succeeds(t, all, "['a!', 'bb!'] [0]")
+	},
+	"flyte run runs in each domain": func(t *testing.T, p *person) {
+		for _, domain := range []string{"staging", "production"} {
+			out := p.ok(t, "flyte", "run", "--domain", domain, "--follow", "hello.py", "main", "--name", domain)
+			if !strings.Contains(out, "greeting "+domain) {
+				t.Errorf("got %s, want the line that the task printed", out)
+			}
+		}
+	},
+	"flyte refuses in a sentence": func(t *testing.T, p *person) {
+		for _, test := range []struct {
+			wants string
+			words []string
+		}{
+			{`there is no domain "nowhere"`, []string{"run", "--domain", "nowhere", "hello.py", "main"}},
+			{`flyte create project --id nosuch`, []string{"run", "--project", "nosuch", "hello.py", "main"}},
+			{"has 42 characters", []string{"run", "--name", "this-name-is-much-too-long-for-a-run-it-is", "hello.py", "main"}},
+			{"must begin with a lower-case", []string{"run", "--name", "Bad_Name", "hello.py", "main"}},
+			{"triggers come with a later version", []string{"deploy", "later.py", "env"}},
+			{"triggers come with a later version", []string{"get", "trigger"}},
+			{"secrets come with a later version", []string{"create", "secret", "key", "--value", "value"}},
+			{"apps come with a later version", []string{"get", "app"}},
+			{"settings come with a later version", []string{"get", "settings"}},
+			{"flyte get run", []string{"abort", "run", "nosuch"}},
+			{"flyte get run", []string{"get", "logs", "nosuch"}},
+			{`"Bad_Id" must have only`, []string{"create", "project", "--id", "Bad_Id", "--name", "Bad"}},
+			{`there is no project "nosuch"`, []string{"update", "project", "nosuch", "--archive"}},
+		} {
+			t.Run(strings.Join(test.words, " "), func(t *testing.T) {
+				r := p.run(t, "flyte", test.words...)
+				// A sentence may be broken into lines, in a frame.
+				said := strings.Join(strings.Fields(strings.ReplaceAll(r.stdout+r.stderr, "│", " ")), " ")
+				if r.exit == 0 || !strings.Contains(said, test.wants) {
+					t.Errorf("got exit status %d and %s, want %s in it", r.exit, said, test.wants)
+				}
+			})
+		}
+	},
+	"flyte update project archives one, and brings it back": func(t *testing.T, p *person) {
+		p.ok(t, "flyte", "create", "project", "--id", "orchard", "--name", "Orchard")
+		p.ok(t, "flyte", "update", "project", "orchard", "--name", "Old orchard", "--description", "apples", "--label", "of=trees", "--archive")
+		if out := p.ok(t, "flyte", "get", "project", "--archived"); !strings.Contains(out, "Old orchard") || !strings.Contains(out, "of: trees") {
+			t.Errorf("got %s, want the archived project", out)
+		}
+		if r := p.run(t, "flyte", "run", "--project", "orchard", "hello.py", "main"); r.exit == 0 || !strings.Contains(r.stdout+r.stderr, "archived") {
+			t.Errorf("got exit status %d and %s%s, want nothing started", r.exit, r.stdout, r.stderr)
+		}
+		p.ok(t, "flyte", "update", "project", "orchard", "--unarchive")
+		if out := p.ok(t, "flyte", "run", "--project", "orchard", "--follow", "hello.py", "main", "--name", "again"); !strings.Contains(out, "greeting again") {
+			t.Errorf("got %s, want the line that the task printed", out)
+		}
+	},
+	"ten runs of two people at once": func(t *testing.T, p *person) {
+		var runs [2][5]string
+		t.Run("start", func(t *testing.T) {
+			for who := range runs {
+				t.Run(strconv.Itoa(who), func(t *testing.T) {
+					t.Parallel()
+					for i := range runs[who] {
+						runs[who][i] = p.flyteRun(t, "hello.py", "main", "--name", fmt.Sprintf("%d of %d", i, who))
+					}
+				})
+			}
+		})
+		for who := range runs {
+			for i, run := range runs[who] {
+				p.succeeds(t, run, fmt.Sprintf("hello, %d of %d", i, who))
+			}
+		}
+	},
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // flyteRun starts a run from the command line, and returns its name.

@@ -9,6 +9,7 @@ import pathlib
 import sys
 
 import flyte
+import flyte.io  # without it the SDK cannot read inputs that are files
 import flyte.remote
 
 import waiting

@@ -2,6 +2,7 @@
 
 import datetime
 import enum
+import os
 import tempfile
 import typing
 from dataclasses import dataclass, field
@@ -75,6 +76,31 @@ async def frames(frame: DataFrame) -> DataFrame:
 @env.task
 async def defaults(a: int = 7, b: str = "b", c: typing.List[int] = [1, 2]) -> str:  # noqa: B006
     return f"{a} {b} {c}"
+
+
+@env.task
+async def told(
+    i: int,
+    f: float,
+    s: str,
+    b: bool,
+    when: datetime.datetime,
+    took: datetime.timedelta,
+    color: Color,
+    xs: typing.List[int],
+    point: Point,
+    either: typing.Union[int, str],
+    file: File,
+    folder: Dir,
+    maybe: typing.Optional[int] = None,
+) -> str:
+    async with file.open("rb") as opened:
+        text = bytes(await opened.read()).decode()
+    names = sorted([found.name async for found in folder.walk()])
+    return (
+        f"{i} {f} {s} {b} {when} {took.total_seconds()} {color.name} {xs} {point.x} {point.y} {either} {maybe} "
+        f"{text} {names} {os.environ['COLOR']}"
+    )
 
 
 @env.task

@@ -51,6 +51,22 @@ async def traced() -> typing.List[str]:
     return drawn
 
 
+@flyte.trace
+async def shaky(n: int) -> str:
+    if os.environ["FLYTE_ATTEMPT_NUMBER"] == "0":
+        raise RuntimeError("not yet")
+    return f"{n}-{os.urandom(8).hex()}"
+
+
+@env.task(retries=2)
+async def traced_again() -> str:
+    """Its trace fails in the first attempt; the value of the second has to be that of the third, too."""
+    value = await shaky(1)
+    if os.environ["FLYTE_ATTEMPT_NUMBER"] == "1":
+        raise RuntimeError(value)
+    return value
+
+
 @env.task(cache=flyte.Cache("override", version_override="1"))
 async def stamped(key: str) -> str:
     return f"{key} {os.urandom(8).hex()}"

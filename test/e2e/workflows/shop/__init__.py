@@ -1,0 +1,1 @@
+"""A workflow in a package: environments in one module, tasks in others."""
