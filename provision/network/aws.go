@@ -1,72 +1,16 @@
 package network
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
-	"github.com/aws/smithy-go"
 
+	"biplane.dev/biplane/internal/usererr"
+	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/ownership"
-	"biplane.dev/biplane/provision/step"
 )
-
-// code is the code of an AWS error, or the error itself.
-func code(err error) string {
-	var refused smithy.APIError
-	if errors.As(err, &refused) {
-		return refused.ErrorCode()
-	}
-	if err == nil {
-		return ""
-	}
-	return err.Error()
-}
-
-// denied reports whether AWS says that the caller may not do it.
-func denied(err error) bool {
-	switch code(err) {
-	case "UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "Client.UnauthorizedOperation":
-		return true
-	}
-	return false
-}
-
-// gone reports whether AWS says that the thing isn't there. EC2 has a code for each kind
-// of thing: InvalidVpcID.NotFound, NatGatewayNotFound, InvalidAssociationID.NotFound.
-func gone(err error) bool {
-	c := code(err)
-	return strings.HasSuffix(c, "NotFound") || strings.HasSuffix(c, "NotFoundException") || c == "NoSuchEntity" || c == "Gateway.NotAttached"
-}
-
-// passing marks the errors that end by looking again: somebody was faster, or what was
-// made a moment ago is not seen everywhere yet.
-func passing(err error) error {
-	c := code(err)
-	switch {
-	case err == nil:
-		return nil
-	case gone(err), strings.HasSuffix(c, "AlreadyExists"), strings.HasSuffix(c, "AlreadyExistsException"), strings.HasSuffix(c, ".Duplicate"),
-		c == "Resource.AlreadyAssociated", c == "IncorrectState", c == "OperationAbortedException", c == "ConcurrentModification",
-		c == "EntityTemporarilyUnmodifiable", c == "DeleteConflict", c == "EntityAlreadyExists":
-		return fmt.Errorf("%w: %w", step.ErrConflict, err)
-	}
-	return err
-}
-
-// inUse is for removing: what is gone is as good as removed, and what something still
-// hangs on is removed when that has gone.
-func inUse(err error, what string) error {
-	switch c := code(err); {
-	case err == nil || gone(err):
-		return nil
-	case c == "DependencyViolation", strings.HasSuffix(c, ".InUse"), c == "IncorrectState", c == "OperationNotPermitted":
-		return fmt.Errorf("%s is still in use: %w: %w", what, step.ErrNotYet, err)
-	}
-	return passing(err)
-}
 
 func tagMap(tags []types.Tag) map[string]string {
 	m := make(map[string]string, len(tags))
@@ -87,4 +31,43 @@ func tagList(tags map[string]string) []types.Tag {
 // tagged is what a call that makes a thing says of its tags.
 func tagged(kind types.ResourceType, tags map[string]string) []types.TagSpecification {
 	return []types.TagSpecification{{ResourceType: kind, Tags: tagList(tags)}}
+}
+
+// limits are the codes by which EC2 says that an account has as many as it may, with the
+// limit to raise.
+var limits = map[string][2]string{
+	"VpcLimitExceeded":             {"vpc", "L-F678F1CE"},
+	"InternetGatewayLimitExceeded": {"vpc", "L-A4707A72"},
+	"SubnetLimitExceeded":          {"vpc", "L-407747CB"},
+	"AddressLimitExceeded":         {"ec2", "L-0263D0A3"},
+	"NatGatewayLimitExceeded":      {"vpc", "L-FE5A380F"},
+	"VpcEndpointLimitExceeded":     {"vpc", "L-29B6F2EB"},
+	"RouteTableLimitExceeded":      {"vpc", "L-589F43AA"},
+	"SecurityGroupLimitExceeded":   {"vpc", "L-E79EC296"},
+}
+
+// sayLimit puts the refusal of a limit into a sentence with a way out, and leaves every
+// other error as it is.
+func sayLimit(what string, err error) error {
+	limit, ok := limits[fault.Code(err)]
+	if !ok {
+		return err
+	}
+	return usererr.New(usererr.Refused, "the account has as many as it may for one more %s: %s", what, fault.Text(err)).
+		WithHint("remove what is unused, or run 'aws service-quotas request-service-quota-increase --service-code %s --quota-code %s --desired-value N', then the same command again", limit[0], limit[1]).
+		Because(err)
+}
+
+// lower is a state of EC2's, which some calls write with a capital.
+func lower[T ~string](state T) string { return strings.ToLower(string(state)) }
+
+// unsuccessful is the error of a call that reports failures in its answer.
+func unsuccessful(items []types.UnsuccessfulItem) error {
+	for _, item := range items {
+		if item.Error == nil || strings.HasSuffix(aws.ToString(item.Error.Code), "NotFound") {
+			continue
+		}
+		return fmt.Errorf("%s: %s (%s)", aws.ToString(item.ResourceId), aws.ToString(item.Error.Message), aws.ToString(item.Error.Code))
+	}
+	return nil
 }

@@ -220,6 +220,9 @@ func checkGroups(f *facts) []Finding {
 		if aws.ToString(g.GroupName) == "default" {
 			var users []string
 			for _, i := range f.interfaces {
+				if f.ofNAT(aws.ToString(i.NetworkInterfaceId)) {
+					continue // no group has a say there
+				}
 				if slices.ContainsFunc(i.Groups, func(of types.GroupIdentifier) bool { return aws.ToString(of.GroupId) == id }) {
 					users = append(users, aws.ToString(i.NetworkInterfaceId))
 				}
@@ -246,6 +249,13 @@ func checkGroups(f *facts) []Finding {
 		}
 	}
 	return found
+}
+
+// ofNAT reports whether an interface is a NAT gateway's.
+func (f *facts) ofNAT(id string) bool {
+	return slices.ContainsFunc(f.nats, func(n types.NatGateway) bool {
+		return slices.ContainsFunc(n.NatGatewayAddresses, func(a types.NatGatewayAddress) bool { return aws.ToString(a.NetworkInterfaceId) == id })
+	})
 }
 
 // quota is a limit of an account, with what of it a data plane wants.

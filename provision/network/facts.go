@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
+	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/operations"
 	"biplane.dev/biplane/provision/plane"
 )
@@ -328,10 +329,10 @@ func whyNot(call string, err error) string {
 	switch {
 	case errors.As(err, &unlisted):
 		return call + ", which this role does not make"
-	case denied(err):
+	case fault.Denied(err):
 		return call + ", which the caller may not do"
 	}
-	return fmt.Sprintf("%s, which failed (%s)", call, code(err))
+	return fmt.Sprintf("%s, which failed (%s)", call, or(fault.Code(err), err.Error()))
 }
 
 // asking makes calls at the same time and keeps their errors.

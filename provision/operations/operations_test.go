@@ -65,6 +65,7 @@ var ours = []string{
 	"ec2:DeleteSecurityGroup(k8s)",
 	"ecr:ListTagsForResource", "ecr:GetLifecyclePolicy", "ec2:DescribeLaunchTemplateVersions", "eks:TagResource",
 	"iam:TagRole(lease)",
+	"ec2:CreateTags(parts)",
 }
 
 func TestTheTableCoversExactlyTheRequiredCalls(t *testing.T) {

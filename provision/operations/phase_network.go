@@ -114,6 +114,8 @@ func network() []Operation {
 				"a new network has AWS's name server",
 				on(dhcpOptions)),
 			op("ec2:CreateTags", keeping, "corrects a tag of something that the data plane made", on(vpc).owned()),
+			strictly("ec2:CreateTags(parts)", keeping, "corrects a tag of a part of that network",
+				on(subnet, routeTable, internetGateway, natGateway, elasticIP, securityGroup, vpcEndpoint, flowLog).owned()),
 			op("ec2:DeleteTags", keeping, "drops a tag, never the ownership tag, of something that the data plane made", on(vpc).owned().namedTags()),
 		),
 	)
