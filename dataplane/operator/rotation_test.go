@@ -45,7 +45,7 @@ func newControlPlane(t *testing.T) *controlPlane {
 kind: ControlPlaneConfig
 folder: state
 api: {listen: '%s'}
-gateway: {listen: '%s', certificateLife: 15s, heartbeat: 500ms}
+gateway: {listen: '%s', certificateLife: 24s, heartbeat: 500ms}
 `, api, c.gateway)
 	if err := os.WriteFile(c.file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
