@@ -21,6 +21,7 @@ var checks = []string{
 // further are words of workflows/further.py, which only the latest SDK can do.
 var further = []string{
 	"package", "endings", "bytes_in_logs", "run_context", "overrides", "second_attempt", "report", "not_served", "listings", "remote_tasks", "signals",
+	"ten_at_once",
 }
 
 func TestSDK(t *testing.T) {
@@ -264,24 +265,6 @@ var furtherCommandLine = map[string]func(*testing.T, *person){
 		p.ok(t, "flyte", "update", "project", "orchard", "--unarchive")
 		if out := p.ok(t, "flyte", "run", "--project", "orchard", "--follow", "hello.py", "main", "--name", "again"); !strings.Contains(out, "greeting again") {
 			t.Errorf("got %s, want the line that the task printed", out)
-		}
-	},
-	"ten runs of two people at once": func(t *testing.T, p *person) {
-		var runs [2][5]string
-		t.Run("start", func(t *testing.T) {
-			for who := range runs {
-				t.Run(strconv.Itoa(who), func(t *testing.T) {
-					t.Parallel()
-					for i := range runs[who] {
-						runs[who][i] = p.flyteRun(t, "hello.py", "main", "--name", fmt.Sprintf("%d of %d", i, who))
-					}
-				})
-			}
-		})
-		for who := range runs {
-			for i, run := range runs[who] {
-				p.succeeds(t, run, fmt.Sprintf("hello, %d of %d", i, who))
-			}
 		}
 	},
 }

@@ -5,6 +5,7 @@
 It uses what only the latest versions of the SDK have. See check.py.
 """
 
+import concurrent.futures
 import datetime
 import sys
 import time
@@ -198,6 +199,16 @@ def signals():
     asked["int"].signal(7)  # the same again is no other
     refused(lambda: asked["int"].signal(8), "already")
     assert ended(run).outputs()[0] == ["False", "7", "2.5", "'süß'"], run.outputs()
+
+
+def ten_at_once():
+    def five(who):
+        runs = {f"{i} of {who}": flyte.run(hello.main, name=f"{i} of {who}") for i in range(5)}
+        return {name: ended(run).outputs()[0] for name, run in runs.items()}
+
+    with concurrent.futures.ThreadPoolExecutor() as people:
+        for found in people.map(five, ("one", "the other")):
+            assert found == {name: f"hello, {name}" for name in found} and len(found) == 5, found
 
 
 if __name__ == "__main__":
