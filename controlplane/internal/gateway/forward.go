@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
+	"strings"
 
 	"connectrpc.com/connect"
 
@@ -145,6 +146,20 @@ func (c *cluster) openRaw(ctx context.Context, ours bool) (*tunnel.Stream, error
 		name = forwardedName(c.identity, rawProxy)
 	}
 	return session.OpenRaw(ctx, name)
+}
+
+// forwardedName is that of a raw stream between processes: to what, of which data
+// plane.
+func forwardedName(identity tunnel.Identity, name string) string {
+	return strings.Join([]string{identity.Organization, identity.Cluster, name}, "/")
+}
+
+func parseForwardedName(text string) (identity tunnel.Identity, name string, ok bool) {
+	parts := strings.Split(text, "/")
+	if len(parts) != 3 {
+		return tunnel.Identity{}, "", false
+	}
+	return tunnel.Identity{Organization: parts[0], Cluster: parts[1]}, parts[2], true
 }
 
 // forwardedRaw passes a client on that came to another process.

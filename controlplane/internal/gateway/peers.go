@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -43,13 +42,13 @@ type peers struct {
 	process  string // ours
 	endpoint string
 	listener net.Listener
-	told     map[string]chan struct{} // by organisation: ours have changed; set by start
+	told     map[string]chan struct{} // by organisation: our tunnels have changed
 
 	mu      sync.Mutex
-	holding map[string][]holder     // by organisation: others'
-	links   map[string]*peerLink    // by process: dialled by us
-	inbound map[*tunnel.Session]any // dialled by others
-	ended   bool                    // holds nothing any more
+	holding map[string][]holder          // by organisation: others'
+	links   map[string]*peerLink         // by process: dialled by us
+	inbound map[*tunnel.Session]struct{} // dialled by others
+	ended   bool                         // holds nothing any more
 }
 
 // holder is another process's lease, by our clock.
@@ -73,7 +72,7 @@ func newPeers(ctx context.Context, g *Gateway, process string) (*peers, error) {
 	}
 	p := &peers{
 		Gateway: g, process: process, endpoint: config.Endpoint, listener: listener,
-		holding: map[string][]holder{}, links: map[string]*peerLink{}, inbound: map[*tunnel.Session]any{},
+		holding: map[string][]holder{}, links: map[string]*peerLink{}, inbound: map[*tunnel.Session]struct{}{},
 	}
 	if p.endpoint == "" {
 		p.endpoint = listener.Addr().String()
@@ -130,6 +129,8 @@ func (p *peers) follow(ctx context.Context, organization string) {
 	}
 }
 
+// refresh is one exchange with the store. held says whether the store may have
+// something of ours, before and after.
 func (p *peers) refresh(ctx context.Context, organization string, held bool) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, peerLease/2)
 	defer cancel()
@@ -372,7 +373,7 @@ func (p *peers) enter(session *tunnel.Session) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.ended {
-		p.inbound[session] = nil
+		p.inbound[session] = struct{}{}
 	}
 	return !p.ended
 }
@@ -423,17 +424,4 @@ func (p *peers) drain(ctx context.Context) {
 		draining.Go(func() { session.Drain(ctx) })
 	}
 	draining.Wait()
-}
-
-// forwardedName is that of a raw stream between processes, and of what it is to.
-func forwardedName(identity tunnel.Identity, name string) string {
-	return strings.Join([]string{identity.Organization, identity.Cluster, name}, "/")
-}
-
-func parseForwardedName(text string) (identity tunnel.Identity, name string, ok bool) {
-	parts := strings.Split(text, "/")
-	if len(parts) != 3 {
-		return tunnel.Identity{}, "", false
-	}
-	return tunnel.Identity{Organization: parts[0], Cluster: parts[1]}, parts[2], true
 }
