@@ -226,8 +226,8 @@ func TestRights(t *testing.T) {
 	for name, role := range of[rbacv1.Role](t, objects, "Role") {
 		rules["Role "+name] = role.Rules
 	}
-	if len(rules) != 10 {
-		t.Errorf("got %d roles, want 10", len(rules))
+	if len(rules) != 8 {
+		t.Errorf("got %d roles, want 8", len(rules))
 	}
 	for name, rules := range rules {
 		for _, rule := range rules {

@@ -37,6 +37,7 @@ import (
 	"biplane.dev/biplane/dataplane/api/v1alpha1"
 	"biplane.dev/biplane/dataplane/config"
 	"biplane.dev/biplane/dataplane/internal/authn"
+	"biplane.dev/biplane/dataplane/internal/clustertest/rights"
 	"biplane.dev/biplane/dataplane/internal/serve"
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/tunnel"
@@ -58,6 +59,9 @@ func newPlane(t *testing.T) *plane {
 	p := &plane{t: t, gateway: newGateway(t), namespace: apiServer.Namespace(t, "union"), token: filepath.Join(t.TempDir(), "token"), executor: newExecutor()}
 	for _, account := range []string{"operator-system", "executor", "proxy-system", "clustersync-system"} {
 		apiServer.Account(t, p.namespace, account)
+	}
+	if err := rights.Grant(t.Context(), apiServer, p.namespace, nil); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.WriteFile(p.token, []byte(apiServer.Token(t, p.namespace, "operator-system", v1alpha1.TokenAudience, nil)), 0o600); err != nil {
 		t.Fatal(err)
@@ -193,7 +197,7 @@ func (p *plane) start(identity string) *running {
 	cfg := *p.config
 	cfg.Operator.Endpoint = listener.Addr().String()
 	o, err := New(Options{
-		Config: &cfg, Kubernetes: apiServer.Config, Log: quiet(), Identity: identity,
+		Config: &cfg, Kubernetes: rights.Of(apiServer, p.namespace, operatorAccount), Log: quiet(), Identity: identity,
 		TokenFile: p.token, JoinTokenFile: filepath.Join(t.TempDir(), "join"), Listener: listener,
 	})
 	if err != nil {

@@ -43,6 +43,11 @@ func Grant(ctx context.Context, cluster *clustertest.Cluster, namespace string, 
 		if object.GroupVersionKind().Group != rbacv1.GroupName {
 			continue
 		}
+		// The roles are one for all data planes of a package's tests, and what binds
+		// them is each one's own.
+		if object.GetKind() == "ClusterRoleBinding" {
+			object.SetName(object.GetName() + "-" + namespace)
+		}
 		if err := cluster.Client.Create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("creating %s %s: %w", object.GetKind(), object.GetName(), err)
 		}
