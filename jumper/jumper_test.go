@@ -62,6 +62,18 @@ func TestPass(t *testing.T) {
 		}
 	})
 
+	t.Run("it names a client of an IPv4 network so, where it listens to both", func(t *testing.T) {
+		t.Parallel()
+		r, _ := front(t, a.answers, "--listen", ":0")
+		r.listen = "127.0.0.1" + r.listen[strings.LastIndex(r.listen, ":"):]
+		if err := r.talk(a, upstreamName, "hello"); err != nil {
+			t.Fatal(err)
+		}
+		if l := r.line(t); !strings.HasPrefix(l.Client, "127.0.0.1:") {
+			t.Errorf("got %s, want 127.0.0.1", l.Client)
+		}
+	})
+
 	t.Run("it waits for a ClientHello that comes byte by byte", func(t *testing.T) {
 		t.Parallel()
 		got := make(chan []byte, 1)
@@ -504,7 +516,7 @@ func TestAddressChange(t *testing.T) {
 		d := serveDNS(t)
 		old := serveUpstream(t, "127.0.2.1", 0, a.echoes)
 		d.has(upstreamName, time.Hour, "127.0.2.1")
-		r := start(t, "--upstream", upstreamName, "--upstream-port", fmt.Sprint(old.at.Port()), "--dns", d.at.String(), "--refresh", "1h")
+		r := start(t, "--upstream", upstreamName, "--upstream-port", fmt.Sprint(old.at.Port()), "--dns", d.at.String())
 		if err := r.talk(a, upstreamName, "before"); err != nil {
 			t.Fatal(err)
 		}
@@ -527,7 +539,7 @@ func TestAddressChange(t *testing.T) {
 		defer old.Close()
 		port := uint16(old.Addr().(*net.TCPAddr).Port)
 		d.has(upstreamName, time.Hour, "127.0.2.9")
-		r := start(t, "--upstream", upstreamName, "--upstream-port", fmt.Sprint(port), "--dns", d.at.String(), "--refresh", "1h")
+		r := start(t, "--upstream", upstreamName, "--upstream-port", fmt.Sprint(port), "--dns", d.at.String())
 		talked := make(chan error, 1)
 		go func() { talked <- r.talk(a, upstreamName, "where to") }()
 		r.metric(t, "streams", "1")

@@ -12,15 +12,15 @@ import (
 // HAProxy (docs/jumper.md).
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// relay copies from src to dst until src ends, and then ends dst's reading half. It
+// relay copies from src to dst until src has said all, and then tells dst so. It
 // counts what it has passed. Of the two errors one at most is set.
 //
 // It takes a buffer only once there is something to read, so that an idle stream
 // has none. io.Copy between two TCP connections splices instead, with a pipe for
 // each direction that it keeps while it waits: two more descriptors, and, of an
 // unprivileged user, memory that the kernel soon refuses (pipe-user-pages-soft).
-func relay(dst, src *net.TCPConn, passed *atomic.Int64) (reading, writing error) {
-	raw, err := src.SyscallConn()
+func relay(dst *net.TCPConn, src *side, passed *atomic.Int64) (reading, writing error) {
+	raw, err := src.conn.SyscallConn()
 	if err != nil {
 		return err, nil
 	}
@@ -60,6 +60,7 @@ func relay(dst, src *net.TCPConn, passed *atomic.Int64) (reading, writing error)
 		if failed != nil {
 			return failed, nil
 		}
+		src.said.Store(true)
 		if err := dst.CloseWrite(); err != nil {
 			return nil, err
 		}

@@ -33,7 +33,7 @@ Flags:
   --sni NAME,...           server names that clients may ask for (default that of --upstream)
   --ca FILE                what the upstream's certificate must chain to for /readyz, in PEM
   --ca-data BASE64         the same in the command, as certificateAuthority.data of the cluster has it
-  --refresh DURATION       resolve the upstream again after this, or when its record's TTL is over (default 15s)
+  --refresh DURATION       resolve the upstream again after this, 15s at most and by default, or when its record's TTL is over
   --stale DURATION         use addresses for this long after the last answer of the DNS (default 1h)
   --drain DURATION         after SIGTERM, let streams go on for this long (default 115s)
   --max-connections N      take no more at once (default 5000)
@@ -126,6 +126,9 @@ func fitting() int {
 	return int(min((max(limit.Cur, 256)-128)/2, 1<<20))
 }
 
+// longestRefresh is how long a connection may go to where the upstream was.
+const longestRefresh = 15 * time.Second
+
 // flags are as they were typed.
 type flags struct {
 	upstream, listen, ready, sni, ca, caData, endpoints, dns string
@@ -145,7 +148,7 @@ func parse(args []string) (flags, error) {
 	set.StringVar(&f.sni, "sni", "", "")
 	set.StringVar(&f.ca, "ca", "", "")
 	set.StringVar(&f.caData, "ca-data", "", "")
-	set.DurationVar(&f.refresh, "refresh", 15*time.Second, "")
+	set.DurationVar(&f.refresh, "refresh", longestRefresh, "")
 	set.DurationVar(&f.stale, "stale", time.Hour, "")
 	set.DurationVar(&f.drain, "drain", 115*time.Second, "")
 	set.IntVar(&f.connections, "max-connections", 5000, "")
@@ -197,6 +200,9 @@ func (f flags) options() (Options, error) {
 		if d.value < d.min {
 			return o, invalid("--%s %v is less than %v", d.name, d.value, d.min)
 		}
+	}
+	if f.refresh > longestRefresh {
+		return o, invalid("--refresh %v is more than %v, in which an endpoint may move", f.refresh, longestRefresh)
 	}
 	if f.connections < 1 {
 		return o, invalid("--max-connections %d is less than 1", f.connections)

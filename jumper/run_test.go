@@ -29,6 +29,7 @@ func TestRun(t *testing.T) {
 		{"refuses a server name that is an address", good + "--sni 10.0.0.1", `--sni "10.0.0.1" is no host name`},
 		{"wants server names for an address", good + "--upstream 10.0.0.1", "--sni is missing, and --upstream 10.0.0.1 is an address, which is no server name"},
 		{"refuses to resolve all the time", good + "--refresh 0s", "--refresh 0s is less than 1ms"},
+		{"refuses to resolve seldom", good + "--refresh 16s", "--refresh 16s is more than 15s"},
 		{"refuses to forget addresses before they are resolved again", good + "--stale 1s", "--stale 1s is less than 15s"},
 		{"refuses a negative time", good + "--drain -1s", "--drain -1s is less than 0s"},
 		{"refuses to take no connections", good + "--max-connections 0", "--max-connections 0 is less than 1"},

@@ -79,9 +79,9 @@ type stream struct {
 }
 
 func newStream(j *Jumper, client *net.TCPConn) *stream {
-	from, _ := client.RemoteAddr().(*net.TCPAddr)
+	from := client.RemoteAddr().(*net.TCPAddr).AddrPort()
 	ctx, cancel := context.WithCancel(context.Background())
-	return &stream{jumper: j, started: time.Now(), client: client, from: from.AddrPort(), ctx: ctx, cancel: cancel}
+	return &stream{jumper: j, started: time.Now(), client: client, from: netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), ctx: ctx, cancel: cancel}
 }
 
 // serve is a connection's life.
@@ -157,7 +157,7 @@ func (s *stream) exchange(hello []byte, again bool) bool {
 	unheard := make(chan error, 1)
 	go func() {
 		defer close(unheard)
-		reading, writing := relay(client.conn, upstream.conn, &s.out)
+		reading, writing := relay(client.conn, upstream, &s.out)
 		if again && reading != nil && s.out.Load() == 0 {
 			unheard <- reading
 			_ = s.client.SetReadDeadline(time.Unix(1, 0)) // wakes the other direction, if it has nothing in hand
@@ -165,7 +165,7 @@ func (s *stream) exchange(hello []byte, again bool) bool {
 		}
 		s.passed(client, upstream, reading, writing)
 	}()
-	reading, writing := relay(upstream.conn, client.conn, &s.in)
+	reading, writing := relay(upstream.conn, client, &s.in)
 	woken := errors.Is(reading, os.ErrDeadlineExceeded)
 	if !woken {
 		s.passed(upstream, client, reading, writing)
@@ -202,7 +202,6 @@ func (s *stream) passed(dst, src *side, reading, writing error) {
 	case writing != nil:
 		s.failed(dst.gone, writing)
 	}
-	src.said.Store(reading == nil)
 }
 
 // refused says so in TLS, and ends.
