@@ -30,6 +30,7 @@
 //	gateways.go     NAT and internet gateways, addresses, routes
 //	endpoints.go, privatelink.go  VPC endpoints, endpoint services
 //	ecs.go, tasks.go  services whose tasks are processes here
+//	backed.go       a sandbox behind the customer's account
 //	loadbalancers.go, dependencies.go  and what refuses to be deleted
 //	xml.go          answers of moto's that are changed
 //	moto.go         the process behind
@@ -84,8 +85,10 @@ type Options struct {
 	// Tasks are the programs that stand for images in ECS: path by image reference. A
 	// task with such an image is a process of this machine; no other image is run.
 	Tasks map[string]string
-	// Backing is the real API server behind a cluster of that name, if there is one.
-	Backing func(cluster string) (eks.Backing, bool)
+	// Sandbox is the folder of a sandbox that stands behind the customer's account,
+	// whose number and region are the sandbox's then: its API server is every
+	// cluster's, its S3 has the buckets, its IAM gets the roles. "" is none.
+	Sandbox string
 
 	Faults           []Fault
 	Latency          time.Duration // of every call, by the machine's clock
@@ -187,6 +190,16 @@ var (
 // Start returns once the double answers. Its errors are one sentence for a
 // person. ctx bounds the start only; Stop ends the double.
 func Start(ctx context.Context, o Options) (_ *Double, err error) {
+	var behind *backed
+	if o.Sandbox != "" {
+		if behind, err = openSandbox(ctx, o.Sandbox); err != nil {
+			return nil, err
+		}
+		if o.Region != "" && o.Region != behind.region || o.CustomerAccount != "" && o.CustomerAccount != behind.account {
+			return nil, fmt.Errorf("the sandbox has account %s in %s: name no other one", behind.account, behind.region)
+		}
+		o.Region, o.CustomerAccount = behind.region, behind.account
+	}
 	if o.Addr == "" {
 		o.Addr = "127.0.0.1:0"
 	}
@@ -244,7 +257,8 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 	d.closing = append(d.closing, m.stop)
 	d.world = &world{moto: m, identity: &insider{service: d.identity, keys: d.accounts.administrators(), region: awsidentity.IAMRegion(partitionOf(o.Region))}}
 
-	d.goBy(o.Clock, o.Backing)
+	d.world.backed = behind
+	d.goBy(o.Clock)
 	d.tasks = &tasks{double: d, programs: o.Tasks, services: map[string]*ecsService{}}
 	d.closing = append(d.closing, d.tasks.close)
 	d.world.buckets.reset()
@@ -264,9 +278,13 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 }
 
 // goBy makes what has states, which go by a clock.
-func (d *Double) goBy(c interface{ Now() time.Time }, backing func(string) (eks.Backing, bool)) {
+func (d *Double) goBy(c interface{ Now() time.Time }) {
 	d.network = newNetwork(c, d.world)
-	d.world.eks = eks.New(eks.Options{Clock: c, Cloud: eksCloud{d.world, d.network}, Backing: backing, Log: d.log})
+	o := eks.Options{Clock: c, Cloud: eksCloud{d.world, d.network}, Log: d.log}
+	if b := d.world.backed; b != nil {
+		o.Backing = func(w eks.Where, _ string) (eks.Backing, bool) { return b.cluster, w.Account == b.account }
+	}
+	d.world.eks = eks.New(o)
 }
 
 // listen opens the port, on this machine only.

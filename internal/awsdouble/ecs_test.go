@@ -41,7 +41,7 @@ func (a *account) mustECS(operation, body string) map[string]any {
 func TestServiceRunsItsTasks(t *testing.T) {
 	t.Parallel()
 	a := &account{t: t, d: startWithMoto(t, Options{Tasks: map[string]string{"example.com/jumper:1": os.Args[0]}}), clock: &testClock{now: time.Now()}}
-	a.d.goBy(a.clock, nil)
+	a.d.goBy(a.clock)
 	a.key = a.d.Accounts().Customer.Credentials
 	n := newNetworkFor(t, a.d)
 	group := a.ec2("groupId", "CreateSecurityGroup", "VpcId", n.vpc, "GroupName", "tasks", "GroupDescription", "d")

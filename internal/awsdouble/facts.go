@@ -21,6 +21,7 @@ type world struct {
 	identity *insider
 	buckets  buckets
 	eks      *eks.Service
+	backed   *backed // nil without a sandbox
 }
 
 // A want is one question to moto.

@@ -22,6 +22,13 @@ func (d *Double) forward(ctx context.Context, c *call) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if b := d.world.backed; b != nil && c.Service == "s3" && c.Account == b.account {
+		answer, err := b.serveS3(ctx, c, out)
+		if err == nil && answer.StatusCode < 300 && (c.Operation == "CreateBucket" || c.Operation == "DeleteBucket") {
+			d.world.buckets.forget(c.params.one("Bucket"))
+		}
+		return answer, err
+	}
 	if err := d.world.moto.ready(); err != nil {
 		return nil, err
 	}
@@ -50,15 +57,7 @@ func (d *Double) forward(ctx context.Context, c *call) (*http.Response, error) {
 // tagBucket gives moto's new bucket the tags of the call that made it, which moto
 // does not read there.
 func (d *Double) tagBucket(ctx context.Context, c *call, tags map[string]string) error {
-	type tag struct{ Key, Value string }
-	var body struct {
-		XMLName struct{} `xml:"Tagging"`
-		Tags    []tag    `xml:"TagSet>Tag"`
-	}
-	for _, key := range slices.Sorted(maps.Keys(tags)) {
-		body.Tags = append(body.Tags, tag{key, tags[key]})
-	}
-	text, err := xml.Marshal(body)
+	text, err := xml.Marshal(taggingOf(tags))
 	if err != nil {
 		return fmt.Errorf("writing a bucket's tags: %w", err)
 	}
@@ -78,6 +77,22 @@ func (d *Double) tagBucket(ctx context.Context, c *call, tags map[string]string)
 		return fmt.Errorf("moto refuses a bucket's tags with status %d", answer.StatusCode)
 	}
 	return nil
+}
+
+// tagging is the body of PutBucketTagging.
+type tagging struct {
+	XMLName struct{} `xml:"Tagging"`
+	Tags    []tag    `xml:"TagSet>Tag"`
+}
+
+type tag struct{ Key, Value string }
+
+func taggingOf(tags map[string]string) tagging {
+	var body tagging
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		body.Tags = append(body.Tags, tag{key, tags[key]})
+	}
+	return body
 }
 
 // toMoto makes the request that moto gets, of what was decided and not of what

@@ -42,7 +42,7 @@ type account struct {
 func newAccount(t *testing.T) *account {
 	t.Helper()
 	a := &account{t: t, d: startWithMoto(t, Options{}), clock: &testClock{now: time.Now()}}
-	a.d.goBy(a.clock, nil)
+	a.d.goBy(a.clock)
 	a.key = a.d.Accounts().Customer.Credentials
 	return a
 }
@@ -391,7 +391,7 @@ func TestFaultsOfStates(t *testing.T) {
 		{Kind: SCP, Service: "ec2", Operation: "CreateInternetGateway"}, {Kind: Expired, Service: "eks"},
 	}})
 	a := &account{t: t, d: d, clock: &testClock{now: time.Now()}, key: d.Accounts().Customer.Credentials}
-	d.goBy(a.clock, nil)
+	d.goBy(a.clock)
 	n := newNetworkFor(t, d)
 	nat := a.ec2("natGatewayId", "CreateNatGateway", "SubnetId", n.subnets[0], "AllocationId", a.ec2("allocationId", "AllocateAddress", "Domain", "vpc"))
 	a.clock.pass(typical.CreateNATGateway)

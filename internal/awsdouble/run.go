@@ -32,7 +32,7 @@ type Streams struct {
 // settings are the flags as they were typed.
 type settings struct {
 	dir, listen, region, account, vendorProfile, moto, envFile, logLevel string
-	time, callLog                                                        string
+	time, callLog, sandbox                                               string
 	faults, keys, tasks                                                  []string
 	latency, consistencyDelay                                            time.Duration
 }
@@ -101,8 +101,8 @@ expired (the session is over). OPERATION may have *.`,
 	f.StringVar(&s.dir, "dir", "", "keep IAM's objects, keys and the profiles in `DIRECTORY` (default one that goes at the end)")
 	f.StringVar(&s.listen, "listen", "127.0.0.1:0", "listen on loopback `ADDRESS`; port 0 is a free one")
 	f.StringVar(&s.envFile, "env-file", "", "also write the export lines to `FILE` (mode 0600), once ready")
-	f.StringVar(&s.region, "region", "eu-central-1", "`REGION` of the profiles; its partition is the double's")
-	f.StringVar(&s.account, "account", "123456789012", "the customer's account `ID`")
+	f.StringVar(&s.region, "region", "", "`REGION` of the profiles; its partition is the double's (default eu-central-1, or the sandbox's)")
+	f.StringVar(&s.account, "account", "", "the customer's account `ID` (default 123456789012, or the sandbox's)")
 	f.StringVar(&s.vendorProfile, "vendor-profile", "", "vendor profile `FILE`, for the vendor's account and role (default the built-in one)")
 	f.StringVar(&s.moto, "moto", "", "`PATH` of moto_server (default that on PATH, else of the repository's environment)")
 	f.StringVar(&s.time, "time", strconv.Itoa(DefaultFactor), "let what takes AWS time take as long (real), or run `FACTOR` times as fast")
@@ -111,6 +111,7 @@ expired (the session is over). OPERATION may have *.`,
 	f.DurationVar(&s.latency, "latency", 0, "let every call take this `DURATION` more")
 	f.DurationVar(&s.consistencyDelay, "consistency-delay", 0, "let IAM's changes be seen after this `DURATION` of --time")
 	f.StringArrayVar(&s.keys, "web-identity", nil, "accept web identity tokens, `ISSUER=FILE` of a JSON Web Key Set; may be repeated")
+	f.StringVar(&s.sandbox, "sandbox-dir", "", "have a running sandbox, its folder `DIR`, behind the customer's account")
 	f.StringArrayVar(&s.tasks, "ecs-task", nil, "run tasks of ECS with this image as a process, `IMAGE=PROGRAM`; may be repeated")
 	f.StringVar(&s.logLevel, "log-level", "info", "`LEVEL` of the log on standard error: debug, info, warn or error")
 	return c
@@ -125,7 +126,7 @@ func noArguments(_ *cobra.Command, args []string) error {
 
 func (s *settings) run(ctx context.Context, streams Streams) (err error) {
 	o := Options{
-		Dir: s.dir, Addr: s.listen, Region: s.region, CustomerAccount: s.account,
+		Dir: s.dir, Addr: s.listen, Region: s.region, CustomerAccount: s.account, Sandbox: s.sandbox,
 		Latency: s.latency, ConsistencyDelay: s.consistencyDelay,
 	}
 	if s.latency < 0 || s.consistencyDelay < 0 {
@@ -201,7 +202,7 @@ func (s *settings) run(ctx context.Context, streams Streams) (err error) {
 	if _, err := io.WriteString(streams.Out, exports); err != nil {
 		return fmt.Errorf("writing the export lines: %w", err)
 	}
-	o.Log.Info("ready", "url", d.URL(), "region", s.region, "customer", s.account, "dir", d.Dir())
+	o.Log.Info("ready", "url", d.URL(), "region", d.region, "customer", d.customer, "dir", d.Dir())
 	<-ctx.Done()
 	o.Log.Info("stopping")
 	return d.Stop()

@@ -102,6 +102,9 @@ func (d *Double) serve(c *call, seen *Call) (answer *http.Response, lost bool, e
 		if answer.StatusCode == http.StatusForbidden {
 			seen.Decision = Refused
 		}
+		if answer.StatusCode < 300 {
+			d.mirror(ctx, c)
+		}
 		return answer, lost || cut, nil
 	}
 
@@ -161,9 +164,28 @@ func (d *Double) behind(ctx context.Context, c *call) (*http.Response, error) {
 	}
 	switch c.Operation {
 	case "PutBucketPolicy", "GetBucketPolicy", "DeleteBucketPolicy":
-		return d.world.buckets.policyCall(c)
+		answer, err := d.world.buckets.policyCall(c)
+		if b := d.world.backed; err != nil || b == nil || c.Account != b.account || c.Operation == "GetBucketPolicy" {
+			return answer, err
+		}
+		answer.Body.Close() // the sandbox's pods go by the policy too
 	}
 	return d.forward(ctx, c)
+}
+
+// mirror has the sandbox behind the customer's account write what IAM wrote here.
+func (d *Double) mirror(ctx context.Context, c *call) {
+	b := d.world.backed
+	if b == nil || c.Service != "iam" || c.signed == nil || !isMirrored(c.Operation) {
+		return
+	}
+	arn, _, _, err := d.identity.KnownKey(c.signed.AccessKeyID)
+	if f := strings.SplitN(arn, ":", 6); err == nil && len(f) == 6 && f[4] == b.account {
+		err = b.mirror(ctx, c)
+	}
+	if err != nil {
+		d.log.Error("what IAM wrote did not reach the sandbox", "operation", c.Operation, "error", err)
+	}
 }
 
 // ask gives the hook its say, just before a call is performed.

@@ -318,7 +318,7 @@ func (s *Service) start(c *cluster) {
 		return
 	}
 	id := strings.ToUpper(randomHex(32))
-	backing, ok := s.backing(c.Name)
+	backing, ok := s.backing(c.where, c.Name)
 	if !ok {
 		suffix := "amazonaws.com"
 		if c.where.Partition == "aws-cn" {

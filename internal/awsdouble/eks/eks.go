@@ -48,7 +48,7 @@ type Options struct {
 	Cloud Cloud
 	// Backing gives the API server and the issuer that a new cluster shows, where a
 	// real one stands behind it; nil for made-up ones. See Backing.
-	Backing func(name string) (Backing, bool)
+	Backing func(w Where, name string) (Backing, bool)
 	Log     *slog.Logger // nothing by default
 }
 
@@ -80,7 +80,7 @@ func (w Where) arn(service, resource string) string {
 type Service struct {
 	clock   interface{ Now() time.Time }
 	cloud   Cloud
-	backing func(string) (Backing, bool)
+	backing func(Where, string) (Backing, bool)
 	log     *slog.Logger
 	ca      func() string // base64 of a PEM, of clusters that are backed by nothing
 
@@ -99,7 +99,7 @@ func New(o Options) *Service {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.backing == nil {
-		s.backing = func(string) (Backing, bool) { return Backing{}, false }
+		s.backing = func(Where, string) (Backing, bool) { return Backing{}, false }
 	}
 	s.ca = sync.OnceValue(newAuthority)
 	return s
