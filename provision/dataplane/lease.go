@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
+	"biplane.dev/biplane/internal/clock"
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/cluster"
 	"biplane.dev/biplane/provision/fault"
@@ -21,13 +22,17 @@ import (
 	"biplane.dev/biplane/provision/step"
 )
 
-// How long a lease lasts without being renewed, how often it is, and how long IAM may
-// take to show a tag to everybody.
+// How long a lease lasts without being renewed, and how long IAM may take to show a tag
+// to everybody. A lease is renewed when a third of its time is over.
 const (
 	leaseLasts   = 90 * time.Second
-	leaseRenewed = 30 * time.Second
 	leaseSettles = 5 * time.Second
 )
+
+// lasts is by the machine's time and not by AWS's, because it is operators that a lease
+// is between. By a clock that runs fast it is shorter, but not so short that a busy
+// machine could miss a renewal.
+func (l *Lease) lasts() time.Duration { return max(l.p.Clock.Machine(leaseLasts), 5*time.Second) }
 
 // ErrLeaseLost is the cause of a context that ended because somebody else took over.
 var ErrLeaseLost = errors.New("somebody else took over the lease of the data plane")
@@ -76,14 +81,14 @@ func Take(ctx context.Context, p *plane.Plane, makeRole func(context.Context) er
 		case err != nil:
 			return nil, nil, err
 		}
-		if left := until.Sub(p.Clock.Now()); holder != "" && holder != l.holder && left > 0 {
+		if left := time.Until(until); holder != "" && holder != l.holder && left > 0 {
 			waiting(fmt.Sprintf("%s is at work on it; if that run was killed, its lease ends in %s", holder, left.Round(time.Second)))
-			if err := p.Clock.Sleep(ctx, min(left, leaseSettles)); err != nil {
+			if err := (clock.Clock{}).Sleep(ctx, min(left, l.lasts()/10)); err != nil {
 				return nil, nil, err
 			}
 			continue
 		}
-		if err := l.write(ctx, l.holder, p.Clock.Now().Add(leaseLasts)); err != nil {
+		if err := l.write(ctx, l.holder, time.Now().Add(l.lasts())); err != nil {
 			return nil, nil, err
 		}
 		if err := p.Clock.Sleep(ctx, leaseSettles); err != nil {
@@ -105,8 +110,8 @@ func Take(ctx context.Context, p *plane.Plane, makeRole func(context.Context) er
 
 // renew writes a new end, until ctx ends, the role is gone, or somebody else has it.
 func (l *Lease) renew(ctx context.Context, lost context.CancelCauseFunc) {
-	until := l.p.Clock.Now().Add(leaseLasts)
-	for l.p.Clock.Sleep(ctx, leaseRenewed) == nil {
+	until := time.Now().Add(l.lasts())
+	for (clock.Clock{}).Sleep(ctx, l.lasts()/3) == nil {
 		holder, _, err := l.read(ctx)
 		switch {
 		case fault.NoSuchEntity(err):
@@ -115,11 +120,11 @@ func (l *Lease) renew(ctx context.Context, lost context.CancelCauseFunc) {
 			lost(ErrLeaseLost)
 			return
 		case err == nil:
-			if next := l.p.Clock.Now().Add(leaseLasts); l.write(ctx, l.holder, next) == nil {
+			if next := time.Now().Add(l.lasts()); l.write(ctx, l.holder, next) == nil {
 				until = next
 			}
 		}
-		if ctx.Err() == nil && l.p.Clock.Now().After(until) {
+		if ctx.Err() == nil && time.Now().After(until) {
 			lost(ErrLeaseLost) // AWS could not be reached for so long that somebody else may have it
 			return
 		}

@@ -182,7 +182,9 @@ func (r Runner) apply(ctx context.Context, s Step, goal Goal, approved Action, b
 			return err
 		}
 		change := found.Plan()
-		action = change.Action
+		if !announced || change.Action.Writes() {
+			action = change.Action // of the last look there may be nothing left to do
+		}
 		if change.Action == Refuse {
 			return &RefusedError{Plan{Goal: goal, Steps: []Planned{{s.Name(), change}}}}
 		}
