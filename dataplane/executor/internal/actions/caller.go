@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"time"
 
 	"connectrpc.com/connect"
 	corev1 "k8s.io/api/core/v1"
@@ -22,7 +23,8 @@ const operatorAccount = "operator-system"
 // caller is who may do something here: the operator everything, and the pod of an
 // action what concerns the children of that action.
 type caller struct {
-	own *v1alpha1.TaskAction // nil for the operator
+	own   *v1alpha1.TaskAction // nil for the operator
+	began time.Time            // when the attempt did whose pod calls
 }
 
 func (c caller) operator() bool { return c.own == nil }
@@ -50,23 +52,23 @@ func (s *Server) caller(ctx context.Context) (caller, error) {
 		return caller{}, refuse(connect.CodePermissionDenied,
 			"the service account %s may not call ActionsService: only pods of actions may, with the token that is mounted in them", who.Name())
 	}
-	own, err := s.ownAction(ctx, who)
-	return caller{own: own}, err
+	return s.ownAction(ctx, who)
 }
 
 // ownAction finds the action whose pod calls.
-func (s *Server) ownAction(ctx context.Context, who authn.Caller) (*v1alpha1.TaskAction, error) {
+func (s *Server) ownAction(ctx context.Context, who authn.Caller) (caller, error) {
 	var actions v1alpha1.TaskActionList
 	err := s.Cache.List(ctx, &actions, client.InNamespace(who.Namespace), client.MatchingFields{byPod: who.PodUID}, client.UnsafeDisableDeepCopy)
 	if err != nil {
-		return nil, s.failed(ctx, "looking for the action of a pod", err)
+		return caller{}, s.failed(ctx, "looking for the action of a pod", err)
 	}
 	if len(actions.Items) == 1 {
 		own := &actions.Items[0]
-		if last := lastAttempt(own); last.PodUID != who.PodUID {
-			return nil, replaced(own, last)
+		last := lastAttempt(own)
+		if last.PodUID != who.PodUID {
+			return caller{}, replaced(own, last)
 		}
-		return own, nil
+		return caller{own, began(last)}, nil
 	}
 	// A pod may call before the status names it: it is then the pod that says whose
 	// it is. Who can make pods with our labels is the executor, or could act as it.
@@ -74,27 +76,38 @@ func (s *Server) ownAction(ctx context.Context, who authn.Caller) (*v1alpha1.Tas
 	pod.SetGroupVersionKind(podKind)
 	switch err := s.Client.Get(ctx, types.NamespacedName{Namespace: who.Namespace, Name: who.Pod}, pod); {
 	case apierrors.IsNotFound(err), err == nil && string(pod.UID) != who.PodUID:
-		return nil, refuse(connect.CodePermissionDenied, "the pod %s/%s is gone, so it may not call ActionsService any more", who.Namespace, who.Pod)
+		return caller{}, refuse(connect.CodePermissionDenied, "the pod %s/%s is gone, so it may not call ActionsService any more", who.Namespace, who.Pod)
 	case err != nil:
-		return nil, s.failed(ctx, "reading the pod that calls", err)
+		return caller{}, s.failed(ctx, "reading the pod that calls", err)
 	}
 	stranger := refuse(connect.CodePermissionDenied, "the pod %s/%s is no action's, so it may not call ActionsService", who.Namespace, who.Pod)
 	run, action := pod.Labels[v1alpha1.LabelRun], pod.Labels[v1alpha1.LabelAction]
 	attempt, err := strconv.ParseInt(pod.Labels[v1alpha1.LabelAttempt], 10, 32)
 	if run == "" || action == "" || err != nil || pod.Labels[v1alpha1.LabelManaged] != "true" {
-		return nil, stranger
+		return caller{}, stranger
 	}
 	own, err := s.find(ctx, reference{who.Namespace, run, action})
 	if errors.Is(err, errUnknown) {
-		return nil, stranger
+		return caller{}, stranger
 	}
 	if err != nil {
-		return nil, err
+		return caller{}, err
 	}
-	if last := lastAttempt(own); last.Number > int32(attempt) || last.Number == int32(attempt) && last.PodUID != "" && last.PodUID != who.PodUID {
-		return nil, replaced(own, last)
+	last := lastAttempt(own)
+	switch {
+	case last.Number > int32(attempt), last.Number == int32(attempt) && last.PodUID != "" && last.PodUID != who.PodUID:
+		return caller{}, replaced(own, last)
+	case last.Number < int32(attempt):
+		return caller{own, time.Now()}, nil // it has just begun, and the status will say so
 	}
-	return own, nil
+	return caller{own, began(last)}, nil
+}
+
+func began(attempt v1alpha1.Attempt) time.Time {
+	if attempt.StartedAt == nil {
+		return time.Time{}
+	}
+	return attempt.StartedAt.Time
 }
 
 var podKind = corev1.SchemeGroupVersion.WithKind("Pod")

@@ -173,7 +173,7 @@ func (s *Server) existing(ctx context.Context, action *v1alpha1.TaskAction) erro
 			if a.Status.Phase != v1alpha1.Failed {
 				return errUnchanged
 			}
-			a.Spec.Trace = action.Spec.Trace
+			a.Spec.Trace, a.Spec.EnqueuedAt = action.Spec.Trace, action.Spec.EnqueuedAt
 			return nil
 		})
 		if err != nil && !errors.Is(err, errUnknown) {

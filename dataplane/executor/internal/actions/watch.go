@@ -3,6 +3,7 @@ package actions
 import (
 	"context"
 	"errors"
+	"time"
 
 	"connectrpc.com/connect"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,7 +24,7 @@ import (
 // nothing keeps the stream warm but HTTP/2's own pings. It ends with UNAVAILABLE
 // whatever the reason: after CANCELED the SDK would never watch again.
 func (s *Server) WatchForUpdates(ctx context.Context, request *flyteactions.WatchForUpdatesRequest, stream *connect.ServerStream[flyteactions.WatchForUpdatesResponse]) error {
-	parent, err := s.mayWatch(ctx, request.GetParentActionId())
+	parent, since, err := s.mayWatch(ctx, request.GetParentActionId())
 	if err != nil {
 		return err
 	}
@@ -31,7 +32,7 @@ func (s *Server) WatchForUpdates(ctx context.Context, request *flyteactions.Watc
 	// and not never.
 	watcher := s.watchers.add(parent)
 	defer s.watchers.remove(watcher)
-	told := newTold(stream)
+	told := &told{stream: stream, since: since, last: map[string]state{}}
 	if err := s.tellAll(ctx, parent, told); err != nil {
 		return err
 	}
@@ -60,29 +61,27 @@ func (s *Server) WatchForUpdates(ctx context.Context, request *flyteactions.Watc
 	}
 }
 
-// mayWatch says whose children the caller may watch: an action's pod its own.
-func (s *Server) mayWatch(ctx context.Context, id *common.ActionIdentifier) (reference, error) {
+// mayWatch says whose children the caller may watch: an action's pod its own. It
+// returns since when the attempt is that watches, zero for the operator.
+func (s *Server) mayWatch(ctx context.Context, id *common.ActionIdentifier) (parent reference, since time.Time, err error) {
 	who, err := s.caller(ctx)
 	if err != nil {
-		return reference{}, err
+		return parent, since, err
 	}
-	parent, err := resolve(id)
-	if err != nil {
-		return reference{}, err
+	if parent, err = resolve(id); err != nil {
+		return parent, since, err
 	}
 	if who.operator() {
-		if _, err := s.find(ctx, parent); errors.Is(err, errUnknown) {
-			return reference{}, notFound(parent)
-		} else if err != nil {
-			return reference{}, err
+		if _, err = s.find(ctx, parent); errors.Is(err, errUnknown) {
+			err = notFound(parent)
 		}
-		return parent, nil
+		return parent, since, err
 	}
 	if own := referenceTo(who.own); parent != own {
-		return reference{}, refuse(connect.CodePermissionDenied,
+		return parent, since, refuse(connect.CodePermissionDenied,
 			"the pod of action %s of namespace %s may watch the children of that action only, and not of %s of namespace %s", own, own.namespace, parent, parent.namespace)
 	}
-	return parent, nil
+	return parent, who.began, nil
 }
 
 func (s *Server) tellAll(ctx context.Context, parent reference, told *told) error {
@@ -106,6 +105,7 @@ func (s *Server) tellAll(ctx context.Context, parent reference, told *told) erro
 // see wakes nobody.
 type told struct {
 	stream *connect.ServerStream[flyteactions.WatchForUpdatesResponse]
+	since  time.Time // of the attempt that watches
 	last   map[string]state
 }
 
@@ -114,15 +114,28 @@ type state struct {
 	version int64
 }
 
-func newTold(stream *connect.ServerStream[flyteactions.WatchForUpdatesResponse]) *told {
-	return &told{stream: stream, last: map[string]state{}}
-}
-
 func (t *told) tell(a *v1alpha1.TaskAction) error {
+	if tracesAnew(a, t.since) {
+		return nil
+	}
 	now := state{a.Status.Phase, a.Status.Version}
 	if before, ok := t.last[a.Spec.Action]; ok && before == now {
 		return nil
 	}
 	t.last[a.Spec.Action] = now
 	return t.stream.Send(&flyteactions.WatchForUpdatesResponse{Message: &flyteactions.WatchForUpdatesResponse_ActionUpdate{ActionUpdate: updateOf(a)}})
+}
+
+// tracesAnew says of a trace that failed in an attempt before, and may succeed in this
+// one, that this one must not hear of it: the SDK would run it again all the same, but
+// enqueue its new end never, since it knows of one; and so the attempt after this one
+// would run it once more.
+func tracesAnew(a *v1alpha1.TaskAction, attempt time.Time) bool {
+	if a.Spec.Type != v1alpha1.TypeTrace || a.Status.Phase != v1alpha1.Failed || attempt.IsZero() {
+		return false
+	}
+	if !a.CreatedAt().Before(attempt) {
+		return a.Status.ObservedGeneration != a.Generation // of which the status does not tell yet
+	}
+	return a.Status.Error == nil || a.Status.Error.Recoverable
 }

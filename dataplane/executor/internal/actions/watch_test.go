@@ -169,6 +169,55 @@ func TestWatch(t *testing.T) {
 		t.Logf("a new child took %v to be made and seen", time.Since(begin))
 	})
 
+	t.Run("it does not tell an attempt of a trace that failed in the one before and may yet succeed", func(t *testing.T) {
+		w := w.in(t)
+		w.run("shaky", nil)
+		trace := func(name string, phase common.ActionPhase) *flyteactions.EnqueueRequest {
+			action := w.taskAction("shaky", "a0", name)
+			action.Spec = &flyteactions.Action_Trace{Trace: &workflow.TraceAction{Name: "step", Phase: phase}}
+			return &flyteactions.EnqueueRequest{Action: action}
+		}
+		status := func(name string, phase v1alpha1.Phase, err *v1alpha1.ActionError) {
+			generation := w.get("shaky", name).Generation
+			w.status("shaky", name, func(s *v1alpha1.TaskActionStatus) { s.Phase, s.Error, s.ObservedGeneration = phase, err, generation })
+		}
+		attempt := func(number int) actionsconnect.ActionsServiceClient {
+			pod := w.pod("shaky", "a0", number, true)
+			w.status("shaky", "a0", func(s *v1alpha1.TaskActionStatus) {
+				for i := range len(s.Attempts) - 1 {
+					s.Attempts[i].Phase = v1alpha1.Failed
+				}
+				s.Attempts[number-1].StartedAt = v1alpha1.At(time.Now())
+			})
+			return pod
+		}
+		first := attempt(1)
+		for _, name := range []string{"again", "final"} {
+			if _, err := first.Enqueue(t.Context(), trace(name, common.ActionPhase_ACTION_PHASE_FAILED)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		status("again", v1alpha1.Failed, &v1alpha1.ActionError{Code: "E", Kind: v1alpha1.UserError, Recoverable: true})
+		status("final", v1alpha1.Failed, &v1alpha1.ActionError{Code: "E", Kind: v1alpha1.UserError})
+		w.eventually(func() bool {
+			got := w.watch(first, "shaky", "a0").snapshot()
+			return got["again"].GetPhase() == common.ActionPhase_ACTION_PHASE_FAILED && got["final"].GetPhase() == common.ActionPhase_ACTION_PHASE_FAILED
+		}, "both to be told to the attempt that ran them")
+
+		second := attempt(2)
+		var watching *watching
+		w.eventually(func() bool { // until the cache knows when the attempt began
+			watching = w.watch(second, "shaky", "a0")
+			got := watching.snapshot()
+			return len(got) == 1 && got["final"] != nil
+		}, "the failure alone to be told that stays one")
+		_, err := second.Enqueue(t.Context(), trace("again", common.ActionPhase_ACTION_PHASE_SUCCEEDED))
+		wantCode(t, err, connect.CodeAlreadyExists)
+		status("again", v1alpha1.Succeeded, nil)
+		if got := watching.next(); got.GetActionId().GetName() != "again" || got.GetPhase() != common.ActionPhase_ACTION_PHASE_SUCCEEDED {
+			t.Errorf("got %v, want its new end", got)
+		}
+	})
 	t.Run("it tells the last state to whoever reads slowly, and none after a newer one", func(t *testing.T) {
 		w := w.in(t)
 		w.run("slow", nil)
