@@ -15,7 +15,7 @@ import (
 // checks are words of workflows/check.py.
 var checks = []string{
 	"scalars", "containers", "structured", "either", "files", "frames", "defaults", "big_input", "user_error", "retries", "non_recoverable", "timeout",
-	"oom", "missing_module", "recovers", "cancels", "groups", "traces", "caching", "condition", "remote", "rerun", "recovery", "from_inside",
+	"oom", "missing_module", "recovers", "cancels", "groups", "traces", "traces_again", "caching", "condition", "remote", "rerun", "recovery", "from_inside",
 }
 
 // further are words of workflows/further.py, which only the latest SDK can do.
