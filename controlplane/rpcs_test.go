@@ -181,6 +181,52 @@ func testRPCs(t *testing.T, db database) {
 	}
 }
 
+// TestOrganizationOfEveryRPC has no call forget whose it is.
+func TestOrganizationOfEveryRPC(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sqlite, "")
+	several := newWorld(t, sqlite, "organizations: [default, other]\n")
+	for name, call := range served(w, w.join("east")) {
+		service, method, _ := strings.Cut("flyteidl2."+name, "/")
+		request := call.request(0)
+		if !ofOrganization(request.ProtoReflect(), "elsewhere") {
+			if name != "auth.IdentityService/UserInfo" {
+				t.Errorf("got no organization in a request of %s, want one", name)
+			}
+			continue
+		}
+		err := invoke(t, w, service, method, request, nil)
+		if connect.CodeOf(err) != connect.CodeNotFound || !strings.Contains(err.Error(), `no organization "elsewhere"`) {
+			t.Errorf("%s: got %v for another organization, want it refused", name, err)
+		}
+		ofOrganization(request.ProtoReflect(), "")
+		err = invoke(t, several, service, method, request, nil)
+		if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), "default, other") {
+			t.Errorf("%s: got %v without an organization where there are two, want it refused", name, err)
+		}
+	}
+}
+
+// ofOrganization writes an organization wherever a request has a place for one, and says
+// whether it has any.
+func ofOrganization(m protoreflect.Message, organization string) (found bool) {
+	for i := range m.Descriptor().Fields().Len() {
+		field := m.Descriptor().Fields().Get(i)
+		switch {
+		case field.Kind() == protoreflect.StringKind && (field.Name() == "org" || field.Name() == "organization"):
+			if oneof := field.ContainingOneof(); oneof == nil || m.WhichOneof(oneof) == nil {
+				m.Set(field, protoreflect.ValueOfString(organization))
+				found = true
+			}
+		case field.Kind() == protoreflect.MessageKind && !field.IsList() && !field.IsMap() && m.Has(field):
+			if ofOrganization(m.Mutable(field).Message(), organization) {
+				found = true
+			}
+		}
+	}
+	return found
+}
+
 // invoke makes any call, and of a stream takes the first message.
 func invoke(t *testing.T, w *world, service, method string, request proto.Message, options []connect.ClientOption) error {
 	t.Helper()

@@ -171,7 +171,7 @@ func startWorld(t *testing.T, file string) *world {
 			} else {
 				w.gateway = address
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("the control plane did not start")
 		}
 	}
@@ -289,7 +289,7 @@ func (w *world) joinOf(organization, name string) *dataPlane {
 // it has joined.
 func (w *world) listened(name string) *clusterv1.Cluster {
 	w.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		got, err := w.clusters().GetCluster(w.t.Context(), &clusterv1.GetClusterRequest{Name: name})
 		if err != nil {
 			w.t.Fatal(err)
@@ -504,8 +504,8 @@ func wait[T any](t *testing.T, from <-chan T) T {
 	select {
 	case got := <-from:
 		return got
-	case <-time.After(10 * time.Second):
-		t.Fatal("waited for 10 s in vain")
+	case <-time.After(time.Minute):
+		t.Fatal("waited for a minute in vain")
 		panic("unreachable")
 	}
 }
