@@ -60,6 +60,7 @@ func TestScript(t *testing.T) {
 			"controlplane": startControlPlane,
 			"makerole":     makeRole,
 			"attach":       attach,
+			"makevpc":      makeVPC,
 			"expire":       expire,
 		},
 	})

@@ -205,7 +205,10 @@ func TestKill(t *testing.T) {
 						Endpoint: account.Double.URL(),
 						Env: append(account.Double.Env(), "RUN_NETWORK=1", "DATA_PLANE="+name, "ACCOUNT="+account.ID(), "GOAL="+string(goal),
 							clock.Variable+"=20", "GOMAXPROCS=1"),
-						State: func(ctx context.Context) (string, error) { return stateOf(ctx, name) },
+						State: func(ctx context.Context) (string, error) {
+							state, err := stateOf(ctx, name)
+							return strings.ReplaceAll(state, name, "PLANE"), err
+						},
 						Close: func() {},
 					}, nil
 				},

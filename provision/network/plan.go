@@ -58,7 +58,7 @@ func PlanAddresses(cidr string, zones int) (*AddressPlan, error) {
 	}
 	switch {
 	case zones < leastZones:
-		return nil, usererr.New(usererr.Invalid, "%d zones are too few: EKS wants %d or more", zones, leastZones).WithHint("give 3, which is recommended")
+		return nil, usererr.New(usererr.Invalid, "the number of zones is %d, and EKS wants %d or more", zones, leastZones).WithHint("give 3, which is recommended")
 	case vpc.Bits() < largestNetwork:
 		return refuse(fmt.Sprintf("give a /%d of it, such as %s", largestNetwork, netip.PrefixFrom(vpc.Addr(), largestNetwork)),
 			"%s is larger than a network of AWS can be, which is /%d", vpc, largestNetwork)
