@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/url"
 	"regexp"
+	"strings"
 
 	"helm.sh/helm/v3/pkg/action"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -122,5 +123,16 @@ func (c *cluster) refused(ctx context.Context, err error) error {
 		}
 		return sentence.WithHint("it may be of a data plane in another namespace, of which a cluster has one: see 'helm ls --all-namespaces'")
 	}
+	if found := tooOld.FindStringSubmatch(err.Error()); found != nil {
+		return usererr.New(usererr.Refused, "the cluster has Kubernetes %s, and the chart needs %s", found[2], strings.TrimSuffix(found[1], "-0")).
+			WithHint("upgrade the cluster, or name another with --kubeconfig FILE").Because(err)
+	}
+	var network *url.Error
+	if !isStatus(err) && !errors.As(err, &network) {
+		return usererr.New(usererr.Refused, "cannot install the chart: %v", err).Because(err)
+	}
 	return c.cannot("install the chart", err)
 }
+
+// tooOld is how Helm says that the chart is for newer clusters.
+var tooOld = regexp.MustCompile(`chart requires kubeVersion: (\S+) which is incompatible with Kubernetes (\S+)`)

@@ -2,6 +2,7 @@ package chart
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -297,6 +298,22 @@ func TestChart(t *testing.T) {
 			t.Errorf("got %d, want 4", got)
 		}
 	})
+}
+
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ name, helm, want string }{
+		{"says that the cluster is too old", "chart requires kubeVersion: >=1.30.0-0 which is incompatible with Kubernetes v1.27.3", "the cluster has Kubernetes v1.27.3, and the chart needs >=1.30.0"},
+		{"names an object that is somebody else's", `ClusterRole "biplane-proxy" in namespace "" exists and cannot be imported into the current release: x`, "ClusterRole biplane-proxy is there already"},
+		{"does not say that a cluster is away which is there", "timed out waiting for the condition", "cannot install the chart: timed out"},
+	} {
+		t.Run("it "+test.name, func(t *testing.T) {
+			t.Parallel()
+			if got := (&cluster{}).refused(t.Context(), errors.New(test.helm)); !strings.HasPrefix(got.Error(), test.want) {
+				t.Errorf("got %v, want %q", got, test.want)
+			}
+		})
+	}
 }
 
 func TestBadValues(t *testing.T) {
