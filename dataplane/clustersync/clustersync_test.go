@@ -256,6 +256,32 @@ func TestWorkspace(t *testing.T) {
 		}
 	})
 
+	t.Run("it takes no name for more than a name", func(t *testing.T) {
+		t.Parallel()
+		r := once(t, plane(t))
+		for _, organization := range []string{
+			"a\"}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: planted}\n", "{{ .ca }}", "a: b", "*", strings.Repeat("a", 64), "\x00", "&x",
+		} {
+			w := &v1alpha1.Workspace{Spec: v1alpha1.WorkspaceSpec{Organization: organization, Project: "p" + rand.String(8), Domain: "development"}}
+			w.Name = v1alpha1.NamespaceOf(w.Spec.Project, w.Spec.Domain)
+			create(t, w)
+			wantReason(t, r.sync(t, w), reasonRefused, "Namespace "+w.Name)
+			err := cluster.Client.Get(t.Context(), client.ObjectKey{Name: w.Name}, &corev1.Namespace{})
+			if !apierrors.IsNotFound(err) {
+				t.Errorf("got %v for the namespace of organization %q, want none", err, organization)
+			}
+		}
+		for _, project := range []string{"a/b", "..", "A", "a b", "a\nb", strings.Repeat("a", 60), "-a", "a_b"} {
+			w := &v1alpha1.Workspace{ObjectMeta: metav1.ObjectMeta{Name: "x" + rand.String(8)}, Spec: v1alpha1.WorkspaceSpec{Organization: "acme", Project: project, Domain: "development"}}
+			create(t, w)
+			wantReason(t, r.sync(t, w), reasonName, "")
+			w.Name = v1alpha1.NamespaceOf(project, "development")
+			if err := r.checkName(w); err == nil {
+				t.Errorf("got the project %q taken, want no namespace called so", project)
+			}
+		}
+	})
+
 	t.Run("it refuses a workspace whose namespace is another's", func(t *testing.T) {
 		t.Parallel()
 		cfg := plane(t)
