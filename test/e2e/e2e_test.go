@@ -4,7 +4,7 @@
 //	e2e_test.go     a person with an SDK of a version, at a sandbox
 //	sdk_test.go     what the SDK does from Python and from the command line
 //	faults_test.go  what happens while something of the sandbox is away
-//	workflows/      what is run; check.py asserts from Python
+//	workflows/      what is run; check.py and further.py assert from Python
 //	sdk/            versions of the SDK, locked
 package e2e_test
 

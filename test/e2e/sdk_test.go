@@ -21,7 +21,7 @@ var checks = []string{
 // further are words of workflows/further.py, which only the latest SDK can do.
 var further = []string{
 	"package", "endings", "bytes_in_logs", "run_context", "overrides", "second_attempt", "report", "not_served", "listings", "remote_tasks", "signals",
-	"ten_at_once",
+	"ten_at_once", "sentences",
 }
 
 func TestSDK(t *testing.T) {
@@ -222,35 +222,6 @@ var furtherCommandLine = map[string]func(*testing.T, *person){
 			if !strings.Contains(out, "greeting "+domain) {
 				t.Errorf("got %s, want the line that the task printed", out)
 			}
-		}
-	},
-	"flyte refuses in a sentence": func(t *testing.T, p *person) {
-		for _, test := range []struct {
-			wants string
-			words []string
-		}{
-			{`there is no domain "nowhere"`, []string{"run", "--domain", "nowhere", "hello.py", "main"}},
-			{`flyte create project --id nosuch`, []string{"run", "--project", "nosuch", "hello.py", "main"}},
-			{"has 42 characters", []string{"run", "--name", "this-name-is-much-too-long-for-a-run-it-is", "hello.py", "main"}},
-			{"must begin with a lower-case", []string{"run", "--name", "Bad_Name", "hello.py", "main"}},
-			{"triggers come with a later version", []string{"deploy", "later.py", "env"}},
-			{"triggers come with a later version", []string{"get", "trigger"}},
-			{"secrets come with a later version", []string{"create", "secret", "key", "--value", "value"}},
-			{"apps come with a later version", []string{"get", "app"}},
-			{"settings come with a later version", []string{"get", "settings"}},
-			{"flyte get run", []string{"abort", "run", "nosuch"}},
-			{"flyte get run", []string{"get", "logs", "nosuch"}},
-			{`"Bad_Id" must have only`, []string{"create", "project", "--id", "Bad_Id", "--name", "Bad"}},
-			{`there is no project "nosuch"`, []string{"update", "project", "nosuch", "--archive"}},
-		} {
-			t.Run(strings.Join(test.words, " "), func(t *testing.T) {
-				r := p.run(t, "flyte", test.words...)
-				// A sentence may be broken into lines, in a frame.
-				said := strings.Join(strings.Fields(strings.ReplaceAll(r.stdout+r.stderr, "│", " ")), " ")
-				if r.exit == 0 || !strings.Contains(said, test.wants) {
-					t.Errorf("got exit status %d and %s, want %s in it", r.exit, said, test.wants)
-				}
-			})
 		}
 	},
 	"flyte update project archives one, and brings it back": func(t *testing.T, p *person) {

@@ -211,5 +211,32 @@ def ten_at_once():
             assert found == {name: f"hello, {name}" for name in found} and len(found) == 5, found
 
 
+def sentences():
+    """What the command line is refused, and why. In one process: starting one costs more than a call."""
+    from click.testing import CliRunner
+    from flyte.cli.main import main
+
+    long = "this-name-is-much-too-long-for-a-run-it-is"
+    for words, want in {
+        ("run", "--domain", "nowhere", "hello.py", "main"): 'there is no domain "nowhere"',
+        ("run", "--project", "nosuch", "hello.py", "main"): "flyte create project --id nosuch",
+        ("run", "--name", long, "hello.py", "main"): "has 42 characters",
+        ("run", "--name", "Bad_Name", "hello.py", "main"): "must begin with a lower-case letter",
+        ("deploy", "later.py", "env"): "triggers come with a later version",
+        ("get", "trigger"): "triggers come with a later version",
+        ("create", "secret", "key", "--value", "value"): "secrets come with a later version",
+        ("get", "app"): "apps come with a later version",
+        ("get", "settings"): "settings come with a later version",
+        ("abort", "run", "nosuch"): "flyte get run",
+        ("get", "logs", "nosuch"): "flyte get run",
+        ("create", "project", "--id", "Bad_Id", "--name", "Bad"): '"Bad_Id" must have only',
+        ("update", "project", "nosuch", "--archive"): 'there is no project "nosuch"',
+    }.items():
+        result = CliRunner().invoke(main, words)
+        # A sentence may be broken into lines, in a frame.
+        said = " ".join(f"{result.output} {result.exception}".replace("│", " ").split())
+        assert result.exit_code != 0 and want in said, (words, result.exit_code, said)
+
+
 if __name__ == "__main__":
     do(globals(), sys.argv[1])
