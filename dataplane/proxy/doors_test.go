@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -142,6 +144,18 @@ func TestClientDoor(t *testing.T) {
 		defer stream.Close()
 		if got, err := (&tailing{stream: stream}).text(); err != nil || got != numbers(100) {
 			t.Errorf("got %q, %v, want a hundred lines", got, err)
+		}
+	})
+	t.Run("it waits for no client who does not begin its session", func(t *testing.T) {
+		t.Parallel()
+		conn, err := peer.Upgrade(t.Context(), peer.Options{CAFile: filepath.Join(p.folder, "ca.crt"), TokenFile: filepath.Join(p.folder, "operator-token")},
+			p.address, rawPath, rawProtocol)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.ReadAll(conn); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("got %v, want the end of the stream", err)
 		}
 	})
 	t.Run("it does not serve clients what is for the control plane", func(t *testing.T) {
