@@ -29,7 +29,7 @@ var (
 // name. The API server itself makes none that lives for less than ten minutes.
 func (w *world) signed(life [2]time.Duration, own bool) string {
 	w.t.Helper()
-	genuine, err := jose.ParseSigned(cluster.Token(w.t, w.home, "operator-system", v1alpha1.TokenAudience, nil),
+	genuine, err := jose.ParseSignedCompact(cluster.Token(w.t, w.home, "operator-system", v1alpha1.TokenAudience, nil),
 		[]jose.SignatureAlgorithm{jose.RS256})
 	if err != nil {
 		w.t.Fatal(err)
