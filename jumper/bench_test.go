@@ -23,7 +23,7 @@ import (
 var (
 	program = flag.String("jumper", "../bin/biplane-jumper", "the jumper to measure")
 	haproxy = flag.String("haproxy", "/usr/sbin/haproxy", "the HAProxy to measure beside it")
-	rounds  = flag.Int("rounds", 5, "how often each is measured, in turn")
+	rounds  = flag.Int("rounds", 9, "how often each is measured, in turn")
 	idle    = flag.Int("idle", 5000, "how many connections are idle")
 )
 
