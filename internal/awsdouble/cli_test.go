@@ -144,6 +144,54 @@ func TestAWSCLI(t *testing.T) {
 			}
 		}
 	})
+	t.Run("makes, waits for, changes and removes a cluster", func(t *testing.T) {
+		n := newNetworkFor(t, d)
+		role := serviceRole(t, d, "eks-cluster", "eks.amazonaws.com", "AmazonEKSClusterPolicy")
+		nodes := serviceRole(t, d, "eks-nodes", "ec2.amazonaws.com", "AmazonEKSWorkerNodePolicy")
+		show := func(query string) string {
+			t.Helper()
+			return mustCLI(t, d, "eks", "describe-cluster", "--name", "cli", "--query", query, "--output", "text")
+		}
+		mustCLI(t, d, "eks", "create-cluster", "--name", "cli", "--role-arn", role, "--kubernetes-version", "1.34", "--resources-vpc-config", "subnetIds="+n.subnets[0]+","+n.subnets[1],
+			"--access-config", "authenticationMode=API", "--tags", "owner=us")
+		eventually(t, "active cluster", func() bool { return show("cluster.status") == "ACTIVE" }) // the waiter looks every 30 s
+		mustCLI(t, d, "eks", "wait", "cluster-active", "--name", "cli")
+		if got := show("cluster.[version,tags.owner,accessConfig.authenticationMode]"); got != "1.34\tus\tAPI" {
+			t.Errorf("got %s", got)
+		}
+		mustCLI(t, d, "eks", "create-addon", "--cluster-name", "cli", "--addon-name", "vpc-cni")
+		eventually(t, "active add-on", func() bool {
+			return mustCLI(t, d, "eks", "describe-addon", "--cluster-name", "cli", "--addon-name", "vpc-cni", "--query", "addon.status") == `"ACTIVE"`
+		})
+		mustCLI(t, d, "eks", "wait", "addon-active", "--cluster-name", "cli", "--addon-name", "vpc-cni")
+		mustCLI(t, d, "eks", "create-access-entry", "--cluster-name", "cli", "--principal-arn", role)
+		mustCLI(t, d, "eks", "associate-access-policy", "--cluster-name", "cli", "--principal-arn", role, "--access-scope", "type=cluster",
+			"--policy-arn", "arn:aws:eks::aws:cluster-access-policy/AmazonEKSViewPolicy")
+		if got := mustCLI(t, d, "eks", "list-insights", "--cluster-name", "cli", "--query", "insights[].insightStatus.status", "--output", "text"); got != "PASSING\tPASSING\tPASSING\tPASSING" {
+			t.Errorf("got insights %s, want all to pass", got)
+		}
+		update := mustCLI(t, d, "eks", "update-cluster-version", "--name", "cli", "--kubernetes-version", "1.35", "--query", "update.id", "--output", "text")
+		eventually(t, "end of the update", func() bool {
+			return mustCLI(t, d, "eks", "describe-update", "--name", "cli", "--update-id", update, "--query", "update.status") == `"Successful"`
+		})
+		mustCLI(t, d, "eks", "create-nodegroup", "--cluster-name", "cli", "--nodegroup-name", "ng", "--node-role", nodes, "--subnets", n.subnets[0])
+		if _, err := cli(t, d, "eks", "delete-cluster", "--name", "cli"); err == nil || !strings.Contains(err.Error(), "(ResourceInUseException)") {
+			t.Errorf("got %v, want the node group in the way", err)
+		}
+		eventually(t, "failed node group", func() bool { // there is no way out
+			return mustCLI(t, d, "eks", "describe-nodegroup", "--cluster-name", "cli", "--nodegroup-name", "ng", "--query", "nodegroup.health.issues[].code", "--output", "text") == "NodeCreationFailure"
+		})
+		mustCLI(t, d, "eks", "delete-nodegroup", "--cluster-name", "cli", "--nodegroup-name", "ng")
+		eventually(t, "end of the node group", func() bool {
+			return mustCLI(t, d, "eks", "list-nodegroups", "--cluster-name", "cli", "--query", "nodegroups", "--output", "text") == ""
+		})
+		mustCLI(t, d, "eks", "delete-cluster", "--name", "cli")
+		eventually(t, "end of the cluster", func() bool {
+			_, err := cli(t, d, "eks", "describe-cluster", "--name", "cli")
+			return err != nil && strings.Contains(err.Error(), "(ResourceNotFoundException)")
+		})
+		mustCLI(t, d, "eks", "wait", "cluster-deleted", "--name", "cli")
+	})
 	t.Run("lets a pod's token assume its role", func(t *testing.T) {
 		const issuer = "https://oidc.example.com/id/A"
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

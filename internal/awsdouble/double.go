@@ -30,6 +30,7 @@
 //	gateways.go     NAT and internet gateways, addresses, routes
 //	endpoints.go, privatelink.go  VPC endpoints, endpoint services
 //	ecs.go, tasks.go  services whose tasks are processes here
+//	small.go        the little that is wanted of other services beyond moto's
 //	backed.go       a sandbox behind the customer's account
 //	loadbalancers.go, dependencies.go  and what refuses to be deleted
 //	xml.go          answers of moto's that are changed

@@ -36,6 +36,7 @@ type network struct {
 	detached   map[string]bool      // internet gateways without a VPC
 	interfaces map[string]ownership // that are not their VPC's owner's
 	answers    map[string]answered  // by client token
+	logKeys    map[logGroup]string  // given to log groups after they were made
 }
 
 // place is where a thing is.
@@ -68,6 +69,7 @@ func (n *network) reset() {
 	defer n.lock.Unlock()
 	n.nats, n.endpoints, n.services, n.balancers = map[string]*natState{}, map[string]*endpointState{}, map[string]*serviceState{}, map[string]*balancerState{}
 	n.detached, n.interfaces, n.answers = map[string]bool{}, map[string]ownership{}, map[string]answered{}
+	n.logKeys = map[logGroup]string{}
 }
 
 // rule is what an operation of EC2 is besides moto's.

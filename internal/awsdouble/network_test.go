@@ -404,3 +404,38 @@ func TestFaultsOfStates(t *testing.T) {
 		t.Errorf("got %d %v, want the session over", status, answer)
 	}
 }
+
+func TestWhatMotoLacksOfOthers(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	call := func(service, target, body string) (string, int) {
+		t.Helper()
+		r := newRequest(t, http.MethodPost, a.d.URL()+"/")
+		r.Header.Set("Content-Type", "application/x-amz-json-1.1")
+		r.Header.Set("X-Amz-Target", target)
+		status, text, err := send(t, a.d, a.key, service, r, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text, status
+	}
+	call("logs", "Logs_20140328.CreateLogGroup", `{"logGroupName":"/g"}`)
+	if text, status := call("logs", "Logs_20140328.AssociateKmsKey", `{"logGroupName":"/g","kmsKeyId":"arn:aws:kms:eu-central-1:123456789012:key/1"}`); status != 200 {
+		t.Errorf("got %d %s, want the group given a key", status, text)
+	}
+	if text, _ := call("logs", "Logs_20140328.DescribeLogGroups", `{}`); !strings.Contains(text, `"kmsKeyId":"arn:aws:kms:eu-central-1:123456789012:key/1"`) {
+		t.Errorf("got %s, want the key", text)
+	}
+	if text, status := call("logs", "Logs_20140328.AssociateKmsKey", `{"logGroupName":"/none","kmsKeyId":"x"}`); status != 400 {
+		t.Errorf("got %d %s, want no such group", status, text)
+	}
+	var answer struct{ Parameter struct{ Value string } }
+	text, status := call("ssm", "AmazonSSM.GetParameter", `{"Name":"/aws/service/eks/optimized-ami/1.34/amazon-linux-2023/x86_64/standard/recommended/image_id"}`)
+	if err := json.Unmarshal([]byte(text), &answer); err != nil || status != 200 {
+		t.Fatalf("got %d %s, want an image", status, text)
+	}
+	a.ec2("imageId", "DescribeImages", "ImageId.1", answer.Parameter.Value)
+	if text, status := call("ssm", "AmazonSSM.GetParameter", `{"Name":"/aws/service/eks/optimized-ami/1.99/amazon-linux-2023/x86_64/standard/recommended/image_id"}`); status != 400 {
+		t.Errorf("got %d %s, want no image of that version", status, text)
+	}
+}

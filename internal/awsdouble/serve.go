@@ -161,6 +161,10 @@ func (d *Double) behind(ctx context.Context, c *call) (*http.Response, error) {
 		return d.elb(ctx, c)
 	case "ecs":
 		return d.ecs(ctx, c)
+	case "logs":
+		return d.logs(ctx, c)
+	case "ssm":
+		return d.ssm(ctx, c)
 	}
 	switch c.Operation {
 	case "PutBucketPolicy", "GetBucketPolicy", "DeleteBucketPolicy":

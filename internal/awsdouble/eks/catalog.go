@@ -57,6 +57,15 @@ func patchOf(version string) string {
 	return version + ".0"
 }
 
+// Release is the release of EKS's node image for a version, or "" for a version that
+// clusters cannot have.
+func Release(version string) string {
+	if !supported(version) {
+		return ""
+	}
+	return releaseOf(version)
+}
+
 func (s *Service) describeClusterVersions(r *request) (any, error) {
 	var in struct {
 		paging
