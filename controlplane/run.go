@@ -73,7 +73,7 @@ Exit status: 0 done; 1 failed; 2 could not run.`,
 	root.SetUsageTemplate(usage)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.SetArgs(args)
+	root.SetArgs(append([]string{}, args...)) // of nil, cobra would take the process's own
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usererr.New(usererr.Invalid, "%v", err).WithHint("run '%s --help' for its flags", cmd.CommandPath()).Because(err)
 	})

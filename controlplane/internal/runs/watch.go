@@ -2,6 +2,7 @@ package runs
 
 import (
 	"context"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -10,13 +11,17 @@ import (
 	"biplane.dev/biplane/controlplane/internal/store"
 )
 
+// again is how often a watch looks whether the database is back.
+const again = time.Second
+
 // follow calls read at once, and again whenever the topic may have changed, until
 // it says that it is done. Wakes that come while it reads are one wake: a slow
-// client gets the last state and not every one before it.
+// client gets the last state and not every one before it. A watch that has begun
+// outlives a database that is away.
 func (s *Service) follow(ctx context.Context, topic store.Topic, read func() (done bool, err error)) error {
 	woken, stop := s.store.Watch(topic)
 	defer stop()
-	for {
+	for began := false; ; began = true {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -25,7 +30,14 @@ func (s *Service) follow(ctx context.Context, topic store.Topic, read func() (do
 				return refusal.New(connect.CodeUnavailable, "the server is shutting down; watch again")
 			}
 		}
-		if done, err := read(); done || err != nil {
+		done, err := read()
+		for began && err != nil && store.Unreachable(err) {
+			if err := pause(ctx, again); err != nil {
+				return err
+			}
+			done, err = read()
+		}
+		if done || err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pressly/goose/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -76,6 +77,23 @@ type scanner func(dest ...any) error
 
 // each calls f for every row of the answer.
 func (c conn) each(ctx context.Context, query string, args []any, f func(scan scanner) error) error {
+	// After a restart of the server every connection that was idle fails once. Outside
+	// of a transaction the next one is taken, up to a new one; a watch would end otherwise.
+	_, pooled := c.runner.(*sql.DB)
+	for attempt := 0; ; attempt++ {
+		answered := false
+		err := c.read(ctx, query, args, func(scan scanner) error {
+			answered = true
+			return f(scan)
+		})
+		var undialled *pgconn.ConnectError
+		if !pooled || err == nil || answered || attempt == maxIdle || !Unreachable(err) || errors.As(err, &undialled) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func (c conn) read(ctx context.Context, query string, args []any, f func(scan scanner) error) error {
 	c.log.DebugContext(ctx, "statement", "sql", query)
 	rows, err := c.QueryContext(ctx, query, clean(args)...)
 	if err != nil {

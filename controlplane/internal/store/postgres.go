@@ -13,6 +13,9 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
+// maxIdle is how many connections are kept for the next call.
+const maxIdle = 8
+
 // channel is that of NOTIFY. Its payload is the name of a topic.
 const channel = "biplane"
 
@@ -28,7 +31,7 @@ func openPostgres(ctx context.Context, url string, log *slog.Logger, hub *hub) (
 	}
 	pool := stdlib.OpenDB(*config)
 	pool.SetMaxOpenConns(24)
-	pool.SetMaxIdleConns(8)
+	pool.SetMaxIdleConns(maxIdle)
 	pool.SetConnMaxIdleTime(5 * time.Minute)
 	d := database{
 		dialect: goose.DialectPostgres,
