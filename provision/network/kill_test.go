@@ -30,20 +30,24 @@ import (
 	"biplane.dev/biplane/provision/step/killtest"
 )
 
-// admins are the steps of a small network, with one of each kind of thing, for an
-// administrator: what the roles may do is tested elsewhere.
-func admins(name, account, endpoint, key, secret string, c clock.Clock) (step.Runner, error) {
+// ofAdmin are the steps of a network for an administrator: what the roles may do is
+// tested elsewhere.
+func ofAdmin(dp *spec.DataPlane, endpoint, key, secret string, c clock.Clock) (*plane.Plane, step.Runner, error) {
+	p, err := plane.New(dp, nil, c)
+	if err != nil {
+		return nil, step.Runner{}, err
+	}
+	p.AWS = plane.NewClients(aws.Config{Region: provisiontest.Region, BaseEndpoint: &endpoint, Credentials: credentials.NewStaticCredentialsProvider(key, secret, "")})
+	return p, step.Runner{Steps: network.Steps(p), Parallel: 8, Patience: 20 * time.Minute, Clock: c}, nil
+}
+
+// small is a network with one of each kind of thing.
+func small(name, account string) *spec.DataPlane {
 	dp := &spec.DataPlane{APIVersion: spec.APIVersion, Kind: spec.Kind, Metadata: spec.Metadata{Name: name}}
 	dp.Spec.Account, dp.Spec.Region = account, provisiontest.Region
 	dp.Spec.Network.Create = &spec.NetworkToMake{CIDR: "10.0.0.0/16", Zones: 2, NAT: spec.NATSingle, Endpoints: spec.GatewayOnly}
 	dp.Defaults()
-	p, err := plane.New(dp, nil, c)
-	if err != nil {
-		return step.Runner{}, err
-	}
-	p.AWS = plane.NewClients(aws.Config{Region: provisiontest.Region, BaseEndpoint: &endpoint, RetryMaxAttempts: 1,
-		Credentials: credentials.NewStaticCredentialsProvider(key, secret, "")})
-	return step.Runner{Steps: network.Steps(p), Patience: 20 * time.Minute, Clock: c}, nil
+	return dp
 }
 
 func reach(ctx context.Context, r step.Runner, goal step.Goal) error {
@@ -60,7 +64,7 @@ func program() error {
 	if err != nil {
 		return err
 	}
-	r, err := admins(os.Getenv("DATA_PLANE"), os.Getenv("ACCOUNT"), os.Getenv("AWS_ENDPOINT_URL"), os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), c)
+	_, r, err := ofAdmin(small(os.Getenv("DATA_PLANE"), os.Getenv("ACCOUNT")), os.Getenv("AWS_ENDPOINT_URL"), os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), c)
 	if err != nil {
 		return err
 	}
@@ -193,7 +197,7 @@ func TestKill(t *testing.T) {
 				World: func(ctx context.Context) (*killtest.World, error) {
 					name := fmt.Sprintf("kill-%s-%d", goal, trials.Add(1))
 					if goal == step.Absent {
-						r, err := admins(name, account.ID(), account.Double.URL(), key.AccessKeyID, key.SecretAccessKey, account.Clock)
+						_, r, err := ofAdmin(small(name, account.ID()), account.Double.URL(), key.AccessKeyID, key.SecretAccessKey, account.Clock)
 						if err == nil {
 							err = reach(ctx, r, step.Present)
 						}

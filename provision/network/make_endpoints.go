@@ -87,7 +87,13 @@ func (m *maker) s3Endpoint() *resource.Resource {
 			if e == nil || goal == step.Absent {
 				return s, err
 			}
-			tables, _ := m.privateTables()
+			tables, titles := m.privateTables()
+			if len(tables) < len(titles) {
+				s.Differ = append(s.Differ, resource.Difference{Field: "tables of routes", Want: "those that are made, too", Put: func(context.Context) error {
+					return fmt.Errorf("not all tables of routes are there: %w", step.ErrConflict)
+				}})
+				return s, nil
+			}
 			missing := slices.DeleteFunc(tables, func(id string) bool { return slices.Contains(e.RouteTableIds, id) })
 			if len(missing) > 0 {
 				s.Differ = append(s.Differ, resource.Difference{Field: "tables of routes", Want: strings.Join(missing, ", ") + " too", Put: func(ctx context.Context) error {
@@ -171,7 +177,10 @@ func (m *maker) endpointGroup() *resource.Resource {
 // should not be.
 func (m *maker) compareGroup(g types.SecurityGroup) []resource.Difference {
 	var differ []resource.Difference
-	want := m.All(plane.VPCCIDRs)
+	// A range that is added in the same run counts already.
+	want := slices.Concat(m.All(plane.VPCCIDRs), []string{m.want.CIDR}, m.want.SecondaryCIDRs)
+	slices.Sort(want)
+	want = slices.Compact(want)
 	var have []string
 	for _, p := range g.IpPermissions {
 		exact := aws.ToString(p.IpProtocol) == "tcp" && aws.ToInt32(p.FromPort) == 443 && aws.ToInt32(p.ToPort) == 443
@@ -285,7 +294,11 @@ func (m *maker) compareEndpoint(ctx context.Context, e *types.VpcEndpoint, name 
 	if group := m.id("endpoint-group"); group != "" && !slices.ContainsFunc(e.Groups, func(g types.SecurityGroupIdentifier) bool { return aws.ToString(g.GroupId) == group }) {
 		modify("security group", group, "", &ec2.ModifyVpcEndpointInput{AddSecurityGroupIds: []string{group}})
 	}
-	if len(e.SubnetIds) < len(m.labels) {
+	if len(m.All(plane.PrivateSubnets)) < len(m.labels) {
+		s.Differ = append(s.Differ, resource.Difference{Field: "subnets", Want: "those that are made, too", Put: func(context.Context) error {
+			return fmt.Errorf("not all private subnets are there: %w", step.ErrConflict)
+		}})
+	} else if len(e.SubnetIds) < len(m.labels) {
 		wanted, err := m.subnetsWith(ctx, name)
 		if err != nil {
 			return err

@@ -126,7 +126,7 @@ func (m *maker) natGateway(zone int) *resource.Resource {
 		},
 		Wait: func(ctx context.Context) error {
 			waiter := ec2.NewNatGatewayAvailableWaiter(m.AWS.EC2, func(o *ec2.NatGatewayAvailableWaiterOptions) {
-				o.MinDelay, o.MaxDelay = m.Clock.Machine(2*time.Second), m.Clock.Machine(5*time.Second)
+				o.MinDelay, o.MaxDelay = m.Clock.Machine(2*time.Second), m.Clock.Machine(3*time.Second)
 			})
 			id := m.id(logicalID)
 			err := waiter.Wait(ctx, &ec2.DescribeNatGatewaysInput{NatGatewayIds: []string{id}}, m.Clock.Machine(12*time.Minute))
