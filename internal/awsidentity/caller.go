@@ -1,6 +1,7 @@
 package awsidentity
 
 import (
+	"context"
 	"crypto/subtle"
 	"errors"
 	"net"
@@ -44,6 +45,7 @@ type Caller struct {
 
 	session *session // nil for a long-lived key
 	keys    iampolicy.Context
+	watch   func(iampolicy.Request, iampolicy.Decision) // nil for nobody
 }
 
 // CallerType is the value of aws:PrincipalType.
@@ -76,7 +78,17 @@ func (s *Service) Authenticate(r *http.Request) (*Caller, error) {
 		return nil, err
 	}
 	caller.keys = s.keysOf(caller, r)
+	caller.watch, _ = r.Context().Value(watchKey{}).(func(iampolicy.Request, iampolicy.Decision))
 	return caller, nil
+}
+
+type watchKey struct{}
+
+// Watch returns a context for a request whose decisions somebody wants to see: all
+// that Authorize, and the operations of IAM and STS, decide about its caller, each
+// complete with the keys of the caller and the time.
+func Watch(ctx context.Context, tell func(iampolicy.Request, iampolicy.Decision)) context.Context {
+	return context.WithValue(ctx, watchKey{}, tell)
 }
 
 // resolve checks the signature with the secret of its key before it says

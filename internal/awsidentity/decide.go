@@ -44,7 +44,14 @@ func (s *Service) authorize(v *view, c *Caller, reqs []iampolicy.Request, resour
 		if err != nil {
 			return err
 		}
-		if e == nil || e.Decide(&full) == iampolicy.Allowed {
+		decision := iampolicy.Allowed
+		if e != nil {
+			decision = e.Decide(&full)
+		}
+		if c.watch != nil {
+			c.watch(full, decision)
+		}
+		if decision == iampolicy.Allowed {
 			continue
 		}
 		return errDenied("%s", Refusal(c.ARN, &req, e.Explain(&full)))
