@@ -5,8 +5,6 @@ import (
 	"io"
 	"sync"
 	"time"
-
-	"biplane.dev/biplane/internal/awsidentity"
 )
 
 // callLog writes a line of JSON for each call, in the order of the answers.
@@ -16,7 +14,7 @@ type callLog struct {
 }
 
 // loggedCall is one line. What else than its own action IAM was asked about stands in
-// Also. IAM and STS decide by themselves, and do not tell the resource.
+// Also. A call that IAM was not asked about has the service's name of it.
 type loggedCall struct {
 	Time      time.Time `json:"time"` // by the machine's clock
 	Principal string    `json:"principal"`
@@ -32,15 +30,11 @@ type asked struct {
 	Resource string `json:"resource"`
 }
 
-func (l *callLog) write(c *call, seen Call, identity *awsidentity.Service) {
+func (l *callLog) write(seen Call) {
 	if l.to == nil {
 		return
 	}
 	one := loggedCall{Time: time.Now().UTC(), Principal: seen.Caller, Action: seen.Service + ":" + seen.Operation, Decision: seen.Decision, Status: seen.Status}
-	if one.Principal == "" && c.signed != nil {
-		// A key that is not known has no owner, and a store that fails says so elsewhere.
-		one.Principal, _, _, _ = identity.KnownKey(c.signed.AccessKeyID)
-	}
 	for i := range seen.Actions {
 		if i == 0 {
 			one.Action, one.Resource = seen.Actions[0], seen.Resources[0]

@@ -58,6 +58,7 @@ import (
 	"biplane.dev/biplane/internal/awsdouble/eks"
 	"biplane.dev/biplane/internal/awsidentity"
 	"biplane.dev/biplane/internal/clock"
+	"biplane.dev/biplane/provision/iampolicy"
 	"biplane.dev/biplane/provision/iampolicy/sar"
 	"biplane.dev/biplane/provision/vendor"
 )
@@ -115,11 +116,14 @@ type Call struct {
 	Service   string   // as IAM calls it
 	Operation string   // as the SDKs call it
 	Region    string   // of the signature
-	Caller    string   // ARN; empty for IAM and STS, and where nobody has signed
+	Caller    string   // ARN; empty where nobody has signed, and in Hook for IAM and STS
 	Actions   []string // that IAM was asked about, each with the resource of the
-	Resources []string // same index; empty for IAM and STS
-	Decision  Decision // empty in Hook for IAM and STS
-	Status    int      // of the answer; 0 in Hook
+	Resources []string // same index; empty in Hook for IAM and STS
+	// Asked are the same questions as they were decided, complete with the keys of
+	// the caller and the time, up to the first that was denied; nil in Hook.
+	Asked    []iampolicy.Request
+	Decision Decision // empty in Hook for IAM and STS
+	Status   int      // of the answer; 0 in Hook
 }
 
 // Decision is what became of a call.

@@ -22,6 +22,8 @@ func (d *Double) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	requestID := newRequestID()
 	control := http.NewResponseController(w)
 	control.SetReadDeadline(time.Now().Add(d.patience))
+	var decided []iampolicy.Request
+	r = r.WithContext(awsidentity.Watch(r.Context(), func(q iampolicy.Request, _ iampolicy.Decision) { decided = append(decided, q) }))
 	c, err := recognise(r, d.routes)
 	if err == nil {
 		control.SetReadDeadline(time.Time{}) // objects may take their time
@@ -49,7 +51,8 @@ func (d *Double) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer answer.Body.Close()
 	seen.Status = answer.StatusCode
-	d.callLog.write(c, seen, d.identity)
+	d.complete(c, &seen, decided)
+	d.callLog.write(seen)
 	if d.observe != nil {
 		d.observe(seen)
 	}
@@ -61,6 +64,20 @@ func (d *Double) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(answer.StatusCode)
 	if _, err := io.Copy(flushing{w}, answer.Body); err != nil {
 		panic(http.ErrAbortHandler) // a cut answer must not look like a whole one
+	}
+}
+
+// complete fills in what is known of a call only at its end.
+func (d *Double) complete(c *call, seen *Call, decided []iampolicy.Request) {
+	seen.Asked = decided
+	if len(seen.Actions) == 0 { // IAM and STS ask by themselves
+		for _, q := range decided {
+			seen.Actions, seen.Resources = append(seen.Actions, q.Action), append(seen.Resources, q.Resource)
+		}
+	}
+	if seen.Caller == "" && c.signed != nil {
+		// A key that is not known has no owner, and a store that fails says so elsewhere.
+		seen.Caller, _, _, _ = d.identity.KnownKey(c.signed.AccessKeyID)
 	}
 }
 

@@ -1,9 +1,11 @@
 package awsdouble
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -599,4 +601,48 @@ func TestDecisionsOnWhatIsThere(t *testing.T) {
 			t.Errorf("got mode %v (%v) of the socket's directory, want 0700", info.Mode(), err)
 		}
 	})
+}
+
+// What was decided is told as it was decided, also of IAM, and stands in the log.
+func TestDecisionsAreTold(t *testing.T) {
+	t.Parallel()
+	var lock sync.Mutex
+	var seen []Call
+	var log bytes.Buffer
+	d := start(t, Options{CallLog: &log, Observe: func(c Call) {
+		lock.Lock()
+		defer lock.Unlock()
+		seen = append(seen, c)
+	}})
+	key := d.Accounts().Customer.Credentials
+	must(t, 200)(query(t, d, key, "iam", "CreateRole", "Version", "2010-05-08", "RoleName", "r", "AssumeRolePolicyDocument", trustOfEverybody))
+	must(t, 403)(query(t, d, roleSession(t, d, "nobody", `{"Effect":"Allow","Action":"ec2:DescribeVpcs","Resource":"*"}`), "ec2", "CreateVpc", "CidrBlock", "10.0.0.0/16",
+		"TagSpecification.1.ResourceType", "vpc", "TagSpecification.1.Tag.1.Key", "owner", "TagSpecification.1.Tag.1.Value", "us"))
+	lock.Lock()
+	defer lock.Unlock()
+	made, denied := seen[0], seen[1]
+	if made.Caller != "arn:aws:iam::123456789012:user/administrator" || len(made.Asked) != 1 || made.Asked[0].Action != "iam:CreateRole" || made.Resources[0] != "arn:aws:iam::123456789012:role/r" {
+		t.Errorf("got %+v, want who made which role", made)
+	}
+	if len(denied.Asked) != 1 || denied.Decision != Refused || len(denied.Actions) != 2 {
+		t.Fatalf("got %+v, want a call that was denied at its first question", denied)
+	}
+	if tag, _ := denied.Asked[0].Context.Get("aws:RequestTag/owner"); len(tag) != 1 || tag[0] != "us" {
+		t.Errorf("got the tag %v in the question, want us", tag)
+	}
+	if arn, _ := denied.Asked[0].Context.Get("aws:PrincipalArn"); len(arn) != 1 || arn[0] != "arn:aws:iam::123456789012:role/nobody" {
+		t.Errorf("got the caller %v in the question, want the role", arn)
+	}
+	var lines []map[string]any
+	for line := range strings.Lines(log.String()) {
+		var one map[string]any
+		if err := json.Unmarshal([]byte(line), &one); err != nil {
+			t.Fatalf("got the line %s: %v", line, err)
+		}
+		lines = append(lines, one)
+	}
+	if len(lines) != 2 || lines[0]["action"] != "iam:CreateRole" || lines[0]["decision"] != "allowed" || lines[1]["resource"] != "arn:aws:ec2:eu-central-1:123456789012:vpc/*" ||
+		lines[1]["decision"] != "refused" || lines[1]["principal"] != "arn:aws:sts::123456789012:assumed-role/nobody/test" {
+		t.Errorf("got the log %v", lines)
+	}
 }
