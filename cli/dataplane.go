@@ -14,20 +14,26 @@ func (a *app) dataplane() *cobra.Command {
 A data plane is one file, dataplane.yaml. There is no state file beside it: what is
 there is found again by its tags and names, so that every command can be interrupted
 and run again, by anybody. docs/dataplane-file.md has every key.`,
-		Example: `  biplane dataplane plan dataplane.yaml
+		Example: `  biplane dataplane init
+  biplane dataplane plan dataplane.yaml
   biplane dataplane apply dataplane.yaml
   biplane dataplane chart status`,
 	}
+	init := a.dataplaneInit() // a first file
+	init.Flags().StringVar(&a.vendorProfile, "vendor-profile", "", "YAML `FILE` with the vendor's names (default: the built-in one)")
+	cmd.AddCommand(init)
 	for _, inAWS := range []*cobra.Command{
 		a.dataplanePlan(),   // what is there, and what would be made
 		a.dataplaneApply(),  // make it as its file says
 		a.dataplaneCheck(),  // what differs from it, and what does not work
 		a.dataplaneRemove(), // take it away, from the inside out
+		a.dataplaneRoles(),  // the roles of its service accounts
 	} {
 		a.aws.addProfile(inAWS)
 		inAWS.Flags().StringVar(&a.vendorProfile, "vendor-profile", "", "YAML `FILE` with the vendor's names (default: the built-in one)")
 		cmd.AddCommand(inAWS)
 	}
-	cmd.AddCommand(a.dataplaneChart()) // by Helm
+	cmd.AddCommand(a.dataplaneChart())  // by Helm
+	cmd.AddCommand(a.dataplaneSchema()) // of the file
 	return cmd
 }

@@ -18,6 +18,7 @@ import (
 	"biplane.dev/biplane/provision/plane"
 	"biplane.dev/biplane/provision/spec"
 	"biplane.dev/biplane/provision/step"
+	"biplane.dev/biplane/provision/vendor"
 )
 
 // oneFile refuses a command line that does not name the data plane's file.
@@ -49,34 +50,53 @@ const (
 	leastPatience = 2 * time.Minute
 )
 
+// planeFile is what a command reads before it asks AWS.
+type planeFile struct {
+	name   string
+	file   *spec.DataPlane
+	vendor *vendor.Profile
+	clock  clock.Clock
+}
+
+// readPlane reads the file and what belongs to it.
+func (a *app) readPlane(name string) (*planeFile, error) {
+	f := &planeFile{name: name}
+	var err error
+	if f.file, err = spec.Load(name); err != nil {
+		return nil, err
+	}
+	if f.vendor, err = a.vendor(); err != nil {
+		return nil, err
+	}
+	f.clock, err = clock.FromEnvironment()
+	return f, err
+}
+
 // open reads the file, assumes the role and works the steps out.
-func (a *app) open(ctx context.Context, file string, as operations.Roles) (*opened, error) {
-	dp, err := spec.Load(file)
+func (a *app) open(ctx context.Context, name string, as operations.Roles) (*opened, error) {
+	f, err := a.readPlane(name)
 	if err != nil {
 		return nil, err
 	}
-	v, err := a.vendor()
-	if err != nil {
-		return nil, err
-	}
-	c, err := clock.FromEnvironment()
-	if err != nil {
-		return nil, err
-	}
-	a.aws.region = dp.Spec.Region
+	return a.openFile(ctx, f, as)
+}
+
+// openFile is open of a file that was read.
+func (a *app) openFile(ctx context.Context, f *planeFile, as operations.Roles) (*opened, error) {
+	a.aws.region = f.file.Spec.Region
 	cfg, err := a.awsConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p, err := plane.Open(ctx, plane.Options{DataPlane: dp, Vendor: v, Vendors: cfg, As: as, Clock: c})
+	p, err := plane.Open(ctx, plane.Options{DataPlane: f.file, Vendor: f.vendor, Vendors: cfg, As: as, Clock: f.clock})
 	if err != nil {
-		return nil, a.notAssumed(dp, as, err)
+		return nil, a.notAssumed(f.file, as, err)
 	}
 	o := &opened{Plane: p, as: as}
 	if o.steps, err = dataplane.Steps(p); err != nil {
 		return nil, err
 	}
-	o.runner = step.Runner{Steps: o.steps, Parallel: stepsAtOnce, PerService: stepsPerAWS, Patience: leastPatience, Clock: c}
+	o.runner = step.Runner{Steps: o.steps, Parallel: stepsAtOnce, PerService: stepsPerAWS, Patience: leastPatience, Clock: f.clock}
 	return o, nil
 }
 

@@ -22,6 +22,9 @@ go -C tools build -o "$scratch/controller-gen" sigs.k8s.io/controller-tools/cmd/
 # cmd/*/deps.txt, what each program links
 go test -run TestDepsLists . -args -update
 
+# provision/spec/schema.json, from the types of dataplane.yaml
+go test ./provision/spec -run '^TestSchema$' -update >/dev/null
+
 # docs/lint.md, from the codes of lint
 go test ./provision/iampolicy -run TestLintPage -update-lint-page >/dev/null
 

@@ -89,22 +89,29 @@ func bucketSteps(p *plane.Plane) ([]step.Step, error) {
 	return out, nil
 }
 
-// Roles are the roles of the service accounts. The issuer of the cluster's tokens is
-// known once there is a cluster; until then a name stands for it that nobody has.
+// NotYet stands for an id that AWS gives, until it has.
+const NotYet = "KNOWN-ONCE-IT-IS-THERE"
+
+// Roles are the roles of the service accounts. The issuer of the cluster's tokens and
+// the key of the buckets are known once they are there; until then ids stand for them
+// that nobody has.
 func Roles(p *plane.Plane) (*roles.Set, error) {
 	buckets, err := Buckets(p)
 	if err != nil {
 		return nil, err
 	}
-	issuer := p.One(plane.ClusterIssuer)
+	issuer, key := p.One(plane.ClusterIssuer), p.One(plane.EncryptionKey)
 	if issuer == "" {
-		issuer = "oidc.eks." + p.Place.Region + "." + p.Place.DNSSuffix + "/id/KNOWN-ONCE-THERE-IS-A-CLUSTER"
+		issuer = "oidc.eks." + p.Place.Region + "." + p.Place.DNSSuffix + "/id/" + NotYet
+	}
+	if key == "" {
+		key = p.ARN("kms", "key/"+NotYet)
 	}
 	cfg := roles.Config{
 		Vendor: p.Vendor, DataPlane: p.Name, Org: p.Spec.Org, Mode: roles.Mode(p.Spec.WorkspaceRoles),
 		Partition: p.Place.Partition, Account: p.Place.Account, Issuer: issuer, Domains: Domains,
 		Metadata: buckets.Metadata, FastRegistration: buckets.FastRegistration,
-		Path: p.RolePath(), Prefix: strings.TrimSuffix(p.Prefix(), p.Name), Boundary: p.Boundary(), KMSKey: p.One(plane.EncryptionKey),
+		Path: p.RolePath(), Prefix: strings.TrimSuffix(p.Prefix(), p.Name), Boundary: p.Boundary(), KMSKey: key,
 	}
 	if c := p.Spec.ControlPlane; c != nil {
 		cfg.ControlPlaneIssuer = c.Issuer

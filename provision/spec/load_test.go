@@ -1,6 +1,7 @@
 package spec_test
 
 import (
+	_ "embed"
 	"errors"
 	"os"
 	"path/filepath"
@@ -12,19 +13,9 @@ import (
 )
 
 // smallest is the file that is a contract.
-const smallest = `apiVersion: biplane.dev/v1alpha1
-kind: DataPlane
-metadata: {name: demo}
-spec:
-  account: "123456789012"
-  region: eu-central-1
-  access: {roleArn: "arn:aws:iam::123456789012:role/union/union-ai-admin", externalId: "5Zq0v3l1x8mTfKcW2hYbNg", policy: strict}
-  controlPlane: {endpoint: "https://cp.example.com:8443", cluster: demo, tokenFile: token}
-  network: {create: {cidr: 10.0.0.0/16, zones: 3}}
-  cluster: {version: "1.34", endpoint: public}
-  workspaceRoles: per-service-account
-  privateEndpoint: {enabled: false}
-`
+//
+//go:embed testdata/smallest.yaml
+var smallest string
 
 func load(t *testing.T, text string) (*spec.DataPlane, error) {
 	t.Helper()

@@ -13,14 +13,15 @@ import (
 
 // Forms of what a file names.
 var (
-	nameForm    = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
-	accountForm = regexp.MustCompile(`^\d{12}$`)
-	roleForm    = regexp.MustCompile(`^arn:aws(-[a-z-]+)?:iam::\d{12}:role/([!-.0-~]+/)*[\w+=,.@-]{1,64}$`)
-	versionForm = regexp.MustCompile(`^1\.\d{1,3}$`)
-	zoneForm    = regexp.MustCompile(`^[a-z]{3,4}\d-az\d$`)
-	vpcForm     = regexp.MustCompile(`^vpc-[0-9a-f]{8,17}$`)
-	subnetForm  = regexp.MustCompile(`^subnet-[0-9a-f]{8,17}$`)
-	typeForm    = regexp.MustCompile(`^[a-z0-9-]+\.[a-z0-9-]+$`)
+	nameForm       = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+	accountForm    = regexp.MustCompile(`^\d{12}$`)
+	roleForm       = regexp.MustCompile(`^arn:aws(-[a-z-]+)?:iam::\d{12}:role/([!-.0-~]+/)*[\w+=,.@-]{1,64}$`)
+	versionForm    = regexp.MustCompile(`^1\.\d{1,3}$`)
+	zoneForm       = regexp.MustCompile(`^[a-z]{3,4}\d-az\d$`)
+	vpcForm        = regexp.MustCompile(`^vpc-[0-9a-f]{8,17}$`)
+	subnetForm     = regexp.MustCompile(`^subnet-[0-9a-f]{8,17}$`)
+	repositoryForm = regexp.MustCompile(`^[a-z0-9]+([._/-][a-z0-9]+)*$`)
+	typeForm       = regexp.MustCompile(`^[a-z0-9-]+\.[a-z0-9-]+$`)
 )
 
 // longestName leaves room in 64 characters of a role's name for the prefix, the base
@@ -287,7 +288,7 @@ func checkNodeGroups(s *Spec) error {
 
 func checkRegistry(s *Spec) error {
 	for i, name := range s.Registry.Repositories {
-		if !regexp.MustCompile(`^[a-z0-9]+([._/-][a-z0-9]+)*$`).MatchString(name) || len(name) > 200 {
+		if !repositoryForm.MatchString(name) || len(name) > 200 {
 			return invalid("spec.registry.repositories", name, "is no name of a repository", "use lower-case letters, digits and single . _ - / between them")
 		}
 		if slices.Contains(s.Registry.Repositories[:i], name) {
