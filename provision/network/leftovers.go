@@ -69,7 +69,8 @@ func deleteInterface(ctx context.Context, api *ec2.Client, id string) error {
 }
 
 // sweepGroups removes the security groups that the cluster's load balancers left behind.
-// Rules that refer to each other keep them, so those go first.
+// One that another one's rules refer to stays until that has gone: so all are tried, and
+// the first refusal has the caller come again.
 func (m *maker) sweepGroups(ctx context.Context, vpc string) error {
 	groups, err := every(ctx, ec2.NewDescribeSecurityGroupsPaginator(m.AWS.EC2, &ec2.DescribeSecurityGroupsInput{Filters: []types.Filter{
 		{Name: aws.String("vpc-id"), Values: []string{vpc}}, {Name: aws.String("tag:elbv2.k8s.aws/cluster"), Values: []string{m.ClusterName()}}}}),
@@ -77,12 +78,13 @@ func (m *maker) sweepGroups(ctx context.Context, vpc string) error {
 	if err != nil {
 		return err
 	}
+	var first error
 	for _, g := range groups {
-		if _, err := m.AWS.EC2.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: g.GroupId}); err != nil && !fault.Gone(err) {
-			return err
+		if _, err := m.AWS.EC2.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: g.GroupId}); err != nil && !fault.Gone(err) && first == nil {
+			first = err
 		}
 	}
-	return nil
+	return first
 }
 
 // unlisted reports whether the guard refused a call, since the role does not make it.
@@ -97,6 +99,11 @@ func unlisted(err error) bool {
 type unwanted struct{ *resource.Resource }
 
 func (u unwanted) Check(context.Context) error { return nil }
+
+// Describe has nothing of what it would take to make it, which nobody wants.
+func (u unwanted) Describe() step.Description {
+	return step.Description{Service: u.About.Service, Removes: u.About.Removes, ToRemove: u.About.ToRemove, Patience: u.About.Patience}
+}
 
 // Drift is none: that it is not there is as it should be.
 func (u unwanted) Drift(context.Context) ([]step.Drift, error) { return nil, nil }

@@ -246,7 +246,7 @@ func (m *maker) endpoint(service string) *resource.Resource {
 		Plane: m.Plane, Title: "endpoint " + service, Requires: append([]string{vpcTitle, groupTitle}, m.subnetTitles(private)...), Component: component, LogicalID: logicalID,
 		About: step.Description{
 			Service: "ec2", Creates: []string{"ec2:CreateVpcEndpoint"}, Updates: []string{"ec2:ModifyVpcEndpoint"}, Removes: []string{"ec2:DeleteVpcEndpoints"},
-			Monthly: hourOfEndpoint * hoursOfMonth * float64(m.want.Zones), Cost: endpointCost, ToMake: 90 * time.Second, ToRemove: 90 * time.Second, Patience: 20 * time.Minute,
+			Monthly: hourOfEndpoint * hoursOfMonth * float64(m.want.Zones), Cost: endpointCost, ToMake: 60 * time.Second, ToRemove: 45 * time.Second, Patience: 20 * time.Minute,
 		},
 		Purpose: []string{"the service is reached within AWS's network, by its own name"},
 		Find: func(ctx context.Context, goal step.Goal) (*resource.State, error) {

@@ -71,7 +71,7 @@ func (m *maker) natGateway(zone int) *resource.Resource {
 		Plane: m.Plane, Title: m.natTitle(zone), Requires: []string{gatewayTitle, m.subnetTitle(public, zone), m.addressTitle(zone)}, Component: component, LogicalID: logicalID,
 		About: step.Description{
 			Service: "ec2", Creates: []string{"ec2:CreateNatGateway"}, Removes: []string{"ec2:DeleteNatGateway"},
-			Monthly: hourOfNAT * hoursOfMonth, Cost: natCost, ToMake: 2 * time.Minute, ToRemove: time.Minute, Patience: 15 * time.Minute,
+			Monthly: hourOfNAT * hoursOfMonth, Cost: natCost, ToMake: 105 * time.Second, ToRemove: 50 * time.Second, Patience: 15 * time.Minute,
 		},
 		Purpose: []string{m.natPurpose()},
 		Find: func(ctx context.Context, goal step.Goal) (*resource.State, error) {
@@ -184,10 +184,14 @@ func (m *maker) routes(t tier, zone int) *resource.Resource {
 			members = append(members, zonal("subnet-public", i))
 		}
 	}
+	creates := []string{"ec2:CreateRouteTable", "ec2:AssociateRouteTable"}
+	if way != "" {
+		creates = append(creates, "ec2:CreateRoute")
+	}
 	return &resource.Resource{
 		Plane: m.Plane, Title: m.routesTitle(t, zone), Requires: requires, Component: component, LogicalID: logicalID,
 		About: step.Description{
-			Service: "ec2", Creates: []string{"ec2:CreateRouteTable", "ec2:CreateRoute", "ec2:AssociateRouteTable"}, Updates: []string{"ec2:CreateRoute", "ec2:ReplaceRoute", "ec2:AssociateRouteTable", "ec2:ReplaceRouteTableAssociation"},
+			Service: "ec2", Creates: creates, Updates: []string{"ec2:CreateRoute", "ec2:ReplaceRoute", "ec2:AssociateRouteTable", "ec2:ReplaceRouteTableAssociation"},
 			Removes: []string{"ec2:DisassociateRouteTable", "ec2:DeleteRouteTable"}, Cost: nothing, ToMake: 3 * time.Second, ToRemove: 3 * time.Second, Patience: 10 * time.Minute,
 		},
 		Purpose: []string{purpose},

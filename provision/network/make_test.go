@@ -15,6 +15,7 @@ import (
 	"biplane.dev/biplane/internal/awsdouble"
 	"biplane.dev/biplane/internal/clock"
 	"biplane.dev/biplane/internal/provisiontest"
+	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/network"
 	"biplane.dev/biplane/provision/operations"
 	"biplane.dev/biplane/provision/plane"
@@ -169,8 +170,47 @@ func TestLife(t *testing.T) {
 			t.Errorf("got %v, want the network left alone", by)
 		}
 	})
+	t.Run("it names the calls that a role does not make", func(t *testing.T) {
+		q := account.Open(t, dp, operations.Teardown)
+		report, err := network.Check(t.Context(), q.AWS, network.Request{Region: provisiontest.Region, Account: account.ID(), VPC: p.One(plane.VPC)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		untold := map[int]string{}
+		for _, one := range report.Checks {
+			if one.Status == network.CannotTell {
+				untold[one.ID] += one.Message
+			}
+		}
+		for id, call := range map[int]string{6: "ec2:DescribeDhcpOptions", 10: "ec2:DescribeAvailabilityZones", 22: "ec2:DescribeVpcPeeringConnections", 23: "ec2:DescribeVpcBlockPublicAccessOptions", 26: "ec2:DescribeEgressOnlyInternetGateways"} {
+			if !strings.Contains(untold[id], call+", which this role does not make") {
+				t.Errorf("%d: got %q, want %s named", id, untold[id], call)
+			}
+		}
+		if len(report.With(network.Pass, network.Error)) == 0 {
+			t.Error("got no check that passes, want those that the role can make")
+		}
+	})
 	t.Run("it puts right what somebody changed", func(t *testing.T) { repair(t, dp, p) })
+
+	// What a cluster leaves behind goes with the network.
+	left, err := customer().CreateNetworkInterface(t.Context(), &ec2.CreateNetworkInterfaceInput{SubnetId: aws.String(p.All(plane.PrivateSubnets)[0]), Description: aws.String("aws-K8S-i-0a1"),
+		TagSpecifications: []types.TagSpecification{{ResourceType: types.ResourceTypeNetworkInterface, Tags: []types.Tag{{Key: aws.String("cluster.k8s.amazonaws.com/name"), Value: aws.String(p.ClusterName())}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	group, err := customer().CreateSecurityGroup(t.Context(), &ec2.CreateSecurityGroupInput{VpcId: aws.String(p.One(plane.VPC)), GroupName: aws.String("k8s-elb"), Description: aws.String("of a load balancer"),
+		TagSpecifications: []types.TagSpecification{{ResourceType: types.ResourceTypeSecurityGroup, Tags: []types.Tag{{Key: aws.String("elbv2.k8s.aws/cluster"), Value: aws.String(p.ClusterName())}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	remove(t, dp)
+	if _, err := customer().DescribeNetworkInterfaces(t.Context(), &ec2.DescribeNetworkInterfacesInput{NetworkInterfaceIds: []string{*left.NetworkInterface.NetworkInterfaceId}}); !fault.Gone(err) {
+		t.Errorf("got %v, want the interface that was left behind to be gone", err)
+	}
+	if _, err := customer().DescribeSecurityGroups(t.Context(), &ec2.DescribeSecurityGroupsInput{GroupIds: []string{*group.GroupId}}); !fault.Gone(err) {
+		t.Errorf("got %v, want the group that was left behind to be gone", err)
+	}
 }
 
 // repair changes a network by hand, and has it put right.

@@ -23,10 +23,14 @@ import (
 func (m *maker) vpc() *resource.Resource {
 	const logicalID = "vpc"
 	var cidrs []string
+	creates := []string{"ec2:CreateVpc", "ec2:ModifyVpcAttribute"}
+	if len(m.want.SecondaryCIDRs) > 0 {
+		creates = append(creates, "ec2:AssociateVpcCidrBlock")
+	}
 	return &resource.Resource{
 		Plane: m.Plane, Title: vpcTitle, Component: component, LogicalID: logicalID,
 		About: step.Description{
-			Service: "ec2", Creates: []string{"ec2:CreateVpc", "ec2:ModifyVpcAttribute"}, Updates: []string{"ec2:ModifyVpcAttribute", "ec2:AssociateVpcCidrBlock"},
+			Service: "ec2", Creates: creates, Updates: []string{"ec2:ModifyVpcAttribute", "ec2:AssociateVpcCidrBlock"},
 			Removes: []string{"ec2:DeleteVpc"}, Cost: nothing, ToMake: 5 * time.Second, ToRemove: 3 * time.Second, Patience: 10 * time.Minute,
 		},
 		Purpose: append([]string{fmt.Sprintf("%s in %d zones", m.want.CIDR, m.want.Zones), "DNS support and hostnames on"}, prefixed("further range ", m.want.SecondaryCIDRs)...),
