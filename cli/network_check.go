@@ -22,8 +22,8 @@ func (a *app) networkCheck() *cobra.Command {
 pass, each of every subnet, gateway, route table and endpoint that it is about.
 
 Each row says pass, fail, cannot tell (and which permission is missing) or not
-applicable; what failed comes with a remedy. Nothing is changed. Where subnets are
-not given, those that lead to an internet gateway are public, the others private.
+applicable; what failed comes with a remedy. Nothing is changed. Subnets that are
+not given are sorted by their tags for load balancers, or else by their routes.
 
 Exit status: 0 no error failed, though warnings may have; 1 one did; 2 could not run.`,
 		Example: `  biplane network check --vpc vpc-8580ec61d96caf837 --region eu-central-1

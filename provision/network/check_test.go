@@ -395,4 +395,16 @@ func TestSortTiers(t *testing.T) {
 	if !slices.Equal(f.PublicSubnets, public) || !slices.Equal(f.PrivateSubnets, private[:2]) {
 		t.Errorf("got %v and %v, want %v and the two that were named", f.PublicSubnets, f.PrivateSubnets, public)
 	}
+
+	// Routes decide where there are no tags, and tags where there are.
+	f = healthy()
+	f.change(privateID(0), func(s *types.Subnet) { s.Tags = nil })
+	for i := range 2 {
+		f.table(fmt.Sprintf("rtb-private-%d", i)).Routes = f.table("rtb-public").Routes
+	}
+	f.PublicSubnets, f.PrivateSubnets = nil, nil
+	f.sortTiers()
+	if !slices.Contains(f.PublicSubnets, privateID(0)) || !slices.Contains(f.PrivateSubnets, privateID(1)) {
+		t.Errorf("got public %v, want %s by its routes, and %s private by its tag", f.PublicSubnets, privateID(0), privateID(1))
+	}
 }

@@ -285,9 +285,10 @@ func gather(ctx context.Context, api plane.Clients, r Request) (*facts, error) {
 }
 
 // sortTiers finds out which subnets are public and which private, where that was not
-// said: public are those that lead to the internet by themselves. What is of another kind,
-// or of another data plane's cluster, nobody can tell from here; whoever has such
-// subnets names those that are meant.
+// said: public are those that lead to the internet by themselves. A tag for load balancers
+// is a word on what a subnet is meant to be, and goes before what its routes make of it. Of
+// subnets that are neither for this cluster nor tagged nobody can tell from here; whoever
+// has such names those that are meant.
 func (f *facts) sortTiers() {
 	inferPublic, inferPrivate := len(f.PublicSubnets) == 0, len(f.PrivateSubnets) == 0
 	for _, id := range slices.Sorted(maps.Keys(f.subnets)) {
@@ -295,7 +296,14 @@ func (f *facts) sortTiers() {
 			continue
 		}
 		route := defaultRoute(f.tableOf(id))
-		switch public := route != nil && strings.HasPrefix(aws.ToString(route.GatewayId), "igw-"); {
+		public := route != nil && strings.HasPrefix(aws.ToString(route.GatewayId), "igw-")
+		tags := tagMap(f.subnets[id].Tags)
+		_, external := tags["kubernetes.io/role/elb"]
+		_, internal := tags["kubernetes.io/role/internal-elb"]
+		if external != internal {
+			public = external
+		}
+		switch {
 		case public && inferPublic:
 			f.PublicSubnets = append(f.PublicSubnets, id)
 		case !public && inferPrivate:

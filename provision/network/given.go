@@ -3,6 +3,7 @@ package network
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -64,7 +65,8 @@ func (s *givenStep) Look(ctx context.Context, goal step.Goal) (step.Found, error
 
 // inFile says of a sentence that it is about the file.
 func inFile(err error) error {
-	if said, ok := err.(*usererr.Error); ok {
+	var said *usererr.Error
+	if errors.As(err, &said) {
 		return usererr.New(said.Kind, "spec.network.existing: %v", said).WithHint("%s", said.Hint)
 	}
 	return err
