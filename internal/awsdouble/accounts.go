@@ -96,9 +96,12 @@ func (d *Double) makeAccounts(o Options) (*Accounts, error) {
 		other = "biplane-other"
 	}
 	for name, account := range map[string]*Account{o.Vendor.ControlPlaneRole: &a.Vendor, other: &a.VendorOther} {
-		arn, err := d.identity.SeedRole(vendorID, awsidentity.Role{Name: name, Inline: map[string]string{
-			"assume": `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:AssumeRole","Resource":"*"}]}`,
-		}})
+		inline := map[string]string{"assume": `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:AssumeRole","Resource":"*"}]}`}
+		if account == &a.Vendor {
+			// The vendor's side of private endpoints: its own networks, and the zones of its names.
+			inline["own-network"] = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ec2:*","route53:*"],"Resource":"*"}]}`
+		}
+		arn, err := d.identity.SeedRole(vendorID, awsidentity.Role{Name: name, Inline: inline})
 		if err != nil {
 			return nil, err
 		}

@@ -3,11 +3,19 @@ package awsdouble
 import (
 	"context"
 	"errors"
+	"strings"
 )
 
 func isRefused(err error) bool {
 	_, ok := errors.AsType[*motoRefusal](err)
 	return ok
+}
+
+// isAbsent says whether moto refused for want of the thing that was named. That it
+// cannot do what it was asked is another matter.
+func isAbsent(err error) bool {
+	refused, ok := errors.AsType[*motoRefusal](err)
+	return ok && (strings.HasSuffix(refused.code, "NotFound") || strings.HasPrefix(refused.code, "Invalid"))
 }
 
 // completeVPC gives a new VPC what moto's lack: DHCP options that can be described,

@@ -55,7 +55,7 @@ type eksCloud struct {
 // in asks moto's EC2 in an account.
 func (w *world) in(ctx context.Context, at eks.Where, operation string, parameters ...string) (*node, error) {
 	answer, err := w.do(ctx, at.Account, at.Region, want{service: "ec2", operation: operation, form: parameters})
-	if isRefused(err) || errors.Is(err, ErrNoMoto) {
+	if isAbsent(err) || errors.Is(err, ErrNoMoto) {
 		return &node{}, nil // not there
 	}
 	return answer, err

@@ -165,8 +165,8 @@ func (d *Double) deleteEndpoints(ctx context.Context, c *call) (*http.Response, 
 			continue
 		}
 		n.lock.Unlock()
-		answer, err := n.look(ctx, c.place(), "DescribeVpcEndpoints", "vpc-endpoint-id", id)
-		if err != nil {
+		answer, err := n.do(ctx, c.place(), "DescribeVpcEndpoints", "VpcEndpointId.1", id)
+		if err != nil && !isRefused(err) {
 			return nil, err
 		}
 		endpoint := answer.get("vpcEndpointSet").get("item")

@@ -269,8 +269,8 @@ func (n *network) look(ctx context.Context, at place, operation string, filters 
 		form = append(form, fmt.Sprintf("Filter.%d.Name", i/2+1), filters[i], fmt.Sprintf("Filter.%d.Value.1", i/2+1), filters[i+1])
 	}
 	answer, err := n.do(ctx, at, operation, form...)
-	if _, ok := errors.AsType[*motoRefusal](err); ok {
-		return &node{}, nil // not there
+	if isAbsent(err) {
+		return &node{}, nil
 	}
 	return answer, err
 }

@@ -178,10 +178,12 @@ func TestEndpointsTakeTheirTime(t *testing.T) {
 	}
 	a.refused("DependencyViolation", "DeleteSecurityGroup", "GroupId", group)
 	a.refused("DependencyViolation", "DeleteSubnet", "SubnetId", n.subnets[0])
-	answer := a.ec2("", "DeleteVpcEndpoints", "VpcEndpointId.1", endpoint, "VpcEndpointId.2", "vpce-0")
-	if !strings.Contains(answer, "<resourceId>vpce-0</resourceId>") {
-		t.Errorf("got %s, want the endpoint that is not there named", answer)
+	gateway := a.ec2("vpcEndpointId", "CreateVpcEndpoint", "VpcId", n.vpc, "ServiceName", "com.amazonaws.eu-central-1.s3", "VpcEndpointType", "Gateway")
+	answer := a.ec2("", "DeleteVpcEndpoints", "VpcEndpointId.1", endpoint, "VpcEndpointId.2", "vpce-0", "VpcEndpointId.3", gateway)
+	if !strings.Contains(answer, "<resourceId>vpce-0</resourceId>") || strings.Contains(answer, gateway) {
+		t.Errorf("got %s, want the endpoint that is not there named, and no other", answer)
 	}
+	a.refused("InvalidVpcEndpointId.NotFound", "DescribeVpcEndpoints", "VpcEndpointId.1", gateway)
 	a.refused("DependencyViolation", "DeleteSubnet", "SubnetId", n.subnets[0])
 	a.clock.pass(typical.DeleteInterfaceEndpoint)
 	a.refused("InvalidVpcEndpointId.NotFound", "DescribeVpcEndpoints", "VpcEndpointId.1", endpoint)
