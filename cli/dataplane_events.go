@@ -32,7 +32,7 @@ type stepEvent struct {
 type events struct {
 	app      *app
 	plane    *opened
-	goal     step.Goal
+	word     string // what the data plane is in the end
 	plan     dataplane.Plan
 	expected map[string]time.Duration
 	terminal bool
@@ -56,8 +56,8 @@ type openStep struct {
 	reason string
 }
 
-func (a *app) events(o *opened, plan dataplane.Plan, goal step.Goal) *events {
-	e := &events{app: a, plane: o, goal: goal, plan: plan, expected: map[string]time.Duration{}, said: map[string]string{}, began: o.Clock.Now(), stopped: make(chan struct{})}
+func (a *app) events(o *opened, plan dataplane.Plan, word string) *events {
+	e := &events{app: a, plane: o, word: word, plan: plan, expected: map[string]time.Duration{}, said: map[string]string{}, began: o.Clock.Now(), stopped: make(chan struct{})}
 	for _, s := range plan.Steps {
 		e.expected[s.Name] = time.Duration(s.ExpectedSeconds) * time.Second
 		if s.Action != "none" {
@@ -219,17 +219,13 @@ func (e *events) end(err error) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.clear()
-	word := "ready"
-	if e.goal == step.Absent {
-		word = "removed"
-	}
 	if err == nil {
 		took := round(e.plane.Clock.Now().Sub(e.began))
 		switch e.app.output.value {
 		case "json":
-			e.line("", "end", word)
+			e.line("", "end", e.word)
 		default:
-			fmt.Fprintf(e.app.Out, "Data plane %s is %s, after %s.\n", e.plane.Name, word, took)
+			fmt.Fprintf(e.app.Out, "Data plane %s is %s, after %s.\n", e.plane.Name, e.word, took)
 		}
 		return nil
 	}

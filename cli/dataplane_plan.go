@@ -71,7 +71,7 @@ Exit status: 0 it is as the file says; 1 refused; 2 it could not run or failed.`
   biplane dataplane apply dataplane.yaml --yes --output json`,
 		Args: oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.carryOutPlane(cmd.Context(), args[0], operations.Provision, step.Present, f, nil)
+			return a.carryOutPlane(cmd.Context(), args[0], undertaking{as: operations.Provision, goal: step.Present, done: "ready"}, f)
 		},
 	}
 	f.add(cmd)
@@ -101,10 +101,11 @@ Exit status: 0 nothing is left to remove; 1 refused; 2 it could not run or faile
 				return usererr.New(usererr.Invalid, "--delete-data cannot be agreed to with --yes").
 					WithHint("run it without --yes and type the data plane's name, from a terminal or by stdin")
 			}
-			return a.carryOutPlane(cmd.Context(), args[0], operations.Teardown, step.Absent, f, func(o *opened) error {
-				o.DeleteData = deleteData
-				return nil
-			})
+			return a.carryOutPlane(cmd.Context(), args[0], undertaking{as: operations.Teardown, goal: step.Absent, done: "removed",
+				steps: func(_ context.Context, o *opened) ([]step.Step, error) {
+					o.DeleteData = deleteData
+					return dataplane.Steps(o.Plane)
+				}}, f)
 		},
 	}
 	f.add(cmd)
@@ -123,24 +124,30 @@ func (f *applyFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show the plan and change nothing")
 }
 
+// undertaking is what is done to a data plane.
+type undertaking struct {
+	as    operations.Roles
+	goal  step.Goal
+	done  string                                              // what it is afterwards
+	steps func(context.Context, *opened) ([]step.Step, error) // nil: those of the data plane
+	after func(*opened)                                       // says what is left to do; may be nil
+}
+
 // carryOutPlane looks, shows, asks and does.
-func (a *app) carryOutPlane(ctx context.Context, file string, as operations.Roles, goal step.Goal, f applyFlags, prepare func(*opened) error) error {
+func (a *app) carryOutPlane(ctx context.Context, file string, u undertaking, f applyFlags) error {
 	p := a.progress("looking at what is there")
 	defer p.stop()
-	o, err := a.open(ctx, file, as)
+	o, err := a.open(ctx, file, u.as)
 	if err != nil {
 		return err
 	}
-	if prepare != nil {
-		if err := prepare(o); err != nil {
-			return err
-		}
-		if o.steps, err = dataplane.Steps(o.Plane); err != nil {
+	if u.steps != nil {
+		if o.steps, err = u.steps(ctx, o); err != nil {
 			return err
 		}
 		o.runner.Steps = o.steps
 	}
-	plan, err := o.runner.Plan(ctx, goal)
+	plan, err := o.runner.Plan(ctx, u.goal)
 	p.stop()
 	if err != nil {
 		return o.sentence(err)
@@ -158,9 +165,9 @@ func (a *app) carryOutPlane(ctx context.Context, file string, as operations.Role
 	if err := refusedPlan(plan); err != nil {
 		return err
 	}
-	events := a.events(o, shown, goal)
+	events := a.events(o, shown, u.done)
 	if !plan.Writes() {
-		return events.end(nil)
+		return u.end(o, events.end(nil))
 	}
 	if o.DeleteData {
 		if err := a.confirmName(ctx, o.Name); err != nil {
@@ -176,14 +183,22 @@ func (a *app) carryOutPlane(ctx context.Context, file string, as operations.Role
 		}
 	}
 	o.runner.Progress = events.event
-	return events.end(o.sentence(o.apply(ctx, plan, goal, events)))
+	return u.end(o, events.end(o.sentence(o.apply(ctx, plan, events))))
+}
+
+// end says what is left to do when all went well.
+func (u undertaking) end(o *opened, err error) error {
+	if err == nil && u.after != nil {
+		u.after(o)
+	}
+	return err
 }
 
 // apply carries a plan out with the lease of the data plane. Nobody else was at work
 // since the plan was made, or it is made again.
-func (o *opened) apply(ctx context.Context, plan step.Plan, goal step.Goal, events *events) error {
+func (o *opened) apply(ctx context.Context, plan step.Plan, events *events) error {
 	var makeRole func(context.Context) error
-	if goal == step.Present {
+	if o.as == operations.Provision {
 		makeRole = dataplane.MakeRole(o.steps, o.runner, o.Plane)
 	}
 	held, lease, err := dataplane.Take(ctx, o.Plane, makeRole, events.leaseWaits)

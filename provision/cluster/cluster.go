@@ -15,6 +15,7 @@
 //	nodes.go     the template of the nodes, and the node groups
 //	karpenter.go the node autoscaler's queue and rules
 //	registry.go  the repositories of images
+//	upgrade.go   the next version of Kubernetes
 package cluster
 
 import (

@@ -25,8 +25,8 @@ type Description struct {
 	Monthly float64
 	Cost    string
 
-	// ToMake and ToRemove are how long AWS typically takes, with what is waited for.
-	ToMake, ToRemove time.Duration
+	// ToMake, ToUpdate and ToRemove are how long AWS typically takes, with what is waited for.
+	ToMake, ToUpdate, ToRemove time.Duration
 	// Patience is how long it may take until the Runner gives up; when zero, three
 	// times ToMake or ToRemove, and no less than the Runner's own.
 	Patience time.Duration
@@ -62,6 +62,8 @@ func (d Description) Expected(a Action) time.Duration {
 	switch a {
 	case Create, Finish:
 		return d.ToMake
+	case Update:
+		return d.ToUpdate
 	case Replace:
 		return d.ToRemove + d.ToMake
 	case Remove:
