@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/go-jose/go-jose/v4"
 	"github.com/goccy/go-yaml"
 
 	"biplane.dev/biplane/internal/awsdouble/eks"
@@ -44,6 +46,7 @@ type backed struct {
 	cluster         eks.Backing
 	s3, iam         string // endpoints
 	admin           awsidentity.Credentials
+	keys            jose.JSONWebKeySet // of the cluster's tokens
 	client          *http.Client
 }
 
@@ -83,7 +86,31 @@ func openSandbox(ctx context.Context, dir string) (*backed, error) {
 		return nil, err
 	}
 	b.cluster = eks.Backing{Endpoint: status.Kubernetes.Server, CA: ca, Issuer: record.Issuer()}
+	if b.keys, err = fetchKeys(ctx, status.Kubernetes.Server, ca); err != nil {
+		return nil, fmt.Errorf("asking the sandbox for the keys of its tokens: %w", err)
+	}
 	return b, nil
+}
+
+// fetchKeys asks an API server for the keys of its tokens, which it tells anybody.
+func fetchKeys(ctx context.Context, server string, ca []byte) (keys jose.JSONWebKeySet, err error) {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
+	defer transport.CloseIdleConnections()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, server+"/openid/v1/jwks", nil)
+	if err != nil {
+		return keys, err
+	}
+	answer, err := (&http.Client{Transport: transport, Timeout: 10 * time.Second}).Do(r)
+	if err != nil {
+		return keys, err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return keys, fmt.Errorf("it answers with status %d", answer.StatusCode)
+	}
+	return keys, json.NewDecoder(io.LimitReader(answer.Body, maxBody)).Decode(&keys)
 }
 
 // readAdmin reads the key of the profile admin.
@@ -157,7 +184,8 @@ func (b *backed) mirror(ctx context.Context, c *call) error {
 	if code == "EntityAlreadyExists" && c.Operation == "CreateRole" {
 		code, err = b.callIAM(ctx, url.Values{"Action": {"UpdateAssumeRolePolicy"}, "Version": {"2010-05-08"}, "RoleName": {c.form.Get("RoleName")}, "PolicyDocument": {c.form.Get("AssumeRolePolicyDocument")}})
 	}
-	if err == nil && code != "" && code != "EntityAlreadyExists" && code != "NoSuchEntity" {
+	removes := strings.HasPrefix(c.Operation, "De") || strings.HasPrefix(c.Operation, "Remove")
+	if err == nil && code != "" && code != "EntityAlreadyExists" && !(code == "NoSuchEntity" && removes) {
 		return fmt.Errorf("the sandbox refuses %s: %s", c.Operation, code)
 	}
 	return err

@@ -38,6 +38,8 @@ func (o *objects) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !strings.Contains(r.Header.Get("Authorization"), "Credential=SANDBOX/"):
 		w.WriteHeader(http.StatusForbidden)
+	case r.URL.Query().Has("publicAccessBlock"):
+		w.WriteHeader(http.StatusNotImplemented)
 	case r.URL.Path == "/":
 		fmt.Fprint(w, "<ListAllMyBucketsResult><Buckets><Bucket><Name>theirs</Name></Bucket></Buckets></ListAllMyBucketsResult>")
 	case r.Method == http.MethodPut:
@@ -105,6 +107,10 @@ func TestSandboxBehindTheAccount(t *testing.T) {
 		}
 		if got := store.kept["/theirs/a/object"]; got != "hello\n" {
 			t.Errorf("got %q in the sandbox, want the object's bytes alone", got)
+		}
+		mustCLI(t, a.d, "s3api", "put-public-access-block", "--bucket", "theirs", "--public-access-block-configuration", "BlockPublicAcls=true")
+		if got := mustCLI(t, a.d, "s3api", "get-public-access-block", "--bucket", "theirs", "--query", "PublicAccessBlockConfiguration.BlockPublicAcls"); got != "true" {
+			t.Errorf("got %s, want a setting that the sandbox lacks kept", got)
 		}
 		if _, err := cli(t, a.d, "--profile", "stranger", "s3", "cp", "s3://theirs/a/object", "-"); err == nil {
 			t.Error("got no error, want a stranger refused")

@@ -231,7 +231,7 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 	}
 	d := &Double{
 		region: o.Region, customer: o.CustomerAccount, log: o.Log, hook: o.Hook, observe: o.Observe,
-		callLog: &callLog{to: o.CallLog}, clock: o.Clock, latency: o.Latency, patience: time.Minute, faults: arm(o.Faults), routes: readRoutes(routesTSV),
+		callLog: &callLog{to: o.CallLog}, clock: o.Clock, latency: o.Latency, patience: time.Minute, faults: arm(o.Faults, o.Clock), routes: readRoutes(routesTSV),
 	}
 	defer func() {
 		if err != nil {
@@ -264,6 +264,9 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 
 	d.world.backed = behind
 	d.goBy(o.Clock)
+	if behind != nil {
+		d.identity.SetKeys(behind.cluster.Issuer, behind.keys)
+	}
 	d.tasks = &tasks{double: d, programs: o.Tasks, services: map[string]*ecsService{}}
 	d.closing = append(d.closing, d.tasks.close)
 	d.world.buckets.reset()

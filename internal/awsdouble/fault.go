@@ -33,12 +33,13 @@ type Fault struct {
 	Count     int           // how many times; 0 for always
 	After     int           // how many matching calls go well before
 	Every     int           // every n-th matching call; 0 and 1 for each
+	For       time.Duration // for how long after it first happened, by the double's clock; 0 for always
 	Status    int           // of an error; 500 by default
 	Delay     time.Duration // of latency
 }
 
 // FaultGrammar is how ParseFault wants a fault, for help texts.
-const FaultGrammar = "KIND[:SERVICE[:OPERATION]][,count=N][,after=N][,every=N][,status=N][,delay=DURATION]"
+const FaultGrammar = "KIND[:SERVICE[:OPERATION]][,count=N][,after=N][,every=N][,for=DURATION][,status=N][,delay=DURATION]"
 
 // ParseFault reads FaultGrammar: "throttle:ec2,every=3", "lost:iam:Create*,count=1".
 func ParseFault(text string) (Fault, error) {
@@ -68,6 +69,10 @@ func ParseFault(text string) (Fault, error) {
 				f.After, err = positive(value)
 			case "every":
 				f.Every, err = positive(value)
+			case "for":
+				if f.For, err = time.ParseDuration(value); err == nil && f.For <= 0 {
+					err = fmt.Errorf("it is not above 0")
+				}
 			case "status":
 				if f.Status, err = strconv.Atoi(value); err == nil && (f.Status < 500 || f.Status > 599 || f.Kind != Broken) {
 					err = fmt.Errorf("only an error has one, from 500 to 599")
@@ -100,17 +105,19 @@ func positive(s string) (int, error) {
 
 // faults counts what has happened.
 type faults struct {
-	lock sync.Mutex
-	list []armed
+	clock interface{ Now() time.Time }
+	lock  sync.Mutex
+	list  []armed
 }
 
 type armed struct {
 	Fault
 	seen, done int
+	first      time.Time // when it happened
 }
 
-func arm(list []Fault) *faults {
-	f := &faults{}
+func arm(list []Fault, clock interface{ Now() time.Time }) *faults {
+	f := &faults{clock: clock}
 	for _, one := range list {
 		f.list = append(f.list, armed{Fault: one})
 	}
@@ -122,9 +129,10 @@ func arm(list []Fault) *faults {
 func (f *faults) strike(c *call) (delay time.Duration, lost bool, refused *refusal) {
 	f.lock.Lock()
 	defer f.lock.Unlock()
+	now := f.clock.Now()
 	for i := range f.list {
 		one := &f.list[i]
-		if one.Kind == Lost || !one.matches(c) || !one.due() {
+		if one.Kind == Lost || !one.matches(c) || !one.due(now) {
 			continue
 		}
 		switch one.Kind {
@@ -150,7 +158,7 @@ func (f *faults) strike(c *call) (delay time.Duration, lost bool, refused *refus
 	// An answer can only be lost where there is one: a call that is refused is not
 	// one of those that a Lost counts.
 	for i := range f.list {
-		if one := &f.list[i]; refused == nil && one.Kind == Lost && one.matches(c) && one.due() {
+		if one := &f.list[i]; refused == nil && one.Kind == Lost && one.matches(c) && one.due(now) {
 			lost = true
 		}
 	}
@@ -191,14 +199,16 @@ func (a *armed) matches(c *call) bool {
 	return err == nil && ok
 }
 
-func (a *armed) due() bool {
-	if a.Count > 0 && a.done >= a.Count {
+func (a *armed) due(now time.Time) bool {
+	if a.Count > 0 && a.done >= a.Count || a.For > 0 && a.done > 0 && !now.Before(a.first.Add(a.For)) {
 		return false
 	}
 	a.seen++
 	if a.seen <= a.After || a.Every > 1 && (a.seen-a.After)%a.Every != 0 {
 		return false
 	}
-	a.done++
+	if a.done++; a.done == 1 {
+		a.first = now
+	}
 	return true
 }

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -24,10 +25,25 @@ func (d *Double) forward(ctx context.Context, c *call) (*http.Response, error) {
 	}
 	if b := d.world.backed; b != nil && c.Service == "s3" && c.Account == b.account {
 		answer, err := b.serveS3(ctx, c, out)
-		if err == nil && answer.StatusCode < 300 && (c.Operation == "CreateBucket" || c.Operation == "DeleteBucket") {
-			d.world.buckets.forget(c.params.one("Bucket"))
+		if err != nil {
+			return nil, err
 		}
-		return answer, err
+		bucket := c.params.one("Bucket")
+		if answer.StatusCode < 300 && (c.Operation == "CreateBucket" || c.Operation == "DeleteBucket") {
+			d.world.buckets.forget(bucket)
+			return answer, d.shadow(ctx, c, http.MethodDelete) // of an earlier one, or of this one
+		}
+		if answer.StatusCode != http.StatusNotImplemented || bucket == "" || c.params.has("Key") {
+			return answer, nil
+		}
+		// A setting that the sandbox's S3 does not have: moto keeps it.
+		answer.Body.Close()
+		if err := d.shadow(ctx, c, http.MethodPut); err != nil {
+			return nil, err
+		}
+		if out, err = d.toMoto(ctx, c); err != nil {
+			return nil, err
+		}
 	}
 	if err := d.world.moto.ready(); err != nil {
 		return nil, err
@@ -52,6 +68,36 @@ func (d *Double) forward(ctx context.Context, c *call) (*http.Response, error) {
 	}
 	answer.Header.Del("Connection")
 	return answer, nil
+}
+
+// shadow makes or removes moto's bucket of the name of one in the sandbox, which
+// has its settings and no objects. That it is there, or not, is no error.
+func (d *Double) shadow(ctx context.Context, c *call, method string) error {
+	if err := d.world.moto.ready(); errors.Is(err, ErrNoMoto) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	body := ""
+	if method == http.MethodPut && d.region != "us-east-1" {
+		body = "<CreateBucketConfiguration><LocationConstraint>" + d.region + "</LocationConstraint></CreateBucketConfiguration>"
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://moto/"+url.PathEscape(c.params.one("Bucket")), strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	r.Host = strings.TrimPrefix(d.url, "http://")
+	r.Header["User-Agent"] = nil
+	signForMoto(r, c.Account, d.region, c.signing)
+	answer, err := d.world.moto.transport.RoundTrip(r)
+	if err != nil {
+		return fmt.Errorf("asking moto for the settings of a bucket: %w", err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode >= 300 && answer.StatusCode != http.StatusConflict && answer.StatusCode != http.StatusNotFound {
+		return fmt.Errorf("moto answers with status %d to a bucket that is to have settings", answer.StatusCode)
+	}
+	return nil
 }
 
 // tagBucket gives moto's new bucket the tags of the call that made it, which moto

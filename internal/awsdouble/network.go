@@ -110,6 +110,8 @@ var ec2Rules = map[string]rule{
 	"AcceptVpcEndpointConnections":                  {instead: (*Double).answerConnections},
 	"RejectVpcEndpointConnections":                  {instead: (*Double).answerConnections},
 
+	"DescribeVpcEndpointServices": {instead: (*Double).describeServices},
+
 	"DescribeNetworkInterfaces": {before: (*Double).allInterfaces, after: (*Double).showInterfaces},
 	"DeleteNetworkInterface":    {before: (*Double).interfaceFree},
 	"DetachNetworkInterface":    {before: (*Double).interfaceFree},

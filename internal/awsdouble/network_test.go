@@ -235,7 +235,13 @@ func TestPrivateLink(t *testing.T) {
 	subnet := theirs.ec2("subnetId", "CreateSubnet", "VpcId", vpc, "CidrBlock", "10.9.0.0/24", "AvailabilityZone", "eu-central-1a")
 	connect := []string{"VpcId", vpc, "ServiceName", name, "VpcEndpointType", "Interface", "SubnetId.1", subnet, "PrivateDnsEnabled", "false"}
 	theirs.refused("InvalidServiceName", "CreateVpcEndpoint", connect...)
+	theirs.refused("InvalidServiceName", "DescribeVpcEndpointServices", "ServiceName.1", name)
 	a.ec2("", "ModifyVpcEndpointServicePermissions", "ServiceId", service, "AddAllowedPrincipals.1", "arn:aws:iam::479331373192:root")
+	if services := theirs.ec2("", "DescribeVpcEndpointServices", "ServiceName.1", name); !strings.Contains(services, "<item>eu-central-1a</item>") {
+		t.Errorf("got %s, want the service with its zones", services)
+	}
+	elsewhere := theirs.ec2("subnetId", "CreateSubnet", "VpcId", vpc, "CidrBlock", "10.9.1.0/24", "AvailabilityZone", "eu-central-1c")
+	theirs.refused("InvalidParameter", "CreateVpcEndpoint", "VpcId", vpc, "ServiceName", name, "VpcEndpointType", "Interface", "SubnetId.1", elsewhere)
 	endpoint := theirs.ec2("vpcEndpointId", "CreateVpcEndpoint", connect...)
 	connection := func() string {
 		t.Helper()
@@ -391,6 +397,7 @@ func TestFaultsOfStates(t *testing.T) {
 	d := startWithMoto(t, Options{Faults: []Fault{
 		{Kind: Fail, Service: "ec2", Operation: "CreateNatGateway"}, {Kind: Quota, Service: "ec2", Operation: "AllocateAddress", After: 1},
 		{Kind: SCP, Service: "ec2", Operation: "CreateInternetGateway"}, {Kind: Expired, Service: "eks"},
+		{Kind: Throttle, Service: "ec2", Operation: "DescribeRegions", For: 5 * time.Minute},
 	}})
 	a := &account{t: t, d: d, clock: &testClock{now: time.Now()}, key: d.Accounts().Customer.Credentials}
 	d.goBy(a.clock)
@@ -402,6 +409,13 @@ func TestFaultsOfStates(t *testing.T) {
 	}
 	a.refused("AddressLimitExceeded", "AllocateAddress", "Domain", "vpc")
 	a.refused("UnauthorizedOperation", "CreateInternetGateway")
+	d.faults.clock = a.clock
+	for range 3 {
+		a.refused("RequestLimitExceeded", "DescribeRegions")
+		a.clock.pass(time.Minute)
+	}
+	a.clock.pass(2 * time.Minute)
+	a.ec2("", "DescribeRegions")
 	if answer, status := a.eks(http.MethodGet, "/clusters", ""); status != 403 || !strings.Contains(fmt.Sprint(answer["__type"]), "ExpiredToken") {
 		t.Errorf("got %d %v, want the session over", status, answer)
 	}

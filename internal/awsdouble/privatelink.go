@@ -21,6 +21,7 @@ type serviceState struct {
 	acceptance bool
 	since      time.Time
 	balancers  []string
+	zones      []string
 	private    privateName
 }
 
@@ -43,7 +44,7 @@ func newPrivateName(name string) privateName {
 func (d *Double) serviceCreated(_ context.Context, c *call, answer *node) error {
 	n, shown := d.network, answer.get("serviceConfiguration")
 	s := &serviceState{at: c.place(), id: shown.one("serviceId"), name: shown.one("serviceName"), since: n.clock.Now(),
-		acceptance: !strings.EqualFold(c.params.one("AcceptanceRequired"), "false"), balancers: c.params.all("NetworkLoadBalancerArn.*"), private: newPrivateName(c.params.one("PrivateDnsName"))}
+		acceptance: !strings.EqualFold(c.params.one("AcceptanceRequired"), "false"), balancers: c.params.all("NetworkLoadBalancerArn.*"), zones: unique(shown.all("availabilityZoneSet.item")), private: newPrivateName(c.params.one("PrivateDnsName"))}
 	n.lock.Lock()
 	defer n.lock.Unlock()
 	n.services[s.id] = s
@@ -234,10 +235,24 @@ func (n *network) serviceOffered(c *call) error {
 	if s == nil {
 		return refused
 	}
+	for _, id := range c.params.all("SubnetId.*") {
+		subnet, err := n.look(c.request.Context(), c.place(), "DescribeSubnets", "subnet-id", id)
+		if err != nil {
+			return err
+		}
+		if zone := subnet.one("subnetSet.item.availabilityZone"); zone != "" && !slices.Contains(s.zones, zone) {
+			return ec2Error("InvalidParameter", "The VPC endpoint service %s does not support the availability zone of the subnet: %s.", name, id)
+		}
+	}
+	return n.offered(c.request.Context(), c, s)
+}
+
+// offered refuses who is none of a service's principals, as if there were no service.
+func (n *network) offered(ctx context.Context, c *call, s *serviceState) error {
 	if s.at.account == c.Account {
 		return nil
 	}
-	answer, err := n.do(c.request.Context(), s.at, "DescribeVpcEndpointServicePermissions", "ServiceId", s.id)
+	answer, err := n.do(ctx, s.at, "DescribeVpcEndpointServicePermissions", "ServiceId", s.id)
 	if err != nil {
 		return err
 	}
@@ -246,7 +261,40 @@ func (n *network) serviceOffered(c *call) error {
 			return nil
 		}
 	}
-	return refused
+	return ec2Error("InvalidServiceName", "The Vpc Endpoint Service '%s' does not exist", s.name)
+}
+
+// describeServices shows the endpoint services that are asked for by name, where somebody
+// in the double offers them to the caller. moto knows the caller's own, and AWS's.
+func (d *Double) describeServices(ctx context.Context, c *call) (*http.Response, error) {
+	names := c.params.all("ServiceName.*")
+	if !slices.ContainsFunc(names, isPrivateLink) {
+		return d.forward(ctx, c)
+	}
+	list, details := branch("serviceNameSet"), branch("serviceDetailSet")
+	for _, name := range names {
+		d.network.lock.Lock()
+		s := d.network.serviceNamed(name)
+		d.network.lock.Unlock()
+		if s == nil {
+			return nil, ec2Error("InvalidServiceName", "The Vpc Endpoint Service '%s' does not exist", name)
+		}
+		if err := d.network.offered(ctx, c, s); err != nil {
+			return nil, err
+		}
+		zones := branch("availabilityZoneSet")
+		for _, zone := range s.zones {
+			zones.children = append(zones.children, leaf("item", zone))
+		}
+		list.children = append(list.children, leaf("item", name))
+		one := branch("item", leaf("serviceName", name), leaf("serviceId", s.id), leaf("owner", s.at.account), leaf("acceptanceRequired", fmt.Sprint(s.acceptance)),
+			leaf("managesVpcEndpoints", "false"), leaf("vpcEndpointPolicySupported", "false"), branch("serviceType", branch("item", leaf("serviceType", "Interface"))), zones)
+		if p := s.private; p.name != "" {
+			one.children = append(one.children, leaf("privateDnsName", p.name), leaf("privateDnsNameVerificationState", strings.Replace(p.state, "verifying", "pendingVerification", 1)))
+		}
+		details.children = append(details.children, one)
+	}
+	return inXML(c, branch("", leaf("requestId", newRequestID()), list, details)), nil
 }
 
 func (n *network) serviceNamed(name string) *serviceState {
