@@ -30,6 +30,9 @@ type ecsService struct {
 	network      taskNetwork
 	balancers    []taskBalancer
 	tasks        []*ecsTask // those that shall run
+
+	asked string         // what made it
+	made  map[string]any // and what was answered
 }
 
 type taskNetwork struct {
@@ -83,6 +86,13 @@ func (d *Double) ecs(ctx context.Context, c *call) (*http.Response, error) {
 			}
 		}
 	case "CreateService", "UpdateService":
+		if s := d.tasks.service(c, c.params.one("serviceName")); s != nil && c.Operation == "CreateService" {
+			if s.asked != string(c.body) {
+				return nil, ecsError("InvalidParameterException", "Creation of service was not idempotent.")
+			}
+			d.tasks.show(s.made)
+			return inJSON(map[string]any{"service": s.made}), nil
+		}
 		answer, err := d.forward(ctx, c)
 		if err != nil {
 			return nil, err
@@ -271,7 +281,7 @@ func (t *tasks) deploy(ctx context.Context, c *call, root map[string]any) error 
 	}
 	s := t.services[said.ARN]
 	if s == nil {
-		s = &ecsService{at: c.place(), arn: said.ARN, cluster: said.Cluster, name: said.Name}
+		s = &ecsService{at: c.place(), arn: said.ARN, cluster: said.Cluster, name: said.Name, asked: string(c.body), made: shown}
 		t.services[said.ARN] = s
 	}
 	var asked struct {

@@ -124,7 +124,14 @@ func TestServiceWithoutProgram(t *testing.T) {
 	a.mustECS("CreateCluster", `{"clusterName":"c"}`)
 	a.mustECS("UpdateClusterSettings", `{"cluster":"c","settings":[{"name":"containerInsights","value":"enabled"}]}`)
 	a.mustECS("RegisterTaskDefinition", `{"family":"f","containerDefinitions":[{"name":"x","image":"/bin/sh","command":["-c","exit 1"],"memory":10}]}`)
-	arn := a.mustECS("CreateService", `{"cluster":"c","serviceName":"s","taskDefinition":"f","desiredCount":1}`)["service"].(map[string]any)["serviceArn"]
+	const create = `{"cluster":"c","serviceName":"s","taskDefinition":"f","desiredCount":1}`
+	arn := a.mustECS("CreateService", create)["service"].(map[string]any)["serviceArn"]
+	if again := a.mustECS("CreateService", create)["service"].(map[string]any)["serviceArn"]; again != arn {
+		t.Errorf("got %v when it was made again, want %v", again, arn)
+	}
+	if answer, status := a.ecs("CreateService", strings.Replace(create, `:1}`, `:2}`, 1)); status != 400 {
+		t.Errorf("got %d %v, want another service of that name refused", status, answer)
+	}
 	a.clock.pass(typical.StartTask)
 	deployments := a.mustECS("ListServiceDeployments", fmt.Sprintf(`{"cluster":"c","service":%q}`, arn))["serviceDeployments"].([]any)
 	one := deployments[0].(map[string]any)

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"biplane.dev/biplane/internal/awsdouble/typical"
 )
 
 // network is what EC2 and Elastic Load Balancing have besides what moto has: states
@@ -52,6 +54,7 @@ type ownership struct {
 
 // answered is what a client token was answered with.
 type answered struct {
+	at     time.Time
 	asked  string
 	header http.Header
 	body   []byte
@@ -172,7 +175,7 @@ func (n *network) again(c *call) (saved *http.Response, remember func(*http.Resp
 	key := strings.Join([]string{c.Account, c.Region, c.Operation, token}, " ")
 	n.lock.Lock()
 	defer n.lock.Unlock()
-	if seen, ok := n.answers[key]; ok {
+	if seen, ok := n.answers[key]; ok && n.clock.Now().Before(seen.at.Add(typical.KeepTokens)) {
 		if seen.asked != asked {
 			return nil, nil, &refusal{"IdempotentParameterMismatch", "The client token you have provided is associated with a resource that was made with other parameters.", http.StatusBadRequest}
 		}
@@ -188,7 +191,7 @@ func (n *network) again(c *call) (saved *http.Response, remember func(*http.Resp
 			return nil, fmt.Errorf("reading the answer to %s: %w", c.Operation, err)
 		}
 		n.lock.Lock()
-		n.answers[key] = answered{asked, answer.Header.Clone(), body}
+		n.answers[key] = answered{n.clock.Now(), asked, answer.Header.Clone(), body}
 		n.lock.Unlock()
 		answer.Body, answer.ContentLength = io.NopCloser(strings.NewReader(string(body))), int64(len(body))
 		return answer, nil

@@ -40,6 +40,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"biplane.dev/biplane/internal/awsdouble/typical"
 )
 
 // Options of a Service.
@@ -90,7 +92,10 @@ type Service struct {
 }
 
 // remembered is what was asked under a client request token.
-type remembered struct{ asked, arn string }
+type remembered struct {
+	asked, arn string
+	at         time.Time
+}
 
 // New returns a Service without clusters.
 func New(o Options) *Service {
@@ -264,13 +269,13 @@ func (s *Service) again(r *request) (arn string, remember func(arn string), err 
 	sum := sha256.Sum256(text)
 	asked := hex.EncodeToString(sum[:])
 	key := r.Where.Account + " " + r.Where.Region + " " + r.Operation + " " + token
-	if seen, ok := s.tokens[key]; ok {
+	if seen, ok := s.tokens[key]; ok && r.now.Before(seen.at.Add(typical.KeepTokens)) {
 		if seen.asked != asked {
 			return "", nil, invalidParameter("The client request token %s was used with other parameters.", token)
 		}
 		return seen.arn, func(string) {}, nil
 	}
-	return "", func(arn string) { s.tokens[key] = remembered{asked, arn} }, nil
+	return "", func(arn string) { s.tokens[key] = remembered{asked, arn, r.now} }, nil
 }
 
 // timestamp is a moment as EKS writes it: seconds since 1970.

@@ -61,6 +61,10 @@ const (
 	CreateEndpointService = 30 * time.Second
 )
 
+// KeepTokens is for how long a client token means what it was first used for. AWS
+// says no number for most services; a day is what Amazon EC2 has long kept them.
+const KeepTokens = 24 * time.Hour
+
 // Elastic Load Balancing and Amazon ECS.
 const (
 	// "provisioning … It takes a few minutes" (Create a Network Load Balancer).
