@@ -23,12 +23,14 @@ and run again, by anybody. docs/dataplane-file.md has every key.`,
 	init.Flags().StringVar(&a.vendorProfile, "vendor-profile", "", "YAML `FILE` with the vendor's names (default: the built-in one)")
 	cmd.AddCommand(init)
 	for _, inAWS := range []*cobra.Command{
-		a.dataplanePlan(),    // what is there, and what would be made
-		a.dataplaneApply(),   // make it as its file says
-		a.dataplaneCheck(),   // what differs from it, and what does not work
-		a.dataplaneUpgrade(), // the next version of Kubernetes
-		a.dataplaneRemove(),  // take it away, from the inside out
-		a.dataplaneRoles(),   // the roles of its service accounts
+		a.dataplanePlan(),       // what is there, and what would be made
+		a.dataplaneApply(),      // make it as its file says
+		a.dataplaneCheck(),      // what differs from it, and what does not work
+		a.dataplaneUpgrade(),    // the next version of Kubernetes
+		a.dataplaneRemove(),     // take it away, from the inside out
+		a.dataplaneKubeconfig(), // a way into its cluster
+		a.dataplaneToken(),      // which kubectl runs
+		a.dataplaneRoles(),      // the roles of its service accounts
 	} {
 		a.aws.addProfile(inAWS)
 		inAWS.Flags().StringVar(&a.vendorProfile, "vendor-profile", "", "YAML `FILE` with the vendor's names (default: the built-in one)")

@@ -47,6 +47,7 @@ func Open(ctx context.Context, o Options) (*Plane, error) {
 		a.RoleSessionName = "biplane-" + p.Name
 	})
 	cfg.Credentials = aws.NewCredentialsCache(assume)
+	p.signer = sts.NewFromConfig(cfg)
 	if !p.compat() {
 		// One more guard in front of the one that is there: what this role may do, and not what anybody may.
 		cfg.APIOptions = append(cfg.APIOptions[:len(cfg.APIOptions):len(cfg.APIOptions)], operations.Guard(o.As))

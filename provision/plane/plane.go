@@ -9,11 +9,14 @@
 //	names.go    how its things are named and tagged
 //	clients.go  the AWS services
 //	open.go     a session of the vendor's role in the account
+//	token.go    that session before the cluster's API server
 package plane
 
 import (
 	"slices"
 	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"biplane.dev/biplane/internal/clock"
 	"biplane.dev/biplane/provision/operations"
@@ -33,6 +36,9 @@ type Plane struct {
 	AWS    Clients
 	// DeleteData lets buckets, repositories and the key that encrypts them be removed.
 	DeleteData bool
+
+	// signer signs tokens; what it signs is not sent, so the role's guard is not in front of it.
+	signer *sts.Client
 
 	mu    sync.Mutex
 	known map[Fact][]string

@@ -1,0 +1,204 @@
+package cli
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clientauth "k8s.io/client-go/pkg/apis/clientauthentication/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
+
+	"biplane.dev/biplane/internal/usererr"
+	"biplane.dev/biplane/provision/cluster"
+	"biplane.dev/biplane/provision/operations"
+	"biplane.dev/biplane/provision/plane"
+)
+
+// inCluster are the roles that are let into the cluster, by the words of --as.
+var inCluster = map[string]operations.Roles{"observe": operations.Observe, "operate": operations.Operate, "provision": operations.Provision, "teardown": operations.Teardown}
+
+func asFlag(cmd *cobra.Command) *choice {
+	as := &choice{value: "observe", allowed: []string{"observe", "operate", "provision", "teardown"}}
+	cmd.Flags().Var(as, "as", "the role in the cluster: observe sees all but secrets, the others may do everything")
+	complete(cmd, "as", func() []string { return as.allowed })
+	return as
+}
+
+func (a *app) dataplaneKubeconfig() *cobra.Command {
+	var through, file string
+	cmd := &cobra.Command{
+		Use:   "kubeconfig FILE",
+		Short: "Print a kubeconfig for the cluster, or add it to one",
+		Long: `Print a kubeconfig for the cluster of a data plane. It holds no secret: kubectl runs
+'biplane dataplane token' for a token of a quarter of an hour, with the same AWS
+credentials and profile as this command.
+
+With --through ADDRESS the API server is reached there, at the private endpoint or a
+forwarded port, and is still known by its own name.
+
+With --kubeconfig the entries are written into that file, beside what is in it, and
+become its current context.`,
+		Example: `  biplane dataplane kubeconfig dataplane.yaml >kubeconfig
+  biplane dataplane kubeconfig dataplane.yaml --kubeconfig ~/.kube/config --as operate
+  biplane dataplane kubeconfig dataplane.yaml --through k8s.demo.internal.example.com:443 >kubeconfig`,
+		Args: oneFile,
+	}
+	as := asFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		config, err := a.kubeconfig(cmd.Context(), args[0], as.value, through)
+		if err != nil {
+			return err
+		}
+		if file != "" {
+			return a.addToKubeconfig(file, config)
+		}
+		text, err := clientcmd.Write(*config)
+		if err != nil {
+			return err
+		}
+		_, err = a.Out.Write(text)
+		return err
+	}
+	cmd.Flags().StringVar(&through, "through", "", "`ADDRESS` by which the API server is reached: HOST or HOST:PORT")
+	cmd.Flags().StringVar(&file, "kubeconfig", "", "write into `FILE` and not to stdout")
+	return cmd
+}
+
+func (a *app) kubeconfig(ctx context.Context, file, as, through string) (*api.Config, error) {
+	p := a.progress("asking for the cluster's address")
+	defer p.stop()
+	o, err := a.open(ctx, file, operations.Observe)
+	if err != nil {
+		return nil, err
+	}
+	if err := look(ctx, o.steps, cluster.StepName(o.Plane)); err != nil {
+		return nil, err
+	}
+	address, ca := o.One(plane.ClusterAddress), o.One(plane.ClusterCA)
+	if address == "" || ca == "" {
+		return nil, usererr.New(usererr.NotFound, "there is no cluster %s yet that could be reached", o.ClusterName()).
+			WithHint("'biplane dataplane apply %s' makes it", file)
+	}
+	pem, err := base64.StdEncoding.DecodeString(ca)
+	if err != nil {
+		return nil, fmt.Errorf("reading the CA of cluster %s: %w", o.ClusterName(), err)
+	}
+	where := &api.Cluster{Server: address, CertificateAuthorityData: pem}
+	if through != "" {
+		real, err := url.Parse(address)
+		if err != nil {
+			return nil, fmt.Errorf("reading the address of cluster %s: %w", o.ClusterName(), err)
+		}
+		host, port, err := net.SplitHostPort(through)
+		if err != nil {
+			host, port = through, "443"
+		}
+		server := url.URL{Scheme: "https", Host: net.JoinHostPort(host, port)}
+		if parsed, err := url.Parse(server.String()); err != nil || host == "" || parsed.Hostname() != host {
+			return nil, usererr.New(usererr.Invalid, "--through cannot be %q", through).WithHint("give a name or an address, and a port where it is not 443: k8s.example.com:443")
+		}
+		where.Server, where.TLSServerName = server.String(), real.Hostname()
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	absolute, err := filepath.Abs(file)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"dataplane", "token", absolute, "--as", as, "--quiet"}
+	if a.aws.profile != "" {
+		args = append(args, "--profile", a.aws.profile)
+	}
+	if a.vendorProfile != "" {
+		profile, err := filepath.Abs(a.vendorProfile)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, "--vendor-profile", profile)
+	}
+	name, user := o.ClusterName(), o.ClusterName()+"-"+as
+	config := api.NewConfig()
+	config.Clusters[name] = where
+	config.AuthInfos[user] = &api.AuthInfo{Exec: &api.ExecConfig{APIVersion: clientauth.SchemeGroupVersion.String(), Command: program, Args: args,
+		InteractiveMode: api.IfAvailableExecInteractiveMode, InstallHint: "biplane is not where it was: run 'biplane dataplane kubeconfig' again"}}
+	config.Contexts[name] = &api.Context{Cluster: name, AuthInfo: user}
+	config.CurrentContext = name
+	return config, nil
+}
+
+// addToKubeconfig writes the entries beside those that are in the file.
+func (a *app) addToKubeconfig(file string, config *api.Config) error {
+	all, err := clientcmd.LoadFromFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		all = api.NewConfig()
+	case err != nil:
+		return usererr.New(usererr.Invalid, "%s is no kubeconfig that can be read: %v", called(file), last(err)).WithHint("name another file with --kubeconfig").Because(err)
+	}
+	for name, value := range config.Clusters {
+		all.Clusters[name] = value
+	}
+	for name, value := range config.AuthInfos {
+		all.AuthInfos[name] = value
+	}
+	for name, value := range config.Contexts {
+		all.Contexts[name] = value
+	}
+	all.CurrentContext = config.CurrentContext
+	text, err := clientcmd.Write(*all)
+	if err != nil {
+		return err
+	}
+	if err := writeOwn(file, text, true); err != nil {
+		return err
+	}
+	return a.print(initResult{file}, func(w io.Writer) {
+		fmt.Fprintf(w, "Context %s is in %s, and is its current one.\n", config.CurrentContext, file)
+	})
+}
+
+func (a *app) dataplaneToken() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "token FILE",
+		Short: "Print a token for the cluster, as kubectl asks for it",
+		Long: `Print a token by which one of the access roles is known to the cluster's API server,
+for fourteen minutes, as kubectl expects it of a program that a kubeconfig names
+(client.authentication.k8s.io/v1). 'biplane dataplane kubeconfig' writes such a one.`,
+		Example: `  biplane dataplane token dataplane.yaml --as operate`,
+		Args:    oneFile,
+	}
+	as := asFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		o, err := a.open(cmd.Context(), args[0], inCluster[as.value])
+		if err != nil {
+			return err
+		}
+		token, expires, err := o.ClusterToken(cmd.Context())
+		if err != nil {
+			return err
+		}
+		text, err := marshalJSON(clientauth.ExecCredential{
+			TypeMeta: metav1.TypeMeta{APIVersion: clientauth.SchemeGroupVersion.String(), Kind: "ExecCredential"},
+			Status:   &clientauth.ExecCredentialStatus{Token: token, ExpirationTimestamp: &metav1.Time{Time: expires.UTC().Truncate(time.Second)}},
+		})
+		if err != nil {
+			return err
+		}
+		_, err = a.Out.Write(text)
+		return err
+	}
+	return cmd
+}
