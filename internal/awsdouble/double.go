@@ -2,12 +2,13 @@
 // interface that the unmodified AWS CLI and SDKs work through, for tests, for
 // the demo and for trying things out. It checks the signature, finds the
 // caller's session, maps the request to IAM's actions and ARNs, and evaluates
-// the real policies before anything happens. IAM and STS are our own
-// (internal/awsidentity); moto, an emulator in Python, stands behind the rest
-// and is never asked whether something is allowed.
+// the real policies before anything happens. IAM, STS (internal/awsidentity) and
+// EKS (eks) are our own; moto, an emulator in Python, stands behind the rest and is
+// never asked whether something is allowed. What takes AWS time takes it here, by a
+// clock, and what is in use cannot be removed.
 //
-// It is no emulator: what moto does not have, the double does not have either.
-// And it is not for the internet: whoever can read its files has its keys.
+// It has no more of a service than moto has and Biplane needs. And it is not for the
+// internet: whoever can read its files has its keys.
 //
 // Start with Start. Where things are, in the order in which a request meets them:
 //
@@ -25,15 +26,15 @@
 //	refusal.go      errors in each protocol's form
 //	forward.go      a decided call to what moto gets of it
 //	typical/        how long AWS takes for what takes it time
-//	eks/, eks.go    EKS, which is not moto's, and the account around its clusters
+//	eks/, eks.go    EKS, and the account around its clusters
 //	network.go      what EC2 has besides moto's, by operation:
 //	gateways.go     NAT and internet gateways, addresses, routes
 //	endpoints.go, privatelink.go  VPC endpoints, endpoint services
-//	ecs.go, tasks.go  services whose tasks are processes here
-//	small.go        the little that is wanted of other services beyond moto's
-//	backed.go       a sandbox behind the customer's account
 //	loadbalancers.go, dependencies.go  and what refuses to be deleted
+//	ecs.go, tasks.go  services whose tasks may be processes here
+//	small.go        the little that is wanted of other services beyond moto's
 //	xml.go          answers of moto's that are changed
+//	backed.go       a sandbox behind the customer's account
 //	moto.go         the process behind
 //	calllog.go      a line for each call
 //	run.go          the command biplane-awsdouble

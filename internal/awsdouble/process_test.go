@@ -163,6 +163,26 @@ func TestProgram(t *testing.T) {
 		<-p.ended
 		eventually(t, "end of moto", func() bool { return !alive(behind[0]) })
 	})
+	t.Run("tells its clock's factor, and each call", func(t *testing.T) {
+		t.Parallel()
+		file := filepath.Join(t.TempDir(), "calls")
+		for _, one := range []struct{ args, factor string }{{"", "1000"}, {"--time=60", "60"}, {"--time=real", "1"}} {
+			p := run(t, append([]string{"--call-log", file}, strings.Fields(one.args)...)...)
+			if got := p.env["BIPLANE_TIME_FACTOR"]; got != one.factor {
+				t.Errorf("with %q: got factor %s, want %s", one.args, got, one.factor)
+			}
+			if out, err := p.aws(t, "sts", "get-caller-identity"); err != nil {
+				t.Fatal(out)
+			}
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := `"principal":"arn:aws:iam::123456789012:user/administrator","action":"sts:GetCallerIdentity"`; strings.Count(string(text), want) != 3 {
+			t.Errorf("got %s, want three lines with %s", text, want)
+		}
+	})
 	t.Run("keeps objects and keys in its directory, which it has alone", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
