@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -166,7 +165,7 @@ func (d *Double) Env() []string {
 		"AWS_CONFIG_FILE=" + d.configFile(),
 		"AWS_SHARED_CREDENTIALS_FILE=" + d.credentialsFile(),
 		"AWS_EC2_METADATA_DISABLED=true",
-		clock.Variable + "=" + strconv.FormatFloat(d.clock.Factor(), 'g', -1, 64),
+		clock.Variable + "=" + d.clock.Environment(),
 	}
 }
 
