@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/resourcegroupstaggingapi"
+	"github.com/aws/aws-sdk-go-v2/service/route53"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -54,4 +55,16 @@ func NewClients(cfg aws.Config) Clients {
 		STS:    sts.NewFromConfig(cfg),
 		Tags:   resourcegroupstaggingapi.NewFromConfig(cfg),
 	}
+}
+
+// VendorClients are services of the vendor's own account, with the vendor's own
+// credentials: the other side of a private endpoint.
+type VendorClients struct {
+	EC2     *ec2.Client
+	Route53 *route53.Client
+}
+
+// NewVendorClients makes them.
+func NewVendorClients(cfg aws.Config) VendorClients {
+	return VendorClients{EC2: ec2.NewFromConfig(cfg), Route53: route53.NewFromConfig(cfg)}
 }

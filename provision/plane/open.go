@@ -56,6 +56,13 @@ func Open(ctx context.Context, o Options) (*Plane, error) {
 		return nil, err
 	}
 	p.AWS = NewClients(cfg)
+	own := o.Vendors.Copy()
+	own.Region = p.Spec.Region
+	if side := p.Spec.PrivateEndpoint.Vendor; side != nil && side.Region != "" {
+		own.Region = side.Region
+	}
+	own.APIOptions = append(own.APIOptions[:len(own.APIOptions):len(own.APIOptions)], operations.Guard(operations.VendorAccount))
+	p.Own = NewVendorClients(own)
 	return p, nil
 }
 

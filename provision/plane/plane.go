@@ -34,6 +34,8 @@ type Plane struct {
 	Owner  ownership.Owner
 	Clock  clock.Clock
 	AWS    Clients
+	// Own is the vendor's own account; empty without a session.
+	Own VendorClients
 	// DeleteData lets buckets, repositories and the key that encrypts them be removed.
 	DeleteData bool
 
