@@ -1,0 +1,277 @@
+// Package endpoint makes the private endpoint of a data plane: the way on which the
+// vendor's network reaches a Kubernetes API server that has no public address, and
+// nothing else in the customer's network. A consumer endpoint in the vendor's network
+// is connected by PrivateLink to a network load balancer in the customer's, whose
+// targets are tasks of the jumper (biplane-jumper), which passes TLS through to EKS.
+//
+// It makes no cluster and no network (provision/cluster, provision/network; the network
+// has the VPC endpoints that a private cluster needs), and none of the two roles of its
+// tasks, which are the customer's to grant.
+//
+// Start with Steps; Health is what a check asks besides. Where things are, in the order
+// in which they are made:
+//
+//	roles.go     the two roles of the tasks, looked at
+//	logs.go      the tasks' log group
+//	groups.go    security groups, and the way into the cluster
+//	balancer.go  load balancer, target group, listener
+//	tasks.go     ECS cluster, task definition, service
+//	offer.go     the endpoint service: who may see it, and who is connected
+//	vendor.go    the vendor's side: its endpoint, and the group in front of it
+//	name.go      the private name: proof, and where it leads
+//	health.go    what answers, and who is connected
+package endpoint
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"biplane.dev/biplane/internal/usererr"
+	"biplane.dev/biplane/provision/fault"
+	"biplane.dev/biplane/provision/ownership"
+	"biplane.dev/biplane/provision/plane"
+	"biplane.dev/biplane/provision/resource"
+	"biplane.dev/biplane/provision/spec"
+	"biplane.dev/biplane/provision/step"
+)
+
+// component is what the tags call this package.
+const component = "endpoint"
+
+// After is what must be there before, and what only an operator can know.
+type After struct {
+	Network []string // steps that tell the network's facts, and the ways that tasks need
+	Cluster string   // the step that tells the cluster's
+	// Accept are consumer endpoints of the vendor's that somebody else made: they are let
+	// in beside the one that is made here.
+	Accept []string
+}
+
+// Ports of a task, which runs without root.
+const (
+	jumperPort = 8443
+	readyPort  = 8080
+)
+
+// longestName is how long a load balancer's name may be, and a target group's.
+const longestName = 32
+
+// Steps returns what makes the private endpoint, or removes it. Its errors are
+// *usererr.Error: what the file has that cannot be built.
+func Steps(p *plane.Plane, after After) ([]step.Step, error) {
+	m := newMaker(p, after)
+	if err := m.check(); err != nil {
+		return nil, err
+	}
+	steps := []step.Step{m.grantedRole(executionRole), m.grantedRole(taskRole)}
+	resources := []*resource.Resource{
+		m.logGroup(), m.balancerGroup(), m.jumperGroup(), m.wayIn(),
+		m.balancer(), m.targetGroup(), m.listener(),
+		m.ecsCluster(), m.taskDefinition(), m.service(),
+		m.offer(), m.permission(),
+	}
+	if m.want.Vendor != nil {
+		resources = append(resources, m.vendorGroup(), m.vendorEndpoint())
+	}
+	resources = append(resources, m.connection())
+	for _, r := range resources {
+		steps = append(steps, r)
+	}
+	if m.want.PrivateDNSName == "" {
+		return steps, nil
+	}
+	if m.proves() {
+		steps = append(steps, m.proof())
+	}
+	steps = append(steps, &verification{m})
+	if v := m.want.Vendor; v != nil {
+		if v.PrivateZone != "" {
+			steps = append(steps, m.privateRecord())
+		} else {
+			steps = append(steps, m.privateName())
+		}
+	}
+	return steps, nil
+}
+
+// check refuses what cannot be built.
+func (m *maker) check() error {
+	if room := longestName - len(m.Vendor.EndpointPrefix); len(m.Plane.Name) > room {
+		return usererr.New(usererr.Invalid, "metadata.name: %q has %d characters, and a load balancer's name, %s… with at most %d, leaves room for %d",
+			m.Plane.Name, len(m.Plane.Name), m.Vendor.EndpointPrefix, longestName, room).WithHint("shorten it, or leave privateEndpoint out")
+	}
+	v := m.want.Vendor
+	switch {
+	case v == nil:
+	case v.Region != "" && v.Region != m.Place.Region:
+		return usererr.New(usererr.Invalid, "spec.privateEndpoint.vendor.region: %q is not the data plane's %s, and PrivateLink between regions is not granted", v.Region, m.Place.Region).
+			WithHint("name a network of the vendor's in %s, and leave region out", m.Place.Region)
+	case v.VPC == "" || len(v.Subnets) == 0:
+		return usererr.New(usererr.Invalid, "spec.privateEndpoint.vendor has no vpc or no subnets").
+			WithHint("name the vendor's network and at least one of its subnets, or leave vendor out where somebody else makes its side")
+	case v.PublicZone+v.PrivateZone != "" && m.want.PrivateDNSName == "":
+		return usererr.New(usererr.Invalid, "spec.privateEndpoint.vendor has a zone, and privateDnsName is missing").
+			WithHint("write the name that the zones are for: %s.k8s.vendor.example", m.Plane.Name)
+	}
+	return nil
+}
+
+// maker makes the steps, and keeps what they know of each other.
+type maker struct {
+	*plane.Plane
+	want  spec.PrivateEndpoint
+	after After
+
+	mu  sync.Mutex
+	ids map[string]string // ids and ARNs of what is there
+}
+
+func newMaker(p *plane.Plane, after After) *maker {
+	return &maker{Plane: p, want: p.Spec.PrivateEndpoint, after: after, ids: map[string]string{}}
+}
+
+// Name is that of the load balancer, the target group, the ECS cluster and the family
+// of tasks of a data plane.
+func Name(p *plane.Plane) string { return p.Vendor.EndpointPrefix + p.Name }
+
+// id is what is known of a thing that is there; "" when it is not.
+func (m *maker) id(of string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ids[of]
+}
+
+func (m *maker) know(of, value string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ids[of] = value
+}
+
+// tell is for Resource.Tell of a thing whose State.Value is its id.
+func (m *maker) tell(of string) func(*resource.State) {
+	return func(s *resource.State) {
+		id := ""
+		if s != nil && s.Leaving == "" {
+			id, _ = s.Value.(string)
+		}
+		m.know(of, id)
+	}
+}
+
+// needed is the id of a thing without which a call cannot be made.
+func (m *maker) needed(of, what string) (*string, error) {
+	id := m.id(of)
+	if id == "" {
+		return nil, fmt.Errorf("%s is not there: %w", what, step.ErrConflict)
+	}
+	return &id, nil
+}
+
+// fact is a fact without which a call cannot be made.
+func (m *maker) fact(f plane.Fact) (string, error) {
+	value := m.One(f)
+	if value == "" {
+		return "", fmt.Errorf("the %s is not known: %w", f, step.ErrConflict)
+	}
+	return value, nil
+}
+
+// needs are the names of steps, those of before first.
+func needs(before []string, more ...string) []string {
+	return append(append([]string{}, before...), more...)
+}
+
+// upstream is where the API server answers within the network, and the name that its
+// certificate has. An address is nobody's server name; then it is "kubernetes", which
+// every API server's certificate has.
+func (m *maker) upstream() (host, port, name string, err error) {
+	address, err := m.fact(plane.ClusterAddress)
+	if err != nil {
+		return "", "", "", err
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Hostname() == "" {
+		return "", "", "", fmt.Errorf("the cluster's address %q is none", address)
+	}
+	host, port = u.Hostname(), u.Port()
+	if port == "" {
+		port = "443"
+	}
+	if name = host; net.ParseIP(host) != nil {
+		name = "kubernetes"
+	}
+	return host, port, name, nil
+}
+
+// filters find the things of a logical id that EC2 has.
+func (m *maker) filters(logicalID string) []types.Filter {
+	tags := m.Owner.Tags(component, logicalID)
+	prefix := m.Vendor.TagPrefix
+	var filters []types.Filter
+	for _, key := range []string{m.Vendor.ManagedByKey(), prefix + "component", prefix + "data-plane-id", prefix + "logical-id"} {
+		filters = append(filters, types.Filter{Name: aws.String("tag:" + key), Values: []string{tags[key]}})
+	}
+	return filters
+}
+
+// tagged is what a call of EC2 that makes a thing says of its tags.
+func tagged(kind types.ResourceType, tags map[string]string) []types.TagSpecification {
+	var list []types.Tag
+	for _, key := range ownership.Keys(tags) {
+		list = append(list, types.Tag{Key: aws.String(key), Value: aws.String(tags[key])})
+	}
+	return []types.TagSpecification{{ResourceType: kind, Tags: list}}
+}
+
+func tagMap(tags []types.Tag) map[string]string {
+	out := map[string]string{}
+	for _, t := range tags {
+		out[aws.ToString(t.Key)] = aws.ToString(t.Value)
+	}
+	return out
+}
+
+// token is a client token that is the same at each run for the same thing.
+func (m *maker) token(parts ...string) *string {
+	sum := sha256.New()
+	for _, part := range append([]string{m.Place.Account, m.Place.Region, m.Plane.Name}, parts...) {
+		sum.Write([]byte(part))
+		sum.Write([]byte{0})
+	}
+	return aws.String(hex.EncodeToString(sum.Sum(nil))[:32])
+}
+
+// unsuccessful is the error of a call that reports failures in its answer.
+func unsuccessful(items []types.UnsuccessfulItem) error {
+	for _, item := range items {
+		if item.Error == nil || strings.HasSuffix(aws.ToString(item.Error.Code), "NotFound") {
+			continue
+		}
+		err := fmt.Errorf("%s: %s (%s)", aws.ToString(item.ResourceId), aws.ToString(item.Error.Message), aws.ToString(item.Error.Code))
+		if aws.ToString(item.Error.Code) == "ExistingVpcEndpointConnections" {
+			return fmt.Errorf("%w: %w", step.ErrConflict, err) // a rejected one takes a moment to go
+		}
+		return err
+	}
+	return nil
+}
+
+// lower is a state, which some calls of EC2 write with a capital.
+func lower[T ~string](state T) string { return strings.ToLower(string(state)) }
+
+// own says of an error of a call to the vendor's own account whose right is missing.
+func own(err error) error {
+	if !fault.Denied(err) {
+		return err
+	}
+	return usererr.New(usererr.Denied, "the vendor's own credentials lack a right in the vendor's account: %s", fault.Text(err)).
+		WithHint("give them the rights that docs/private-endpoint.md lists, or leave spec.privateEndpoint.vendor out and make the vendor's side by hand").Because(err)
+}
