@@ -83,7 +83,7 @@ func TestAWSCLI(t *testing.T) {
 		if _, err := cli(t, d, "ec2", "create-vpc", "--cidr-block", "10.3.0.0/16", "--dry-run"); err == nil || !strings.Contains(err.Error(), "DryRunOperation") {
 			t.Errorf("got %v, want DryRunOperation", err)
 		}
-		if _, err := cli(t, d, "--profile", "vendor", "ec2", "create-vpc", "--cidr-block", "10.3.0.0/16", "--dry-run"); err == nil || !strings.Contains(err.Error(), "UnauthorizedOperation") {
+		if _, err := cli(t, d, "--profile", "vendor-other", "ec2", "create-vpc", "--cidr-block", "10.3.0.0/16", "--dry-run"); err == nil || !strings.Contains(err.Error(), "UnauthorizedOperation") {
 			t.Errorf("got %v, want UnauthorizedOperation", err)
 		}
 		if got := mustCLI(t, d, "ec2", "describe-vpcs", "--filters", "Name=cidr,Values=10.3.0.0/16", "--query", "length(Vpcs)"); got != "0" {
@@ -139,7 +139,7 @@ func TestAWSCLI(t *testing.T) {
 			"AccessDenied: route53":       {"route53", "list-hosted-zones"},
 		} {
 			code, _, _ := strings.Cut(service, ":")
-			if _, err := cli(t, d, append([]string{"--profile", "vendor"}, command...)...); err == nil || !strings.Contains(err.Error(), "("+code+")") {
+			if _, err := cli(t, d, append([]string{"--profile", "vendor-other"}, command...)...); err == nil || !strings.Contains(err.Error(), "("+code+")") {
 				t.Errorf("%v: got %v, want %s", command, err, code)
 			}
 		}

@@ -472,7 +472,7 @@ func TestHook(t *testing.T) {
 		t.Errorf("got %d %s, want no answer", status, text)
 	}
 	must(t, 404)(iam("GetRole"))
-	must(t, 403)(query(t, d, d.Accounts().Vendor.Credentials, "ec2", "DescribeVpcs"))
+	must(t, 403)(query(t, d, d.Accounts().VendorOther.Credentials, "ec2", "DescribeVpcs"))
 
 	lock.Lock()
 	defer lock.Unlock()
@@ -494,7 +494,7 @@ func TestHook(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	last := seen[len(seen)-1]
-	if got, want := last.Caller+" "+last.Actions[0]+" "+last.Resources[0], d.Accounts().Vendor.Credentials.ARN+" ec2:DescribeVpcs *"; got != want {
+	if got, want := last.Caller+" "+last.Actions[0]+" "+last.Resources[0], d.Accounts().VendorOther.Credentials.ARN+" ec2:DescribeVpcs *"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
