@@ -30,7 +30,7 @@
 //	network.go      what EC2 has besides moto's, by operation:
 //	gateways.go     NAT and internet gateways, addresses, routes
 //	endpoints.go, privatelink.go  VPC endpoints, endpoint services
-//	loadbalancers.go, dependencies.go  and what refuses to be deleted
+//	loadbalancers.go, balancerarns.go, dependencies.go  and what refuses to be deleted
 //	ecs.go, tasks.go  services whose tasks may be processes here
 //	small.go        the little that is wanted of other services beyond moto's
 //	xml.go          answers of moto's that are changed

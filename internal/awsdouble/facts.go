@@ -104,7 +104,7 @@ func (w *world) send(ctx context.Context, account, region string, q want) (statu
 	default:
 		form := url.Values{"Action": {q.operation}}
 		for i := 0; i+1 < len(q.form); i += 2 {
-			form.Set(q.form[i], q.form[i+1])
+			form.Set(q.form[i], forMoto(q.form[i+1]))
 		}
 		body = []byte(form.Encode())
 	}

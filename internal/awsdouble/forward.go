@@ -67,6 +67,9 @@ func (d *Double) forward(ctx context.Context, c *call) (*http.Response, error) {
 		}
 	}
 	answer.Header.Del("Connection")
+	if namesBalancers(c) {
+		return d.fromMotoBalancers(c, answer)
+	}
 	return answer, nil
 }
 
@@ -161,7 +164,7 @@ func (d *Double) toMoto(ctx context.Context, c *call) (*http.Request, error) {
 	switch c.protocol {
 	case queryProtocol, ec2Protocol:
 		header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
-		whole([]byte(c.form.Encode()))
+		whole([]byte(formForMoto(c.form).Encode()))
 	case jsonProtocol:
 		keep("X-Amz-Target", "X-Amzn-Query-Mode", "Accept")
 		header.Set("Content-Type", "application/x-amz-json-1.1")

@@ -30,15 +30,17 @@ type network struct {
 
 	settling sync.Mutex // one at a time: it calls moto
 
-	lock       sync.Mutex
-	nats       map[string]*natState
-	endpoints  map[string]*endpointState
-	services   map[string]*serviceState // of PrivateLink
-	balancers  map[string]*balancerState
-	detached   map[string]bool      // internet gateways without a VPC
-	interfaces map[string]ownership // that are not their VPC's owner's
-	answers    map[string]answered  // by client token
-	logKeys    map[logGroup]string  // given to log groups after they were made
+	lock      sync.Mutex
+	nats      map[string]*natState
+	endpoints map[string]*endpointState
+	services  map[string]*serviceState // of PrivateLink
+	balancers map[string]*balancerState
+	// networkBalancers are those of the type network, by what their ARN ends in.
+	networkBalancers map[string]bool
+	detached         map[string]bool      // internet gateways without a VPC
+	interfaces       map[string]ownership // that are not their VPC's owner's
+	answers          map[string]answered  // by client token
+	logKeys          map[logGroup]string  // given to log groups after they were made
 }
 
 // place is where a thing is.
@@ -71,6 +73,7 @@ func (n *network) reset() {
 	n.lock.Lock()
 	defer n.lock.Unlock()
 	n.nats, n.endpoints, n.services, n.balancers = map[string]*natState{}, map[string]*endpointState{}, map[string]*serviceState{}, map[string]*balancerState{}
+	n.networkBalancers = map[string]bool{}
 	n.detached, n.interfaces, n.answers = map[string]bool{}, map[string]ownership{}, map[string]answered{}
 	n.logKeys = map[logGroup]string{}
 }

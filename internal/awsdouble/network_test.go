@@ -201,6 +201,9 @@ func TestPrivateLink(t *testing.T) {
 	a := newAccount(t)
 	offered := newNetworkFor(t, a.d)
 	balancer := between(t, a.elb("CreateLoadBalancer", "Name", "nlb", "Type", "network", "Scheme", "internal", "Subnets.member.1", offered.subnets[0], "Subnets.member.2", offered.subnets[1]), "<LoadBalancerArn>", "<")
+	if !strings.Contains(balancer, ":loadbalancer/net/nlb/") {
+		t.Errorf("got load balancer %s, want it a network's", balancer)
+	}
 	if text := a.elb("DescribeLoadBalancers"); !strings.Contains(text, "<Code>provisioning</Code>") {
 		t.Errorf("got %s, want a load balancer that is being provisioned", text)
 	}
