@@ -1,0 +1,298 @@
+package endpoint_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/route53"
+	r53types "github.com/aws/aws-sdk-go-v2/service/route53/types"
+
+	"biplane.dev/biplane/internal/awsdouble"
+	"biplane.dev/biplane/internal/clock"
+	"biplane.dev/biplane/internal/provisiontest"
+	"biplane.dev/biplane/jumper"
+	"biplane.dev/biplane/provision/cluster"
+	"biplane.dev/biplane/provision/endpoint"
+	"biplane.dev/biplane/provision/network"
+	"biplane.dev/biplane/provision/operations"
+	"biplane.dev/biplane/provision/plane"
+	"biplane.dev/biplane/provision/spec"
+	"biplane.dev/biplane/provision/step"
+)
+
+// image is the one that really runs: the double starts this test as the jumper.
+const image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/union/biplane-jumper:test"
+
+// One account serves every test; each has a data plane of its own in it.
+var account *provisiontest.Account
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	if filepath.Base(os.Args[0]) == "biplane-jumper" {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+		defer stop()
+		return jumper.Run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	}
+	dir, err := os.MkdirTemp("", "endpoint")
+	if err != nil {
+		return say(err)
+	}
+	defer os.RemoveAll(dir)
+	self, err := os.Executable()
+	if err != nil {
+		return say(err)
+	}
+	program := filepath.Join(dir, "biplane-jumper")
+	if err := os.Symlink(self, program); err != nil {
+		return say(err)
+	}
+	account, err = provisiontest.Start(context.Background(), awsdouble.Options{Clock: clock.Scaled(1000), Tasks: map[string]string{image: program}}, spec.Strict)
+	if err != nil {
+		return say(err)
+	}
+	status := m.Run()
+	if err := account.Double.Stop(); err != nil {
+		return say(err)
+	}
+	return status
+}
+
+func say(err error) int {
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+// place is the data plane of a test: its network and cluster are there.
+type place struct {
+	dp  *spec.DataPlane
+	api *httptest.Server // stands for the cluster's API server, if it is not nil
+}
+
+// newPlace makes a network and a cluster, and the vendor's network.
+func newPlace(t *testing.T, vendorSide bool) *place {
+	t.Helper()
+	w := &place{dp: account.DataPlane()}
+	w.dp.Spec.Network.Create = &spec.NetworkToMake{CIDR: "10.0.0.0/16", Zones: 2, NAT: spec.NATSingle, Endpoints: spec.GatewayOnly}
+	w.dp.Spec.PrivateEndpoint.Enabled = true
+	w.dp.Defaults()
+	if vendorSide {
+		vpc, subnets := vendorNetwork(t)
+		w.dp.Spec.PrivateEndpoint.Vendor = &spec.VendorSide{VPC: vpc, Subnets: subnets}
+	}
+	base, _ := w.base(t, operations.Provision)
+	account.Reach(t, base, step.Present)
+	return w
+}
+
+// base are the steps of the network and the cluster that a private endpoint needs.
+func (w *place) base(t *testing.T, who operations.Roles) ([]step.Step, *plane.Plane) {
+	t.Helper()
+	p := account.Open(t, w.dp, who)
+	ways := network.Steps(p)
+	var subnets []string
+	for _, s := range ways {
+		if strings.HasPrefix(s.Name(), "subnet private") {
+			subnets = append(subnets, s.Name())
+		}
+	}
+	all := slices.Concat(ways, cluster.Steps(p, cluster.After{Subnets: subnets, Ways: subnets}))
+	wanted := append(subnets, cluster.StepName(p))
+	var base []step.Step
+	for i := 0; i < len(wanted); i++ {
+		for _, s := range all {
+			if s.Name() == wanted[i] && !slices.ContainsFunc(base, func(have step.Step) bool { return have.Name() == s.Name() }) {
+				base = append(base, s)
+				wanted = append(wanted, s.Needs()...)
+			}
+		}
+	}
+	return base, p
+}
+
+// steps are those of the private endpoint, and with base those that it needs too.
+func (w *place) steps(t *testing.T, who operations.Roles) (all []step.Step, p *plane.Plane) {
+	t.Helper()
+	base, p := w.base(t, who)
+	after := endpoint.After{Cluster: cluster.StepName(p)}
+	for _, s := range base {
+		if strings.HasPrefix(s.Name(), "subnet private") {
+			after.Network = append(after.Network, s.Name())
+		}
+	}
+	if w.api != nil {
+		base = append(base, &elsewhere{p, w.api})
+		after.Cluster = (*elsewhere)(nil).Name()
+	}
+	own, err := endpoint.Steps(p, after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(base, own...), p
+}
+
+// elsewhere tells of another API server than the cluster's, at which something answers.
+type elsewhere struct {
+	p   *plane.Plane
+	api *httptest.Server
+}
+
+func (*elsewhere) Name() string      { return "another API server" }
+func (e *elsewhere) Needs() []string { return []string{cluster.StepName(e.p)} }
+func (e *elsewhere) Look(context.Context, step.Goal) (step.Found, error) {
+	e.p.Know(plane.ClusterAddress, e.api.URL)
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: e.api.Certificate().Raw})
+	e.p.Know(plane.ClusterCA, base64.StdEncoding.EncodeToString(ca))
+	return nothing{}, nil
+}
+func (e *elsewhere) Check(context.Context) error { return nil }
+
+type nothing struct{}
+
+func (nothing) Plan() step.Change            { return step.Change{Action: step.Keep} }
+func (nothing) Make(context.Context) error   { return nil }
+func (nothing) Remove(context.Context) error { return nil }
+
+var ranges atomic.Int64
+
+// vendorNetwork makes a network in the vendor's account.
+func vendorNetwork(t *testing.T) (vpc string, subnets []string) {
+	t.Helper()
+	api := ec2.NewFromConfig(account.Vendor())
+	cidr := fmt.Sprintf("10.%d", 100+ranges.Add(1))
+	made, err := api.CreateVpc(t.Context(), &ec2.CreateVpcInput{CidrBlock: aws.String(cidr + ".0.0/16")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := api.ModifyVpcAttribute(t.Context(), &ec2.ModifyVpcAttributeInput{VpcId: made.Vpc.VpcId, EnableDnsHostnames: &ec2types.AttributeBooleanValue{Value: aws.Bool(true)}}); err != nil {
+		t.Fatal(err)
+	}
+	for i, zone := range []string{"a", "b"} {
+		s, err := api.CreateSubnet(t.Context(), &ec2.CreateSubnetInput{VpcId: made.Vpc.VpcId, CidrBlock: aws.String(fmt.Sprintf("%s.%d.0/24", cidr, i)), AvailabilityZone: aws.String(provisiontest.Region + zone)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		subnets = append(subnets, *s.Subnet.SubnetId)
+	}
+	return *made.Vpc.VpcId, subnets
+}
+
+// zone makes a hosted zone of the vendor's.
+func zone(t *testing.T, name string, private bool) string {
+	t.Helper()
+	in := &route53.CreateHostedZoneInput{Name: &name, CallerReference: aws.String(fmt.Sprint(t.Name(), name, private))}
+	if private {
+		vpc, _ := vendorNetwork(t)
+		in.HostedZoneConfig, in.VPC = &r53types.HostedZoneConfig{PrivateZone: true}, &r53types.VPC{VPCId: &vpc, VPCRegion: provisiontest.Region}
+	}
+	out, err := route53.NewFromConfig(account.Vendor()).CreateHostedZone(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimPrefix(*out.HostedZone.Id, "/hostedzone/")
+}
+
+// changes are the steps of a plan that would do something.
+func changes(plan step.Plan) []string {
+	var out []string
+	for _, s := range plan.Steps {
+		if s.Action.Writes() || s.Action == step.Refuse || s.Action == step.Leave {
+			out = append(out, fmt.Sprintf("%s %s: %s", s.Action, s.Name, strings.Join(s.Details, "; ")))
+		}
+	}
+	return out
+}
+
+// It is made with the strict grants and nothing else, found as it is by those who look,
+// passes TLS to what stands for the API server, and goes without a trace.
+func TestLife(t *testing.T) {
+	t.Parallel()
+	w := newPlace(t, true)
+	w.api = apiServer(t)
+	e := &w.dp.Spec.PrivateEndpoint
+	e.Image, e.PrivateDNSName = image, w.dp.Metadata.Name+".life.example"
+	e.Vendor.PublicZone, e.Vendor.PrivateZone = zone(t, "life.example", false), zone(t, "life.example", true)
+
+	steps, p := w.steps(t, operations.Provision)
+	account.Reach(t, steps, step.Present)
+	for _, who := range []operations.Roles{operations.Observe, operations.Provision, operations.Operate} {
+		again, _ := w.steps(t, who)
+		if got := changes(account.Plan(t, again, step.Present)); len(got) > 0 {
+			t.Errorf("%s: got %s, want nothing to do", who, strings.Join(got, "\n"))
+		}
+	}
+
+	findings, err := endpoint.Health(t.Context(), p, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var way string
+	for _, f := range findings {
+		if ip, ok := strings.CutPrefix(f.Of, "jumper "); ok {
+			way = ip + ":8443"
+		}
+		// The endpoint's own name leads nowhere from here.
+		if f.Status != endpoint.OK && f.Of != "way to the API server" {
+			t.Errorf("got %+v, want it ok", f)
+		}
+	}
+	findings, err = endpoint.Health(t.Context(), p, nil, way)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := findings[len(findings)-1]; last.Status != endpoint.OK || !strings.Contains(last.Message, "/readyz answers 200") {
+		t.Errorf("got %+v, want the way through the jumper at %s to the API server", last, way)
+	}
+
+	down, _ := w.steps(t, operations.Teardown)
+	account.Reach(t, down, step.Absent)
+	again, _ := w.steps(t, operations.Teardown)
+	for _, s := range account.Plan(t, again, step.Absent).Steps {
+		if s.Action.Writes() {
+			t.Errorf("got %s %s: %v, want it gone", s.Action, s.Name, s.Details)
+		}
+	}
+}
+
+// apiServer is a TLS server with names that an API server's certificate has.
+func apiServer(t *testing.T) *httptest.Server {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		DNSNames: []string{"kubernetes"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	api.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}}}
+	api.StartTLS()
+	t.Cleanup(api.Close)
+	return api
+}
