@@ -30,9 +30,10 @@ type entry struct {
 func (c *cluster) letIn() []entry {
 	admin, view := "AmazonEKSClusterAdminPolicy", "AmazonEKSAdminViewPolicy"
 	base := c.Spec.Access.RoleARN
-	entries := []entry{{base, admin, "STANDARD", "installs the chart of the data plane"}}
-	if c.Spec.Access.Policy != spec.Compat {
+	var entries []entry
+	if c.Spec.Access.Policy != spec.Compat { // else the creator of the cluster is let in as such
 		entries = append(entries,
+			entry{base, admin, "STANDARD", "installs the chart of the data plane"},
 			entry{base + "-operate", admin, "STANDARD", "upgrades what is installed"},
 			entry{base + "-observe", view, "STANDARD", "looks, secrets excepted"},
 			entry{base + "-teardown", admin, "STANDARD", "takes out what would keep the cluster from being removed"})

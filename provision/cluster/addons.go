@@ -15,6 +15,7 @@ import (
 	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/plane"
 	"biplane.dev/biplane/provision/resource"
+	"biplane.dev/biplane/provision/spec"
 	"biplane.dev/biplane/provision/step"
 )
 
@@ -65,7 +66,11 @@ func (c *cluster) addon(a addon) *resource.Resource {
 	if a.account != "" {
 		requires = append(requires, resource.RoleTitle(c.volumesRole()), addonTitle("eks-pod-identity-agent"))
 	}
-	creates := []string{"eks:DescribeAddonVersions", "eks:CreateAddon"}
+	creates := []string{"eks:CreateAddon"}
+	chosen := c.Spec.Access.Policy != spec.Compat // else EKS takes the same version by itself: nobody may ask which
+	if chosen {
+		creates = append([]string{"eks:DescribeAddonVersions"}, creates...)
+	}
 	if a.account != "" {
 		creates = append(creates, "eks:CreatePodIdentityAssociation")
 	}
@@ -97,16 +102,19 @@ func (c *cluster) addon(a addon) *resource.Resource {
 			return s, nil
 		},
 		Create: func(ctx context.Context, tags map[string]string) error {
-			version, err := addonVersion(ctx, c.Plane, a.name, c.One(plane.ClusterVersion))
-			if err != nil {
-				return err
+			in := &eks.CreateAddonInput{ClusterName: &name, AddonName: &a.name, Tags: tags, ResolveConflicts: types.ResolveConflictsOverwrite}
+			if chosen {
+				version, err := addonVersion(ctx, c.Plane, a.name, c.One(plane.ClusterVersion))
+				if err != nil {
+					return err
+				}
+				in.AddonVersion = &version
 			}
-			in := &eks.CreateAddonInput{ClusterName: &name, AddonName: &a.name, AddonVersion: &version, Tags: tags, ResolveConflicts: types.ResolveConflictsOverwrite,
-				ClientRequestToken: c.token("addon", a.name, version)}
+			in.ClientRequestToken = c.token("addon", a.name, aws.ToString(in.AddonVersion))
 			if a.account != "" {
 				in.PodIdentityAssociations = []types.AddonPodIdentityAssociations{{ServiceAccount: &a.account, RoleArn: aws.String(c.RoleARN(c.volumesRole()))}}
 			}
-			_, err = c.AWS.EKS.CreateAddon(ctx, in)
+			_, err := c.AWS.EKS.CreateAddon(ctx, in)
 			return err
 		},
 		Delete: func(ctx context.Context, _ *resource.State) error {

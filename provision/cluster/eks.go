@@ -98,8 +98,9 @@ func (c *cluster) createCluster(ctx context.Context, tags map[string]string) err
 		},
 		AccessConfig: &types.CreateAccessConfigRequest{
 			AuthenticationMode: types.AuthenticationModeApi,
-			// Who may what is in access entries, which can be read and taken back; the creator's own right could not.
-			BootstrapClusterCreatorAdminPermissions: aws.Bool(false),
+			// Who may what is in access entries, which can be read and taken back; the creator's own right
+			// could not. The published grants give no entry rights, so there it is the only way in.
+			BootstrapClusterCreatorAdminPermissions: aws.Bool(c.Spec.Access.Policy == spec.Compat),
 		},
 		BootstrapSelfManagedAddons: aws.Bool(false), // add-ons of EKS take their place
 		EncryptionConfig:           []types.EncryptionConfig{{Resources: []string{"secrets"}, Provider: &types.Provider{KeyArn: aws.String(c.One(plane.EncryptionKey))}}},

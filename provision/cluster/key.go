@@ -17,6 +17,7 @@ import (
 	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/plane"
 	"biplane.dev/biplane/provision/resource"
+	"biplane.dev/biplane/provision/spec"
 	"biplane.dev/biplane/provision/step"
 )
 
@@ -91,7 +92,12 @@ func (c *cluster) key() *resource.Resource {
 		Create: func(ctx context.Context, tags map[string]string) error {
 			// Without its policy, which is put when the key is there: the right to put one is for
 			// keys that carry our tag.
-			_, err := c.AWS.KMS.CreateKey(ctx, &kms.CreateKeyInput{Description: aws.String("data plane " + c.Name), Tags: kmsTags(tags)})
+			made, err := c.AWS.KMS.CreateKey(ctx, &kms.CreateKeyInput{Description: aws.String("data plane " + c.Name), Tags: kmsTags(tags)})
+			if err != nil || c.Spec.Access.Policy != spec.Compat {
+				return err
+			}
+			// Without the right to look by tag it is found by its name alone.
+			_, err = c.AWS.KMS.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String(c.alias()), TargetKeyId: made.KeyMetadata.KeyId})
 			return err
 		},
 		Delete: func(ctx context.Context, s *resource.State) error {
@@ -215,6 +221,9 @@ func (c *cluster) orphanedKey(ctx context.Context) (string, error) {
 		filters = append(filters, tagging.TagFilter{Key: aws.String(key), Values: []string{want[key]}})
 	}
 	out, err := c.AWS.Tags.GetResources(ctx, &resourcegroupstaggingapi.GetResourcesInput{ResourceTypeFilters: []string{"kms:key"}, TagFilters: filters})
+	if fault.Denied(err) && c.Spec.Access.Policy == spec.Compat {
+		return "", nil // the published grants cannot look by tag: a key that a killed run left unnamed stays where it is
+	}
 	if err != nil {
 		return "", err
 	}

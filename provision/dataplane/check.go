@@ -87,6 +87,12 @@ func Check(ctx context.Context, p *plane.Plane, steps []step.Step, plan step.Pla
 
 // driftOf asks the step, or makes of its plan what it can.
 func driftOf(ctx context.Context, s step.Step, change step.Change) ([]step.Drift, error) {
+	if g, ok := s.(*granted); ok {
+		if change.Action == step.Leave {
+			return nil, nil // what the grants lack is no drift
+		}
+		s = g.Step
+	}
 	if l, ok := s.(*late); ok {
 		if l.known != nil && !l.known() {
 			return missing(s), nil

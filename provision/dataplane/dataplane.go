@@ -7,7 +7,10 @@
 //
 //	dataplane.go  the graph
 //	late.go       steps that are worked out from what others found
+//	compat.go     what is left out where the grants are the published ones
 //	plan.go       the plan, with calls, grants, cost and time
+//	check.go      what differs, and what does not work
+//	lease.go      one operator at a time
 package dataplane
 
 import (
@@ -42,7 +45,7 @@ func Steps(p *plane.Plane) ([]step.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(steps, buckets, workloads), nil
+	return within(p, slices.Concat(steps, buckets, workloads))
 }
 
 // names are those of the steps whose names begin so.

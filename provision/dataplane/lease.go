@@ -46,6 +46,7 @@ type Lease struct {
 	p      *plane.Plane
 	role   string
 	holder string
+	goes   bool // the role goes away while the run is at work
 
 	stop    context.CancelFunc
 	renewed sync.WaitGroup
@@ -57,7 +58,7 @@ type Lease struct {
 // ErrLeaseLost, when it is lost.
 func Take(ctx context.Context, p *plane.Plane, makeRole func(context.Context) error, waiting func(string)) (context.Context, *Lease, error) {
 	host, _ := os.Hostname()
-	l := &Lease{p: p, role: cluster.RoleName(p), holder: fmt.Sprintf("%.100s/%d/%s", host, os.Getpid(), rand.Text()[:8])}
+	l := &Lease{p: p, role: cluster.RoleName(p), goes: makeRole == nil, holder: fmt.Sprintf("%.100s/%d/%s", host, os.Getpid(), rand.Text()[:8])}
 	for {
 		holder, until, err := l.read(ctx)
 		switch {
@@ -114,8 +115,10 @@ func (l *Lease) renew(ctx context.Context, lost context.CancelCauseFunc) {
 	for (clock.Clock{}).Sleep(ctx, l.lasts()/3) == nil {
 		holder, _, err := l.read(ctx)
 		switch {
-		case fault.NoSuchEntity(err):
-			return // the data plane was removed, and its role with it
+		case fault.NoSuchEntity(err), l.goes && fault.Denied(err):
+			// The data plane was removed, and its role with it: who may look under one path
+			// only is refused a name that nobody has.
+			return
 		case err == nil && holder != l.holder:
 			lost(ErrLeaseLost)
 			return

@@ -14,6 +14,8 @@ import (
 // Plan is what would be done, in its order. Its JSON is a contract.
 type Plan struct {
 	Steps []Planned `json:"steps"`
+	// Lacks are calls that the published grants do not allow; empty under strict.
+	Lacks []Lack `json:"lacks"`
 }
 
 // Planned is one step.
@@ -39,7 +41,7 @@ func NewPlan(steps []step.Step, plan step.Plan) Plan {
 	for _, s := range steps {
 		byName[s.Name()] = s
 	}
-	out := Plan{Steps: []Planned{}}
+	out := Plan{Steps: []Planned{}, Lacks: []Lack{}}
 	for _, p := range plan.Steps {
 		about := step.Describe(byName[p.Name])
 		one := Planned{Name: p.Name, Action: word(p.Action), Reason: strings.Join(p.Details, "; "), Calls: []string{}, Grants: []string{}, Needs: []string{}, change: p.Change}
@@ -50,6 +52,9 @@ func NewPlan(steps []step.Step, plan step.Plan) Plan {
 			one.Calls = append(one.Calls, about.Calls(p.Action)...)
 			one.Grants = append(one.Grants, grantsOf(one.Calls)...)
 			one.ExpectedSeconds = int(about.Expected(p.Action) / time.Second)
+		}
+		if g, ok := byName[p.Name].(*granted); ok {
+			out.Lacks = append(out.Lacks, g.lacks(plan.Goal)...)
 		}
 		if plan.Goal == step.Present {
 			one.Cost, one.CostNote = about.Monthly, about.Cost
@@ -170,6 +175,13 @@ func (p Plan) WriteText(w io.Writer) error {
 		}
 	}
 	if b.Len() > 0 {
+		b.WriteString("\n")
+	}
+	if len(p.Lacks) > 0 {
+		b.WriteString("The published grants lack, so that it is left out:\n")
+		for _, l := range p.Lacks {
+			fmt.Fprintf(&b, "  %-*s  %s: %s\n", width, l.Step, strings.Join(l.Actions, ", "), l.Lost)
+		}
 		b.WriteString("\n")
 	}
 	var parts []string
