@@ -127,7 +127,7 @@ func (m *maker) endpointGroup() *resource.Resource {
 	const logicalID = "endpoint-group"
 	name := m.Prefix() + "-endpoints"
 	return &resource.Resource{
-		Plane: m.Plane, Title: groupTitle, Requires: []string{vpcTitle}, Component: component, LogicalID: logicalID,
+		Plane: m.Plane, Title: EndpointGroup, Requires: []string{vpcTitle}, Component: component, LogicalID: logicalID,
 		About: step.Description{
 			Service: "ec2", Creates: []string{"ec2:CreateSecurityGroup", "ec2:AuthorizeSecurityGroupIngress"}, Updates: []string{"ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupIngress"},
 			Removes: []string{"ec2:DeleteSecurityGroup"}, Cost: nothing, ToMake: 3 * time.Second, ToRemove: 2 * time.Second, Patience: 10 * time.Minute,
@@ -243,7 +243,7 @@ func (m *maker) endpoint(service string) *resource.Resource {
 	name := serviceName(m.Place.Region, service)
 	var before []string
 	return &resource.Resource{
-		Plane: m.Plane, Title: "endpoint " + service, Requires: append([]string{vpcTitle, groupTitle}, m.subnetTitles(private)...), Component: component, LogicalID: logicalID,
+		Plane: m.Plane, Title: "endpoint " + service, Requires: append([]string{vpcTitle, EndpointGroup}, m.subnetTitles(private)...), Component: component, LogicalID: logicalID,
 		About: step.Description{
 			Service: "ec2", Creates: []string{"ec2:CreateVpcEndpoint"}, Updates: []string{"ec2:ModifyVpcEndpoint"}, Removes: []string{"ec2:DeleteVpcEndpoints"},
 			Monthly: hourOfEndpoint * hoursOfMonth * float64(m.want.Zones), Cost: endpointCost, ToMake: 60 * time.Second, ToRemove: 45 * time.Second, Patience: 20 * time.Minute,

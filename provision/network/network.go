@@ -167,7 +167,9 @@ const (
 	vpcTitle     = "network"
 	gatewayTitle = "internet gateway"
 	s3Title      = "endpoint s3"
-	groupTitle   = "security group of endpoints"
+
+	// EndpointGroup is the name of the step of the group in front of the VPC endpoints.
+	EndpointGroup = "security group of endpoints"
 )
 
 func (m *maker) subnetTitle(t tier, zone int) string {
