@@ -6,6 +6,7 @@
 // roles. Start with Steps. Where things are:
 //
 //	dataplane.go  the graph
+//	private.go    the steps of the private endpoint alone, beside what is there
 //	late.go       steps that are worked out from what others found
 //	compat.go     what is left out where the grants are the published ones
 //	plan.go       the plan, with calls, grants, cost and time
@@ -18,6 +19,7 @@ import (
 	"strings"
 
 	"biplane.dev/biplane/provision/cluster"
+	"biplane.dev/biplane/provision/endpoint"
 	"biplane.dev/biplane/provision/network"
 	"biplane.dev/biplane/provision/plane"
 	"biplane.dev/biplane/provision/roles"
@@ -45,7 +47,13 @@ func Steps(p *plane.Plane) ([]step.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	return within(p, slices.Concat(steps, buckets, workloads))
+	var private []step.Step
+	if p.Spec.PrivateEndpoint.Enabled {
+		if private, err = endpoint.Steps(p, endpoint.After{Network: after.Subnets, Ways: after.Ways, Cluster: cluster.StepName(p)}); err != nil {
+			return nil, err
+		}
+	}
+	return within(p, slices.Concat(steps, buckets, workloads, private))
 }
 
 // names are those of the steps whose names begin so.

@@ -48,7 +48,8 @@ const component = "endpoint"
 
 // After is what must be there before, and what only an operator can know.
 type After struct {
-	Network []string // steps that tell the network's facts, and the ways that tasks need
+	Network []string // steps that tell the network's facts
+	Ways    []string // steps of what tasks need to reach their image and their log
 	Cluster string   // the step that tells the cluster's
 	// Accept are consumer endpoints of the vendor's that somebody else made: they are let
 	// in beside the one that is made here.

@@ -319,7 +319,7 @@ func (m *maker) service() *resource.Resource {
 		return &types.NetworkConfiguration{AwsvpcConfiguration: &types.AwsVpcConfiguration{Subnets: subnets, SecurityGroups: []string{*group}, AssignPublicIp: types.AssignPublicIpDisabled}}, nil
 	}
 	return &resource.Resource{
-		Plane: m.Plane, Title: serviceTitle, Requires: needs(m.after.Network, m.ecsClusterTitle(), m.taskTitle(), listenerTitle, jumperGroupTitle, wayInTitle), Component: component, LogicalID: "service",
+		Plane: m.Plane, Title: serviceTitle, Requires: needs(m.after.Ways, m.ecsClusterTitle(), m.taskTitle(), listenerTitle, jumperGroupTitle, wayInTitle), Component: component, LogicalID: "service",
 		About: step.Description{Service: "ecs", Creates: []string{"ecs:CreateService"}, Updates: []string{"ecs:UpdateService"}, Removes: []string{"elbv2:DeleteListener", "ecs:UpdateService", "ecs:DeleteService"},
 			Monthly: hourOfTask * hoursOfMonth * float64(m.want.Tasks), Cost: fmt.Sprintf("%.4f USD an hour for each task", hourOfTask),
 			ToMake: 90 * time.Second, ToRemove: 2 * time.Minute, Patience: 15 * time.Minute},
