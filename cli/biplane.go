@@ -22,12 +22,13 @@ import (
 // commands returns every group of commands, in the order of the help.
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
-		a.access(),    // open an account to the vendor, prove it, take it back
-		a.network(),   // the network of a data plane, before anything is made
-		a.sandbox(),   // Kubernetes, S3 and the roles between them on this machine
-		a.cluster(),   // the data planes that a control plane knows
-		a.dataplane(), // what of a data plane is in its own cluster
-		a.version(),   // which build this is
+		a.access(),          // open an account to the vendor, prove it, take it back
+		a.network(),         // the network of a data plane, before anything is made
+		a.sandbox(),         // Kubernetes, S3 and the roles between them on this machine
+		a.cluster(),         // the data planes that a control plane knows
+		a.dataplane(),       // what of a data plane is in its own cluster
+		a.privateEndpoint(), // the vendor's way to a private cluster
+		a.version(),         // which build this is
 		a.completion(),
 	}
 }
