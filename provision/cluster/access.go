@@ -100,8 +100,7 @@ func (c *cluster) entry(e entry) *resource.Resource {
 			return s, nil
 		},
 		Create: func(ctx context.Context, tags map[string]string) error {
-			_, err := c.AWS.EKS.CreateAccessEntry(ctx, &eks.CreateAccessEntryInput{ClusterName: &name, PrincipalArn: &e.role, Type: &e.kind, Tags: tags,
-				ClientRequestToken: c.token("access", e.role, e.kind)})
+			_, err := c.AWS.EKS.CreateAccessEntry(ctx, &eks.CreateAccessEntryInput{ClusterName: &name, PrincipalArn: &e.role, Type: &e.kind, Tags: tags})
 			return err
 		},
 		Delete: nil, // it ends with the cluster; a remover needs it until then

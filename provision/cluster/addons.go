@@ -110,7 +110,6 @@ func (c *cluster) addon(a addon) *resource.Resource {
 				}
 				in.AddonVersion = &version
 			}
-			in.ClientRequestToken = c.token("addon", a.name, aws.ToString(in.AddonVersion))
 			if a.account != "" {
 				in.PodIdentityAssociations = []types.AddonPodIdentityAssociations{{ServiceAccount: &a.account, RoleArn: aws.String(c.RoleARN(c.volumesRole()))}}
 			}

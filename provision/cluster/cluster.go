@@ -19,13 +19,14 @@
 package cluster
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-
 	"biplane.dev/biplane/provision/plane"
 	"biplane.dev/biplane/provision/resource"
 	"biplane.dev/biplane/provision/step"
 )
+
+// Everything here has a name that is there once, so none is made twice without a client
+// token of ours; the SDK gives each call one for its own retries. A token that is the
+// same at each run would, within a day, be answered with what was removed meanwhile.
 
 // component is what the tags call this package.
 const component = "cluster"
@@ -64,15 +65,3 @@ type cluster struct {
 
 // StepName is the name of the step that keeps the cluster itself.
 func StepName(p *plane.Plane) string { return "cluster " + p.ClusterName() }
-
-// token is a client token that is the same at each run for the same thing, so that a
-// call whose answer was lost makes nothing twice; with other parameters it is another.
-func (c *cluster) token(parts ...string) *string {
-	sum := sha256.New()
-	for _, part := range append([]string{c.Place.Account, c.Place.Region, c.ClusterName()}, parts...) {
-		sum.Write([]byte(part))
-		sum.Write([]byte{0})
-	}
-	text := hex.EncodeToString(sum.Sum(nil))[:32]
-	return &text
-}

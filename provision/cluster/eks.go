@@ -112,7 +112,6 @@ func (c *cluster) createCluster(ctx context.Context, tags map[string]string) err
 	if wanted.ServiceCIDR != "" {
 		in.KubernetesNetworkConfig = &types.KubernetesNetworkConfigRequest{ServiceIpv4Cidr: &wanted.ServiceCIDR}
 	}
-	in.ClientRequestToken = c.token(append([]string{"cluster", wanted.Version, string(wanted.Endpoint), c.One(plane.EncryptionKey)}, in.ResourcesVpcConfig.SubnetIds...)...)
 	_, err := c.AWS.EKS.CreateCluster(ctx, in)
 	return err
 }

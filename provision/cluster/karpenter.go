@@ -203,7 +203,7 @@ func (c *cluster) autoscalerIdentity() *resource.Resource {
 		},
 		Create: func(ctx context.Context, tags map[string]string) error {
 			_, err := c.AWS.EKS.CreatePodIdentityAssociation(ctx, &eks.CreatePodIdentityAssociationInput{ClusterName: &name, Namespace: &namespace, ServiceAccount: &account,
-				RoleArn: aws.String(c.RoleARN(c.autoscalerRole())), Tags: tags, ClientRequestToken: c.token("identity", account)})
+				RoleArn: aws.String(c.RoleARN(c.autoscalerRole())), Tags: tags})
 			return err
 		},
 		Delete: func(ctx context.Context, s *resource.State) error {

@@ -75,7 +75,7 @@ func (c *cluster) nodeTemplate() *resource.Resource {
 		},
 		Create: func(ctx context.Context, tags map[string]string) error {
 			_, err := c.AWS.EC2.CreateLaunchTemplate(ctx, &ec2.CreateLaunchTemplateInput{LaunchTemplateName: &name, LaunchTemplateData: c.templateData(),
-				ClientToken: c.token("node-template", c.wantedTemplateText()), TagSpecifications: []ec2types.TagSpecification{{ResourceType: ec2types.ResourceTypeLaunchTemplate, Tags: ec2Tags(tags)}}})
+				TagSpecifications: []ec2types.TagSpecification{{ResourceType: ec2types.ResourceTypeLaunchTemplate, Tags: ec2Tags(tags)}}})
 			return err
 		},
 		Delete: func(ctx context.Context, _ *resource.State) error {
@@ -212,7 +212,6 @@ func (c *cluster) nodeGroup(g spec.NodeGroup) *resource.Resource {
 				InstanceTypes: g.InstanceTypes, CapacityType: capacity, AmiType: amiType(g.InstanceTypes[0]), Labels: g.Labels, Taints: taints(g.Taints), Tags: tags,
 				LaunchTemplate: &types.LaunchTemplateSpecification{Id: aws.String(c.One(plane.NodeTemplate))}, // without a number: the default version
 				ScalingConfig:  scaling(g), UpdateConfig: &types.NodegroupUpdateConfig{MaxUnavailable: aws.Int32(1)}}
-			in.ClientRequestToken = c.token("node-group", g.Name, strings.Join(g.InstanceTypes, ","), c.One(plane.NodeTemplate), strings.Join(in.Subnets, ","))
 			_, err := c.AWS.EKS.CreateNodegroup(ctx, in)
 			return err
 		},
