@@ -3,12 +3,15 @@ package dataplane
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
 
+	"biplane.dev/biplane/provision/access"
 	"biplane.dev/biplane/provision/plane"
+	"biplane.dev/biplane/provision/spec"
 	"biplane.dev/biplane/provision/step"
 )
 
@@ -59,11 +62,11 @@ func Check(ctx context.Context, p *plane.Plane, steps []step.Step, plan step.Pla
 	}
 	drifts := make([][]step.Drift, len(steps))
 	var mu sync.Mutex
-	looking, ctx := errgroup.WithContext(ctx)
+	looking, within := errgroup.WithContext(ctx)
 	looking.SetLimit(16)
 	for i, s := range steps {
 		looking.Go(func() error {
-			drift, err := driftOf(ctx, s, changes[s.Name()])
+			drift, err := driftOf(within, s, changes[s.Name()])
 			mu.Lock()
 			defer mu.Unlock()
 			drifts[i] = drift
@@ -82,7 +85,60 @@ func Check(ctx context.Context, p *plane.Plane, steps []step.Step, plan step.Pla
 		}
 		report.Health = append(report.Health, healthOf(s.Name(), changes[s.Name()]))
 	}
-	return report, nil
+	return report, report.addAccess(ctx, p)
+}
+
+// accessStep is what a report calls the roles that the vendor comes into the account by.
+const accessStep = "access"
+
+// addAccess compares the documents that the account has granted with those that this
+// version of the program would have it grant. Whether the private endpoint was granted,
+// too, is not in the file: what fits better counts. The right to remove data planes is
+// the customer's to give.
+func (r *Report) addAccess(ctx context.Context, p *plane.Plane) error {
+	var best *access.Report
+	fewest := 0
+	for _, private := range []bool{true, false} {
+		set, err := access.Generate(access.Options{Profile: access.ProfileName(p.Spec.Access.Policy), Account: p.Place.Account, Region: p.Place.Region, Vendor: p.Vendor,
+			ExternalID: p.Spec.Access.ExternalID, DeletePermissions: p.Spec.Access.Policy == spec.Strict, PrivateEndpoint: private})
+		if err != nil {
+			return err
+		}
+		checker := &access.Checker{Set: set, Vendor: p.Vendor, RoleARN: p.Spec.Access.RoleARN, ExternalID: p.Spec.Access.ExternalID}
+		report, err := checker.Documents(ctx, p.AWS.IAM)
+		if err != nil {
+			return fmt.Errorf("comparing the access documents: %w", err)
+		}
+		report.Rows = slices.DeleteFunc(report.Rows, func(row access.Row) bool {
+			return row.Target == p.Vendor.RoleName+"-teardown" && row.Check == "role" && row.Result == access.Fail
+		})
+		fails := 0
+		for _, row := range report.Rows {
+			if row.Result == access.Fail {
+				fails++
+			}
+		}
+		if best == nil || fails < fewest {
+			best, fewest = report, fails
+		}
+		if fails == 0 || p.Spec.PrivateEndpoint.Enabled {
+			break
+		}
+	}
+	health := Health{Step: accessStep, Status: OK}
+	for _, row := range best.Rows {
+		switch row.Result {
+		case access.Fail:
+			health.Status, health.Message = Failed, "what was granted is not what is needed: 'biplane access check' says more"
+			r.Drift = append(r.Drift, Drift{Step: accessStep, Drift: step.Drift{Resource: row.Target, Field: row.Check, Want: "as 'biplane access policy' prints it", Got: row.Why}})
+		case access.CannotTell:
+			if health.Status == OK {
+				health.Status, health.Message = Unknown, row.Target+": "+row.Why
+			}
+		}
+	}
+	r.Health = append(r.Health, health)
+	return nil
 }
 
 // driftOf asks the step, or makes of its plan what it can.

@@ -3,6 +3,7 @@ package roles
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
@@ -46,6 +47,21 @@ func (s *providerStep) Look(ctx context.Context, goal step.Goal) (step.Found, er
 	}
 	found.there, found.clients, found.tags = true, out.ClientIDList, tagMap(out.Tags)
 	return found, nil
+}
+
+// Drift implements step.Drifter.
+func (s *providerStep) Drift(ctx context.Context) ([]step.Drift, error) {
+	looked, err := s.Look(ctx, step.Present)
+	if err != nil {
+		return nil, err
+	}
+	switch f := looked.(*foundProvider); {
+	case !f.there:
+		return []step.Drift{{Resource: s.set.providerARN(s.issuer), Field: "existence", Want: "there", Got: "missing"}}, nil
+	case !slices.Contains(f.clients, audience):
+		return []step.Drift{{Resource: s.set.providerARN(s.issuer), Field: "audience", Want: audience, Got: strings.Join(f.clients, ", ")}}, nil
+	}
+	return nil, nil
 }
 
 func (f *foundProvider) Plan() step.Change {

@@ -86,6 +86,50 @@ func (s *roleStep) Look(ctx context.Context, goal step.Goal) (step.Found, error)
 	return found, found.readPolicies(ctx)
 }
 
+// Drift implements step.Drifter.
+func (s *roleStep) Drift(ctx context.Context) ([]step.Drift, error) {
+	looked, err := s.Look(ctx, step.Present)
+	if err != nil {
+		return nil, err
+	}
+	f := looked.(*foundRole)
+	var drift []step.Drift
+	differs := func(field, want, got string) {
+		if want != got {
+			drift = append(drift, step.Drift{Resource: s.role.ARN, Field: field, Want: want, Got: got})
+		}
+	}
+	if !f.there {
+		differs("existence", "there", "missing")
+		return drift, nil
+	}
+	differs("path", s.role.Path, f.path)
+	differs("permissions boundary", or(s.role.Boundary, "none"), or(f.boundary, "none"))
+	differs("longest session", fmt.Sprintf("%d s", sessionSeconds), fmt.Sprintf("%d s", f.session))
+	if f.trustDiffers {
+		differs("trust policy", "for "+strings.Join(s.role.Subjects, ", "), "another one")
+	}
+	switch {
+	case f.policyDiffers:
+		differs("inline policy "+PolicyName, "as generated", "another one")
+	case len(f.lacks()) > 0:
+		differs("inline policy "+PolicyName, "as generated", "missing")
+	}
+	for _, name := range f.inline {
+		if name != PolicyName {
+			differs("inline policy "+name, "not there", "there")
+		}
+	}
+	for _, arn := range f.attached {
+		differs("policy "+arn, "not attached", "attached")
+	}
+	missing := f.missingTags()
+	for _, key := range ownership.Keys(missing) {
+		differs("tag "+key, missing[key], f.tags[key])
+	}
+	return drift, nil
+}
+
 // readPolicies reads what the role carries. A role that IAM does not know
 // everywhere yet carries nothing.
 func (f *foundRole) readPolicies(ctx context.Context) error {

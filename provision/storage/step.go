@@ -90,6 +90,35 @@ func (s *bucketStep) Look(ctx context.Context, goal step.Goal) (step.Found, erro
 	return found, nil
 }
 
+// Drift implements step.Drifter.
+func (s *bucketStep) Drift(ctx context.Context) ([]step.Drift, error) {
+	looked, err := s.Look(ctx, step.Present)
+	if err != nil {
+		return nil, err
+	}
+	f := looked.(*foundBucket)
+	differs := func(field, want, got string) step.Drift {
+		return step.Drift{Resource: s.bucket, Field: field, Want: want, Got: got}
+	}
+	switch {
+	case !f.there:
+		return []step.Drift{differs("existence", "there", "missing")}, nil
+	case f.taken:
+		return []step.Drift{differs("owner", "account "+s.set.config.Account, "somebody else, or it may not be looked at")}, nil
+	case f.region != s.set.config.Region:
+		return []step.Drift{differs("region", s.set.config.Region, f.region)}, nil
+	}
+	var drift []step.Drift
+	missing := ownership.Missing(f.tags, s.tags())
+	for _, key := range ownership.Keys(missing) {
+		drift = append(drift, differs("tag "+key, missing[key], f.tags[key]))
+	}
+	for _, one := range f.differ {
+		drift = append(drift, differs(one.name, one.want, f.have[one.name]))
+	}
+	return drift, nil
+}
+
 // regionOf turns a location into a region: the oldest has none, the second has its
 // continent.
 func regionOf(location types.BucketLocationConstraint) string {
