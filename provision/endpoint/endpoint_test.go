@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -27,6 +28,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
 	r53types "github.com/aws/aws-sdk-go-v2/service/route53/types"
 
@@ -137,12 +141,7 @@ func (w *place) base(t *testing.T, who operations.Roles) ([]step.Step, *plane.Pl
 func (w *place) steps(t *testing.T, who operations.Roles) (all []step.Step, p *plane.Plane) {
 	t.Helper()
 	base, p := w.base(t, who)
-	after := endpoint.After{Cluster: cluster.StepName(p)}
-	for _, s := range base {
-		if strings.HasPrefix(s.Name(), "subnet private") {
-			after.Network = append(after.Network, s.Name())
-		}
-	}
+	after := endpoint.After{Network: w.subnets(base), Cluster: cluster.StepName(p)}
 	if w.api != nil {
 		base = append(base, &elsewhere{p, w.api})
 		after.Cluster = (*elsewhere)(nil).Name()
@@ -152,6 +151,16 @@ func (w *place) steps(t *testing.T, who operations.Roles) (all []step.Step, p *p
 		t.Fatal(err)
 	}
 	return append(base, own...), p
+}
+
+func (w *place) subnets(base []step.Step) []string {
+	var names []string
+	for _, s := range base {
+		if strings.HasPrefix(s.Name(), "subnet private") {
+			names = append(names, s.Name())
+		}
+	}
+	return names
 }
 
 // elsewhere tells of another API server than the cluster's, at which something answers.
@@ -295,4 +304,216 @@ func apiServer(t *testing.T) *httptest.Server {
 	api.StartTLS()
 	t.Cleanup(api.Close)
 	return api
+}
+
+// proofOf is what proves the private name, and how far that is.
+func proofOf(t *testing.T, w *place) (label, value, state string) {
+	t.Helper()
+	_, p := w.base(t, operations.Observe)
+	out, err := p.AWS.EC2.DescribeVpcEndpointServiceConfigurations(t.Context(), &ec2.DescribeVpcEndpointServiceConfigurationsInput{Filters: []ec2types.Filter{{Name: aws.String("tag:union:data-plane-id"), Values: []string{w.dp.Metadata.Name}}}})
+	if err != nil || len(out.ServiceConfigurations) != 1 || out.ServiceConfigurations[0].PrivateDnsNameConfiguration == nil {
+		t.Fatalf("got %v, %v, want one endpoint service with a private name", out, err)
+	}
+	proof := out.ServiceConfigurations[0].PrivateDnsNameConfiguration
+	return *proof.Name, *proof.Value, string(proof.State)
+}
+
+// It turns away who is not expected, lets in whom the operator names, and goes on
+// without a proof that somebody else is to make.
+func TestSideOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	w := newPlace(t, false)
+	name := w.dp.Metadata.Name + ".else.example"
+	w.dp.Spec.PrivateEndpoint.PrivateDNSName = name
+	steps, p := w.steps(t, operations.Provision)
+	account.Reach(t, steps, step.Present)
+
+	// The name: AWS was asked, has found nothing, and the plan says what is to be made.
+	label, value, _ := proofOf(t, w)
+	again, _ := w.steps(t, operations.Observe)
+	if got := strings.Join(changes(account.Plan(t, again, step.Present)), "\n"); !strings.Contains(got, label+"."+name) || !strings.Contains(got, value) {
+		t.Errorf("got the plan %s, want the record that proves the name", got)
+	}
+	public := zone(t, "else.example", false)
+	if _, err := route53.NewFromConfig(account.Vendor()).ChangeResourceRecordSets(t.Context(), &route53.ChangeResourceRecordSetsInput{HostedZoneId: &public, ChangeBatch: &r53types.ChangeBatch{Changes: []r53types.Change{{
+		Action: r53types.ChangeActionCreate, ResourceRecordSet: &r53types.ResourceRecordSet{Name: aws.String(label + "." + name), Type: r53types.RRTypeTxt, TTL: aws.Int64(60),
+			ResourceRecords: []r53types.ResourceRecord{{Value: aws.String(`"` + value + `"`)}}}}}}}); err != nil {
+		t.Fatal(err)
+	}
+	for state := ""; state != "verified"; _, _, state = proofOf(t, w) {
+		if err := t.Context().Err(); err != nil {
+			t.Fatal(err)
+		}
+		if state != "pendingVerification" {
+			steps, _ = w.steps(t, operations.Provision)
+			account.Reach(t, steps, step.Present)
+		}
+	}
+
+	// Who connects: two endpoints of the vendor's account, and one of the customer's own.
+	service, err := p.AWS.EC2.DescribeVpcEndpointServiceConfigurations(t.Context(), &ec2.DescribeVpcEndpointServiceConfigurationsInput{Filters: []ec2types.Filter{{Name: aws.String("tag:union:data-plane-id"), Values: []string{w.dp.Metadata.Name}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	connect := func(cfg aws.Config, vpc string, subnets []string) string {
+		t.Helper()
+		out, err := ec2.NewFromConfig(cfg).CreateVpcEndpoint(t.Context(), &ec2.CreateVpcEndpointInput{VpcId: &vpc, SubnetIds: subnets, VpcEndpointType: ec2types.VpcEndpointTypeInterface,
+			ServiceName: service.ServiceConfigurations[0].ServiceName, PrivateDnsEnabled: aws.Bool(false)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *out.VpcEndpoint.VpcEndpointId
+	}
+	vpc, subnets := vendorNetwork(t)
+	theirs, other := connect(account.Vendor(), vpc, subnets[:1]), connect(account.Vendor(), vpc, subnets[1:])
+	strange := connect(account.Customer(), p.One(plane.VPC), p.All(plane.PrivateSubnets)[:1])
+
+	// apply is a run with --accept.
+	apply := func(accept ...string) {
+		t.Helper()
+		base, p := w.base(t, operations.Provision)
+		own, err := endpoint.Steps(p, endpoint.After{Network: w.subnets(base), Cluster: cluster.StepName(p), Accept: accept})
+		if err != nil {
+			t.Fatal(err)
+		}
+		account.Reach(t, append(base, own...), step.Present)
+	}
+	states := func() map[string]string {
+		t.Helper()
+		out, err := p.AWS.EC2.DescribeVpcEndpointConnections(t.Context(), &ec2.DescribeVpcEndpointConnectionsInput{Filters: []ec2types.Filter{{Name: aws.String("service-id"), Values: []string{*service.ServiceConfigurations[0].ServiceId}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]string{}
+		for _, c := range out.VpcEndpointConnections {
+			got[*c.VpcEndpointId] = string(c.VpcEndpointState)
+		}
+		return got
+	}
+	apply()
+	if got, want := states(), (map[string]string{theirs: "pendingAcceptance", other: "pendingAcceptance", strange: "rejected"}); !maps.Equal(got, want) {
+		t.Errorf("got connections %v, want %v", got, want)
+	}
+	apply(theirs)
+	if got, want := states(), (map[string]string{theirs: "available", other: "pendingAcceptance", strange: "rejected"}); !maps.Equal(got, want) {
+		t.Errorf("got connections %v, want %v", got, want)
+	}
+
+	if _, err := ec2.NewFromConfig(account.Customer()).DeleteVpcEndpoints(t.Context(), &ec2.DeleteVpcEndpointsInput{VpcEndpointIds: []string{strange}}); err != nil {
+		t.Fatal(err) // it would keep its subnet
+	}
+	// What is connected is turned away before the endpoint service goes.
+	down, _ := w.steps(t, operations.Teardown)
+	account.Reach(t, down, step.Absent)
+}
+
+// It finds what somebody changed, field by field, and puts it back.
+func TestDrift(t *testing.T) {
+	t.Parallel()
+	w := newPlace(t, true)
+	steps, _ := w.steps(t, operations.Provision)
+	account.Reach(t, steps, step.Present)
+
+	ctx, customer := t.Context(), account.Customer()
+	name := "unionai-access-" + w.dp.Metadata.Name
+	balancers := elb.NewFromConfig(customer)
+	found, err := balancers.DescribeLoadBalancers(ctx, &elb.DescribeLoadBalancersInput{Names: []string{name}})
+	must(t, err)
+	_, err = balancers.ModifyLoadBalancerAttributes(ctx, &elb.ModifyLoadBalancerAttributesInput{LoadBalancerArn: found.LoadBalancers[0].LoadBalancerArn,
+		Attributes: []elbtypes.LoadBalancerAttribute{{Key: aws.String("load_balancing.cross_zone.enabled"), Value: aws.String("false")}}})
+	must(t, err)
+	_, err = ecs.NewFromConfig(customer).UpdateService(ctx, &ecs.UpdateServiceInput{Cluster: &name, Service: aws.String("proxy"), DesiredCount: aws.Int32(1)})
+	must(t, err)
+	api := ec2.NewFromConfig(customer)
+	groups, err := api.DescribeSecurityGroups(ctx, &ec2.DescribeSecurityGroupsInput{Filters: []ec2types.Filter{{Name: aws.String("group-name"), Values: []string{name + "-jumper"}}}})
+	must(t, err)
+	_, err = api.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: groups.SecurityGroups[0].GroupId, IpPermissions: []ec2types.IpPermission{{
+		IpProtocol: aws.String("tcp"), FromPort: aws.Int32(22), ToPort: aws.Int32(22), IpRanges: []ec2types.IpRange{{CidrIp: aws.String("0.0.0.0/0")}}}}})
+	must(t, err)
+	offers, err := api.DescribeVpcEndpointServiceConfigurations(ctx, &ec2.DescribeVpcEndpointServiceConfigurationsInput{Filters: []ec2types.Filter{{Name: aws.String("tag:union:data-plane-id"), Values: []string{w.dp.Metadata.Name}}}})
+	must(t, err)
+	offer := offers.ServiceConfigurations[0].ServiceId
+	_, err = api.ModifyVpcEndpointServicePermissions(ctx, &ec2.ModifyVpcEndpointServicePermissionsInput{ServiceId: offer, AddAllowedPrincipals: []string{"*"}})
+	must(t, err)
+	_, err = api.ModifyVpcEndpointServiceConfiguration(ctx, &ec2.ModifyVpcEndpointServiceConfigurationInput{ServiceId: offer, AcceptanceRequired: aws.Bool(false)})
+	must(t, err)
+
+	again, _ := w.steps(t, operations.Observe)
+	account.Plan(t, again, step.Present)
+	got := map[string]string{}
+	for _, s := range again {
+		if d, ok := s.(step.Drifter); ok {
+			drift, err := d.Drift(ctx)
+			must(t, err)
+			for _, one := range drift {
+				got[s.Name()+": "+one.Field] = one.Got
+			}
+		}
+	}
+	want := map[string]string{
+		"load balancer " + name + ": load_balancing.cross_zone.enabled": "false",
+		"service of the jumpers: tasks":                                 "1",
+		"security group of the jumpers: admittance":                     "tcp 22 0.0.0.0/0",
+		"permission of the vendor: others":                              "*",
+		"endpoint service: acceptance":                                  "not required",
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got drift %v, want %v", got, want)
+	}
+	// Another image is another revision, which the service goes over to.
+	w.dp.Spec.PrivateEndpoint.Image = "example.com/biplane-jumper:2"
+	steps, _ = w.steps(t, operations.Provision)
+	account.Reach(t, steps, step.Present)
+	again, _ = w.steps(t, operations.Provision)
+	if got := changes(account.Plan(t, again, step.Present)); len(got) > 0 {
+		t.Errorf("got %s, want nothing to do", strings.Join(got, "\n"))
+	}
+	if revisions, err := ecs.NewFromConfig(customer).ListTaskDefinitions(ctx, &ecs.ListTaskDefinitionsInput{FamilyPrefix: &name}); err != nil || len(revisions.TaskDefinitionArns) != 2 {
+		t.Errorf("got revisions %v, %v, want two", revisions.TaskDefinitionArns, err)
+	}
+	w.dp.Spec.PrivateEndpoint.Image = "example.com/biplane-jumper:3"
+	steps, _ = w.steps(t, operations.Provision)
+	account.Reach(t, steps, step.Present)
+	if revisions, err := ecs.NewFromConfig(customer).ListTaskDefinitions(ctx, &ecs.ListTaskDefinitionsInput{FamilyPrefix: &name}); err != nil || len(revisions.TaskDefinitionArns) != 2 || strings.HasSuffix(revisions.TaskDefinitionArns[0], ":1") {
+		t.Errorf("got revisions %v, %v, want the last two", revisions.TaskDefinitionArns, err)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// It refuses what cannot be built, in one sentence.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name   string
+		change func(*spec.DataPlane)
+		want   string
+	}{
+		{"a name without room in a load balancer's", func(dp *spec.DataPlane) { dp.Metadata.Name = "a-name-of-18-chars" },
+			`metadata.name: "a-name-of-18-chars" has 18 characters, and a load balancer's name, unionai-access-… with at most 32, leaves room for 17`},
+		{"a vendor's network in another region", func(dp *spec.DataPlane) {
+			dp.Spec.PrivateEndpoint.Vendor = &spec.VendorSide{VPC: "vpc-1", Subnets: []string{"subnet-1"}, Region: "eu-west-1"}
+		}, `spec.privateEndpoint.vendor.region: "eu-west-1" is not the data plane's eu-central-1, and PrivateLink between regions is not granted`},
+		{"a vendor's side without subnets", func(dp *spec.DataPlane) { dp.Spec.PrivateEndpoint.Vendor = &spec.VendorSide{VPC: "vpc-1"} },
+			"spec.privateEndpoint.vendor has no vpc or no subnets"},
+		{"zones without a name", func(dp *spec.DataPlane) {
+			dp.Spec.PrivateEndpoint.Vendor = &spec.VendorSide{VPC: "vpc-1", Subnets: []string{"subnet-1"}, PublicZone: "Z1"}
+		}, "spec.privateEndpoint.vendor has a zone, and privateDnsName is missing"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			dp := account.DataPlane()
+			tc.change(dp)
+			p, err := plane.New(dp, nil, account.Clock)
+			must(t, err)
+			if _, err := endpoint.Steps(p, endpoint.After{}); err == nil || err.Error() != tc.want {
+				t.Errorf("got %v, want %s", err, tc.want)
+			}
+		})
+	}
 }

@@ -159,8 +159,8 @@ func traits(containers []types.ContainerDefinition, more ...*string) [][2]string
 	return out
 }
 
-// taskDefinition says what runs. Each change of it is a revision; the former ones are
-// retired.
+// taskDefinition says what runs. Each change of it is a revision. The one before stays, to
+// which a service goes back when an update fails; those before it are retired.
 func (m *maker) taskDefinition() *resource.Resource {
 	register := func(ctx context.Context, tags map[string]string) error {
 		in, err := m.definition()
@@ -210,13 +210,17 @@ func (m *maker) taskDefinition() *resource.Resource {
 					fields, want, have = append(fields, w[0]), append(want, w[1]), append(have, is[i][1])
 				}
 			}
-			if len(fields) > 0 {
+			if m.know("task changes", strings.Join(fields, ", ")); len(fields) > 0 {
 				tags := m.Tags(component, "task")
-				s.Differ = append(s.Differ, resource.Difference{Field: strings.Join(fields, ", "), Want: strings.Join(want, ", "), Have: strings.Join(have, ", "),
-					Put: func(ctx context.Context) error { return register(ctx, tags) }})
-				return s, nil // what is active now is retired once the next one is there
+				s.Differ = append(s.Differ, resource.Difference{Field: strings.Join(fields, ", "), Want: strings.Join(want, ", "), Have: strings.Join(have, ", "), Put: func(ctx context.Context) error {
+					if err := register(ctx, tags); err != nil {
+						return err
+					}
+					return m.retire(ctx, active[1:])
+				}})
+				return s, nil
 			}
-			if former := active[1:]; len(former) > 0 {
+			if former := active[min(2, len(active)):]; len(former) > 0 {
 				s.Differ = append(s.Differ, resource.Difference{Field: "former revisions", Want: "retired", Have: strings.Join(short(former), ", "), Put: func(ctx context.Context) error { return m.retire(ctx, former) }})
 			}
 			return s, nil
@@ -354,7 +358,11 @@ func (m *maker) service() *resource.Resource {
 					return err
 				}
 			}
-			if task := m.id("task"); task != "" {
+			if changes := m.id("task changes"); changes != "" { // so that a plan shows what follows
+				s.Differ = append(s.Differ, resource.Difference{Field: "task definition", Want: "the next revision", Have: short([]string{aws.ToString(got.TaskDefinition)})[0], Put: func(context.Context) error {
+					return fmt.Errorf("the next revision is not there: %w", step.ErrConflict)
+				}})
+			} else if task := m.id("task"); task != "" {
 				s.Differ = append(s.Differ, resource.Differ("task definition", short([]string{task})[0], short([]string{aws.ToString(got.TaskDefinition)})[0], put(func(in *ecs.UpdateServiceInput) error {
 					in.TaskDefinition = &task
 					return nil
