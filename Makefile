@@ -68,15 +68,16 @@ helm:
 # Flyte's SDK how long a run takes.
 # There, vet would read all of Kubernetes; `make check` does that.
 test: build setup ## run every test, with the corpus of every fuzz target
-	go test -timeout 20m -skip '^TestKill$$' $$(go list ./... | grep -v /test/e2e)
-	go test -timeout 20m -v -run '^TestKill$$' ./cli ./provision/roles ./provision/storage
+	go test -timeout 20m -skip '^TestKill' $$(go list ./... | grep -v /test/e2e)
+	go test -timeout 20m -v -run '^TestKill' ./cli ./provision/roles ./provision/storage
 	@for module in $(nested); do echo "in $$module:"; (cd "$$module" && go test -vet=off -timeout 20m -v ./...); done
 	go test -timeout 30m -v ./test/e2e
 
 # The race detector would compile Kubernetes once more, and slow it tenfold: of
 # the sandbox it watches the packages that link none of it.
-test-all: test ## also: the race detector, pods on a real kubelet, fuzzing for FUZZTIME each, benchmarks, two builds compared
+test-all: test ## also: the race detector, every kill of a data plane (hours), pods on a real kubelet, fuzzing for FUZZTIME each, benchmarks, two builds compared
 	CGO_ENABLED=1 go test -race -timeout 30m ./...
+	go test -timeout 12h -v -run '^TestKillDataPlane$$' ./cli -args -every-kill
 	cd sandbox && CGO_ENABLED=1 go test -race -timeout 30m $$(go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | \
 		awk '$$1 ~ /\.test$$/ && !/ k8s\.io\/kubernetes\// { sub(/\.test$$/, "", $$1); print $$1 }')
 	cd sandbox && go test -vet=off -timeout 30m -v -run '^TestPods$$' ./test/pods -args -kubelet
