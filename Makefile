@@ -68,8 +68,8 @@ helm:
 # Flyte's SDK how long a run takes.
 # There, vet would read all of Kubernetes; `make check` does that.
 test: build setup ## run every test, with the corpus of every fuzz target
-	go test -timeout 20m -skip '^TestKill' $$(go list ./... | grep -v /test/e2e)
-	go test -timeout 20m -v -run '^TestKill' ./cli ./provision/roles ./provision/storage
+	go test -timeout 20m -skip '^TestKill(DataPlane)?$$' $$(go list ./... | grep -v /test/e2e)
+	go test -timeout 40m -v -run '^TestKill(DataPlane)?$$' ./cli ./provision/network ./provision/roles ./provision/storage
 	@for module in $(nested); do echo "in $$module:"; (cd "$$module" && go test -vet=off -timeout 20m -v ./...); done
 	go test -timeout 30m -v ./test/e2e
 

@@ -31,6 +31,7 @@ and run again, by anybody. docs/dataplane-file.md has every key.`,
 		a.dataplaneKubeconfig(), // a way into its cluster
 		a.dataplaneToken(),      // which kubectl runs
 		a.dataplaneRoles(),      // the roles of its service accounts
+		a.dataplaneExport(),     // for a pipeline of somebody's own
 	} {
 		a.aws.addProfile(inAWS)
 		inAWS.Flags().StringVar(&a.vendorProfile, "vendor-profile", "", "YAML `FILE` with the vendor's names (default: the built-in one)")

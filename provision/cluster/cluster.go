@@ -52,6 +52,7 @@ func Steps(p *plane.Plane, after After) []step.Step {
 	resources = append(resources, c.repositories()...)
 	steps := make([]step.Step, len(resources))
 	for i, r := range resources {
+		c.declare(r)
 		steps[i] = r
 	}
 	return steps

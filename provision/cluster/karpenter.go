@@ -50,7 +50,7 @@ func (c *cluster) queueURL() string {
 	return fmt.Sprintf("https://sqs.%s.%s/%s/%s", c.Place.Region, c.Place.DNSSuffix, c.Place.Account, c.queueName())
 }
 
-func (c *cluster) queue() *resource.Resource {
+func (c *cluster) queuePolicy() string {
 	name := c.queueName()
 	policy, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": []any{
 		map[string]any{"Effect": "Allow", "Principal": map[string]any{"Service": []string{"events.amazonaws.com"}}, "Action": "sqs:SendMessage", "Resource": c.ARN("sqs", name),
@@ -60,7 +60,12 @@ func (c *cluster) queue() *resource.Resource {
 	if err != nil {
 		panic("cluster: a queue policy of our own cannot be written: " + err.Error())
 	}
-	attributes := map[string]string{"MessageRetentionPeriod": "300", "SqsManagedSseEnabled": "true", "Policy": string(policy)}
+	return string(policy)
+}
+
+func (c *cluster) queue() *resource.Resource {
+	name := c.queueName()
+	attributes := map[string]string{"MessageRetentionPeriod": "300", "SqsManagedSseEnabled": "true", "Policy": c.queuePolicy()}
 	return &resource.Resource{
 		Plane: c.Plane, Title: c.queueTitle(), Component: component, LogicalID: "karpenter-queue",
 		About: step.Description{Service: "sqs", Creates: []string{"sqs:CreateQueue"}, Updates: []string{"sqs:SetQueueAttributes"}, Removes: []string{"sqs:DeleteQueue"},

@@ -26,7 +26,7 @@ func (c *cluster) repositories() []*resource.Resource {
 
 // repository holds images that the data plane builds.
 func (c *cluster) repository(name string) *resource.Resource {
-	lifecycle := fmt.Sprintf(`{"rules":[{"rulePriority":1,"description":"images without a tag","selection":{"tagStatus":"untagged","countType":"sinceImagePushed","countUnit":"days","countNumber":%d},"action":{"type":"expire"}}]}`, c.Spec.Registry.UntaggedDays)
+	lifecycle := c.lifecycle()
 	putLifecycle := func(ctx context.Context) error {
 		_, err := c.AWS.ECR.PutLifecyclePolicy(ctx, &ecr.PutLifecyclePolicyInput{RepositoryName: &name, LifecyclePolicyText: &lifecycle, RegistryId: &c.Place.Account})
 		return err
@@ -115,6 +115,11 @@ func (c *cluster) repository(name string) *resource.Resource {
 			return err
 		},
 	}
+}
+
+// lifecycle is what becomes of images in a repository, as ECR has it.
+func (c *cluster) lifecycle() string {
+	return fmt.Sprintf(`{"rules":[{"rulePriority":1,"description":"images without a tag","selection":{"tagStatus":"untagged","countType":"sinceImagePushed","countUnit":"days","countNumber":%d},"action":{"type":"expire"}}]}`, c.Spec.Registry.UntaggedDays)
 }
 
 // dropImages empties a repository, a hundred images at a time, which is what a call takes.

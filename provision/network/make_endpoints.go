@@ -154,7 +154,7 @@ func (m *maker) endpointGroup() *resource.Resource {
 			if err != nil {
 				return err
 			}
-			out, err := m.AWS.EC2.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{VpcId: vpc, GroupName: &name, Description: aws.String("HTTPS to the endpoints of AWS's services"),
+			out, err := m.AWS.EC2.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{VpcId: vpc, GroupName: &name, Description: aws.String(endpointGroupText),
 				TagSpecifications: tagged(types.ResourceTypeSecurityGroup, tags)})
 			if err == nil {
 				m.made(logicalID, out.GroupId)
@@ -172,6 +172,9 @@ func (m *maker) endpointGroup() *resource.Resource {
 		Tell: m.tell(logicalID),
 	}
 }
+
+// endpointGroupText has none of the characters that EC2 refuses there, such as an apostrophe.
+const endpointGroupText = "HTTPS to the endpoints of services"
 
 // compareGroup says which of the network's ranges are not admitted, and what is that
 // should not be.

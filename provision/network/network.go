@@ -53,6 +53,7 @@ func Steps(p *plane.Plane) []step.Step {
 	var steps []step.Step
 	add := func(wanted bool, resources ...*resource.Resource) {
 		for _, r := range resources {
+			m.declare(r)
 			if wanted {
 				steps = append(steps, r)
 			} else {

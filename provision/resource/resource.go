@@ -46,6 +46,8 @@ type Resource struct {
 	Wait func(ctx context.Context) error
 	// Tell passes on what others need to know of it; nil State: it is not there.
 	Tell func(*State)
+	// Templates are its form for CloudFormation; nil where it has none.
+	Templates func() []Template
 	// Reuse takes what somebody else made and is as wanted, as it is: it is never
 	// changed or removed.
 	Reuse bool

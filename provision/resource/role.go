@@ -55,6 +55,7 @@ func RoleStep(p *plane.Plane, role Role) *Resource {
 		},
 		Purpose: []string{role.Purpose},
 		Find:    r.find, Create: r.create, Tag: r.tag, Delete: r.remove,
+		Templates: func() []Template { return role.Templates(p) },
 		Tell: func(s *State) {
 			if role.Fact == "" {
 				return

@@ -150,6 +150,9 @@ func (s *Set) RoleOf(account string) (Role, bool) {
 	return s.Roles[i], true
 }
 
+// LogicalID says which of a data plane's roles one is, as its tags do.
+func (s *Set) LogicalID(r Role) string { return r.logicalID }
+
 // Generate works the roles out. It asks nobody; its errors are *usererr.Error.
 func Generate(cfg Config) (*Set, error) {
 	if err := cfg.complete(); err != nil {
