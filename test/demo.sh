@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The main job, in three parts. An AWS account that knows nothing of the vendor is
-# opened and closed again, against the AWS double; then a pod runs in the sandbox
+# opened, a data plane is built in it, brought to the next Kubernetes, and removed,
+# and the account is closed again, against the AWS double; then a pod runs in the sandbox
 # and uses S3 as its role; then Flyte's own command line runs workflows on a data
 # plane that has joined a control plane. Every command is printed as it would be typed, and
 # must end with the status that is written beside it here. `make demo` builds and
@@ -75,12 +76,12 @@ say "The vendor makes an external ID, the customer grants access with it"
 external_id=$(biplane access new-external-id)
 echo '$ biplane access new-external-id'
 echo "$external_id"
-run 0 biplane access grant --method iam --external-id "$external_id" --region $region --yes | tee granted
+run 0 biplane access grant --method iam --external-id "$external_id" --region $region --delete-permissions --yes | tee granted
 role=$(tail -n 1 granted) # the last line is the ARN of the provision role
 name=${role##*/}
 
 say "The vendor proves that the access fits: right, wrong, absent external ID; another role; the calls of every step"
-run 0 biplane access check --profile vendor --other-profile vendor-other --role-arn "$role" --external-id "$external_id" --region $region | tee checked
+run 0 biplane access check --profile vendor --other-profile vendor-other --role-arn "$role" --external-id "$external_id" --region $region --delete-permissions | tee checked
 grep -q '^[1-9][0-9]* pass, 0 fail, 0 cannot tell$' checked || { echo "demo: a row of the check does not pass" >&2; exit 1; }
 
 say "The vendor works, as the role that it may assume: one call that is allowed, one that is not"
@@ -99,6 +100,51 @@ as_vendor 255 aws iam create-role --path /union/ --role-name union-worker --assu
 
 say "Why not? The role must carry the boundary that the customer made"
 run 1 biplane access explain iam:CreateRole --account "$account" --region $region --resource "arn:aws:iam::$account:role/union/union-worker"
+
+say "A data plane is one file, and the plan says what would be made of it, with which grants and for how much"
+cat >dataplane.yaml <<FILE
+apiVersion: biplane.dev/v1alpha1
+kind: DataPlane
+metadata: {name: demo}
+spec:
+  account: "$account"
+  region: $region
+  access: {roleArn: "$role", externalId: "$external_id", policy: strict}
+  network: {create: {cidr: 10.0.0.0/16, zones: 3}}
+  cluster: {version: "1.33", endpoint: public}
+FILE
+run 0 cat dataplane.yaml
+run 1 biplane dataplane plan dataplane.yaml --profile vendor --quiet >planned
+sed -n 1,8p planned
+echo '    ...'
+tail -n 1 planned
+
+say "It is made by the provision role, each call inside what the customer read; in simulated time, so that minutes are a moment"
+run 0 biplane dataplane apply dataplane.yaml --profile vendor --yes 2>&1 | grep -v '^ '
+run 0 biplane dataplane check dataplane.yaml --profile vendor --quiet
+run 0 biplane dataplane plan dataplane.yaml --profile vendor --quiet | tail -n 1
+
+say "The customer looks at the network that was made, by all 28 checks"
+vpc=$(aws ec2 describe-vpcs --filters Name=tag:union:data-plane-id,Values=demo --query 'Vpcs[0].VpcId' --output text)
+run 0 biplane network check --vpc "$vpc" --quiet
+
+say "The next Kubernetes: control plane, add-ons, nodes, in EKS's order"
+run 0 biplane dataplane upgrade dataplane.yaml --kubernetes 1.34 --profile vendor --yes
+
+say "And it is removed, from the inside out, by the teardown role; with its data, since the name is typed"
+sed -i 's/1\.33/1.34/' dataplane.yaml
+echo '$ echo demo | biplane dataplane remove dataplane.yaml --profile vendor --delete-data'
+echo demo | biplane dataplane remove dataplane.yaml --profile vendor --delete-data 2>&1 | grep -v '^ '
+
+say "What is left of it, as the customer's own AWS CLI lists it: nothing"
+left=$(aws ec2 describe-vpcs --filters Name=is-default,Values=false --query 'Vpcs[].VpcId' --output text
+	aws ec2 describe-addresses --query 'Addresses[].AllocationId' --output text
+	aws eks list-clusters --query clusters --output text
+	aws s3api list-buckets --query 'Buckets[].Name' --output text
+	aws iam list-roles --query "Roles[?contains(RoleName, 'union-demo')].RoleName" --output text
+	aws logs describe-log-groups --query 'logGroups[].logGroupName' --output text)
+printf '$ aws ec2 describe-vpcs, describe-addresses; aws eks list-clusters; aws s3api list-buckets; aws iam list-roles; aws logs describe-log-groups\n%s\n' "${left:-(nothing)}"
+[ -z "${left//[[:space:]]/}" ] || { echo "demo: something is left" >&2; exit 1; }
 
 say "The customer takes the access back"
 run 0 biplane access revoke --region $region --yes
