@@ -26,11 +26,13 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
 	r53types "github.com/aws/aws-sdk-go-v2/service/route53/types"
 
@@ -60,6 +62,12 @@ func run(m *testing.M) int {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 		defer stop()
 		return jumper.Run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	}
+	if os.Getenv(killed) != "" {
+		if err := program(); err != nil {
+			return say(err)
+		}
+		return 0
 	}
 	dir, err := os.MkdirTemp("", "endpoint")
 	if err != nil {
@@ -513,6 +521,78 @@ func TestRefusals(t *testing.T) {
 			must(t, err)
 			if _, err := endpoint.Steps(p, endpoint.After{}); err == nil || err.Error() != tc.want {
 				t.Errorf("got %v, want %s", err, tc.want)
+			}
+		})
+	}
+}
+
+// A record that AWS does not see at first keeps the run waiting, not failing.
+func TestProofThatIsSeenLate(t *testing.T) {
+	t.Parallel()
+	w := newPlace(t, true)
+	name := w.dp.Metadata.Name + ".late.example"
+	e := &w.dp.Spec.PrivateEndpoint
+	e.PrivateDNSName, e.Vendor.PublicZone = name, zone(t, "late.example", true) // a private zone is one that AWS does not see
+	steps, _ := w.steps(t, operations.Provision)
+	r := account.Runner(steps)
+	var failures int
+	r.Progress = func(event step.Event) {
+		if event.Step != "proof of the private name" || event.Stage != step.Waiting || !strings.Contains(event.Err.Error(), "has not found the record") {
+			return
+		}
+		if failures++; failures != 2 {
+			return
+		}
+		label, value, _ := proofOf(t, w)
+		public := zone(t, "late.example", false)
+		_, err := route53.NewFromConfig(account.Vendor()).ChangeResourceRecordSets(t.Context(), &route53.ChangeResourceRecordSetsInput{HostedZoneId: &public, ChangeBatch: &r53types.ChangeBatch{Changes: []r53types.Change{{
+			Action: r53types.ChangeActionCreate, ResourceRecordSet: &r53types.ResourceRecordSet{Name: aws.String(label + "." + name), Type: r53types.RRTypeTxt, TTL: aws.Int64(60),
+				ResourceRecords: []r53types.ResourceRecord{{Value: aws.String(`"` + value + `"`)}}}}}}})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	must(t, r.Apply(t.Context(), account.Plan(t, steps, step.Present)))
+	if _, _, state := proofOf(t, w); state != "verified" || failures < 2 {
+		t.Errorf("got the name %s after %d failures, want it verified after two", state, failures)
+	}
+}
+
+// It refuses, before anything is made, when the roles of the tasks are not as they are to be.
+func TestRolesThatAreMissing(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ name, trust, policy, want string }{
+		{"it is there", `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"Service":["x.amazonaws.com","ecs-tasks.amazonaws.com"]},"Action":"sts:AssumeRole"}}`, "arn:aws:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy", ""},
+		{"another trust", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"}]}`, "", "it does not trust ecs-tasks.amazonaws.com"},
+		{"no policy", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"ecs-tasks.amazonaws.com"},"Action":"sts:AssumeRole"}]}`, "", "it does not carry AWS's policy service-role/AmazonECSTaskExecutionRolePolicy"},
+		{"no role", "", "", "it is not there"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			double, err := awsdouble.Start(t.Context(), awsdouble.Options{Region: provisiontest.Region})
+			must(t, err)
+			t.Cleanup(func() { must(t, double.Stop()) })
+			key, url := double.Accounts().Customer.Credentials, double.URL()
+			cfg := aws.Config{Region: provisiontest.Region, BaseEndpoint: &url, Credentials: credentials.NewStaticCredentialsProvider(key.AccessKeyID, key.SecretAccessKey, "")}
+			dp := account.DataPlane()
+			p, err := plane.New(dp, nil, account.Clock)
+			must(t, err)
+			p.AWS = plane.NewClients(cfg)
+			if name := "unionai-access-eu-central-1-ecs-execution-role"; tc.trust != "" {
+				_, err := p.AWS.IAM.CreateRole(t.Context(), &iam.CreateRoleInput{RoleName: &name, AssumeRolePolicyDocument: &tc.trust})
+				must(t, err)
+				if tc.policy != "" {
+					_, err := p.AWS.IAM.AttachRolePolicy(t.Context(), &iam.AttachRolePolicyInput{RoleName: &name, PolicyArn: &tc.policy})
+					must(t, err)
+				}
+			}
+			steps, err := endpoint.Steps(p, endpoint.After{})
+			must(t, err)
+			found, err := steps[0].Look(t.Context(), step.Present)
+			must(t, err)
+			change := found.Plan()
+			if got := strings.Join(change.Details, ""); got != tc.want || (change.Action == step.Refuse) != (tc.want != "") || tc.want != "" && !strings.Contains(change.Hint, "--private-endpoint") {
+				t.Errorf("got %+v, want %q", change, tc.want)
 			}
 		})
 	}
