@@ -129,6 +129,12 @@ func (d *Double) ecs(ctx context.Context, c *call) (*http.Response, error) {
 				return nil, ecsError("ClusterContainsServicesException", "The Cluster cannot be deleted while Services are active.")
 			}
 		}
+	case "ListClusters": // which moto shows when they are INACTIVE, too
+		answer, err := d.forward(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return editJSON(answer, func(root map[string]any) error { return d.activeClusters(ctx, c, root) })
 	case "ListTasks":
 		arns := []string{}
 		for _, s := range d.tasks.services {
@@ -179,6 +185,30 @@ func (d *Double) ecs(ctx context.Context, c *call) (*http.Response, error) {
 		return d.clusterSettings(ctx, c)
 	}
 	return d.forward(ctx, c)
+}
+
+// activeClusters leaves out of a list what was deleted.
+func (d *Double) activeClusters(ctx context.Context, c *call, root map[string]any) error {
+	arns, _ := root["clusterArns"].([]any)
+	if len(arns) == 0 {
+		return nil
+	}
+	_, text, err := d.world.send(ctx, c.Account, c.Region, want{service: "ecs", operation: "DescribeClusters", target: "AmazonEC2ContainerServiceV20141113", json: map[string]any{"clusters": arns}})
+	if err != nil {
+		return err
+	}
+	var answer struct {
+		Clusters []struct{ ClusterArn, Status string } `json:"clusters"`
+	}
+	if err := json.Unmarshal(text, &answer); err != nil {
+		return fmt.Errorf("reading what moto says of clusters: %w", err)
+	}
+	root["clusterArns"] = slices.DeleteFunc(arns, func(arn any) bool {
+		return slices.ContainsFunc(answer.Clusters, func(one struct{ ClusterArn, Status string }) bool {
+			return one.ClusterArn == arn && one.Status == "INACTIVE"
+		})
+	})
+	return nil
 }
 
 func (d *Double) clusterSettings(ctx context.Context, c *call) (*http.Response, error) {

@@ -115,6 +115,9 @@ func TestServiceRunsItsTasks(t *testing.T) {
 	}
 	a.mustECS("DeleteService", `{"cluster":"c","service":"s"}`)
 	a.mustECS("DeleteCluster", `{"cluster":"c"}`)
+	if clusters := a.mustECS("ListClusters", `{}`)["clusterArns"]; len(clusters.([]any)) != 0 {
+		t.Errorf("got clusters %v, want none", clusters)
+	}
 	a.ec2("", "DeleteSecurityGroup", "GroupId", group)
 }
 
