@@ -23,6 +23,7 @@
 package endpoint
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -73,34 +74,41 @@ func Steps(p *plane.Plane, after After) ([]step.Step, error) {
 		return nil, err
 	}
 	steps := []step.Step{m.grantedRole(executionRole), m.grantedRole(taskRole)}
-	resources := []*resource.Resource{
-		m.logGroup(), m.balancerGroup(), m.jumperGroup(), m.wayIn(),
-		m.balancer(), m.targetGroup(), m.listener(),
-		m.ecsCluster(), m.taskDefinition(), m.service(),
-		m.offer(), m.permission(),
-	}
-	if m.want.Vendor != nil {
-		resources = append(resources, m.vendorGroup(), m.vendorEndpoint())
-	}
-	resources = append(resources, m.connection())
-	for _, r := range resources {
-		steps = append(steps, r)
-	}
-	if m.want.PrivateDNSName == "" {
-		return steps, nil
-	}
-	if m.proves() {
-		steps = append(steps, m.proof())
-	}
-	steps = append(steps, &verification{m})
-	if v := m.want.Vendor; v != nil {
-		if v.PrivateZone != "" {
-			steps = append(steps, m.privateRecord())
-		} else {
-			steps = append(steps, m.privateName())
+	add := func(wanted bool, resources ...func() *resource.Resource) {
+		for _, r := range resources {
+			if wanted {
+				steps = append(steps, m.whenGranted(r()))
+			}
 		}
 	}
+	vendor, named := m.want.Vendor != nil, m.want.PrivateDNSName != ""
+	add(true, m.logGroup, m.balancerGroup, m.jumperGroup, m.wayIn,
+		m.balancer, m.targetGroup, m.listener,
+		m.ecsCluster, m.taskDefinition, m.service,
+		m.offer, m.permission)
+	add(vendor, m.vendorGroup, m.vendorEndpoint)
+	add(true, m.connection)
+	add(m.proves(), m.proof)
+	if named {
+		steps = append(steps, &verification{m})
+	}
+	add(vendor && named && m.want.Vendor.PrivateZone == "", m.privateName)
+	add(vendor && named && m.want.Vendor.PrivateZone != "", m.privateRecord)
 	return steps, nil
+}
+
+// whenGranted has a step come after the looks at the roles: where the account was not
+// opened for a private endpoint, that is what is said, and nothing else is asked.
+func (m *maker) whenGranted(r *resource.Resource) *resource.Resource {
+	r.Requires = append(r.Requires, m.roleTitle(executionRole), m.roleTitle(taskRole))
+	find := r.Find
+	r.Find = func(ctx context.Context, goal step.Goal) (*resource.State, error) {
+		if goal == step.Present && m.id("not granted") != "" {
+			return nil, nil
+		}
+		return find(ctx, goal)
+	}
+	return r
 }
 
 // check refuses what cannot be built.

@@ -49,8 +49,13 @@ type grantedRole struct {
 	kind string
 }
 
-func (r *grantedRole) Name() string    { return r.roleTitle(r.kind) }
-func (r *grantedRole) Needs() []string { return nil }
+func (r *grantedRole) Name() string { return r.roleTitle(r.kind) }
+func (r *grantedRole) Needs() []string {
+	if r.kind == taskRole {
+		return []string{r.roleTitle(executionRole)}
+	}
+	return nil
+}
 func (r *grantedRole) Describe() step.Description {
 	return step.Description{Service: "iam", Cost: "nothing"}
 }
@@ -73,11 +78,15 @@ func (r *grantedRole) Look(ctx context.Context, goal step.Goal) (step.Found, err
 // wrong says why the role cannot be used; "" when it can.
 func (r *grantedRole) wrong(ctx context.Context) (string, error) {
 	name := r.roleName(r.kind)
+	if r.kind == executionRole {
+		r.know("not granted", "")
+	}
 	out, err := r.AWS.IAM.GetRole(ctx, &iam.GetRoleInput{RoleName: &name})
 	switch {
 	case fault.NoSuchEntity(err):
 		return "it is not there", nil
 	case fault.Denied(err):
+		r.know("not granted", "yes")
 		return "it may not be looked at: the access was granted without the private endpoint", nil
 	case err != nil:
 		return "", err

@@ -172,7 +172,7 @@ func (m *maker) taskDefinition() *resource.Resource {
 		return err
 	}
 	return &resource.Resource{
-		Plane: m.Plane, Title: m.taskTitle(), Requires: []string{m.roleTitle(executionRole), m.roleTitle(taskRole), m.logGroupTitle(), m.after.Cluster}, Component: component, LogicalID: "task",
+		Plane: m.Plane, Title: m.taskTitle(), Requires: []string{m.logGroupTitle(), m.after.Cluster}, Component: component, LogicalID: "task",
 		About: step.Description{Service: "ecs", Creates: []string{"ecs:RegisterTaskDefinition"}, Updates: []string{"ecs:RegisterTaskDefinition", "ecs:DeregisterTaskDefinition"},
 			Removes: []string{"ecs:DeregisterTaskDefinition", "ecs:DeleteTaskDefinitions"}, Cost: "nothing", ToMake: 2 * time.Second, ToRemove: 2 * time.Second, Patience: 10 * time.Minute},
 		Purpose: []string{"the jumper, " + m.image(), "on Fargate, no root, its root file system read-only"},
