@@ -45,7 +45,10 @@ import (
 )
 
 // component is what the tags call this package.
-const component = "endpoint"
+const component = Component
+
+// Component is that name, for who has to tell these steps from others.
+const Component = "endpoint"
 
 // After is what must be there before, and what only an operator can know.
 type After struct {

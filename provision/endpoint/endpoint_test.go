@@ -207,7 +207,7 @@ func vendorNetwork(t *testing.T) (vpc string, subnets []string) {
 	if _, err := api.ModifyVpcAttribute(t.Context(), &ec2.ModifyVpcAttributeInput{VpcId: made.Vpc.VpcId, EnableDnsHostnames: &ec2types.AttributeBooleanValue{Value: aws.Bool(true)}}); err != nil {
 		t.Fatal(err)
 	}
-	for i, zone := range []string{"a", "b"} {
+	for i, zone := range []string{"a", "b", "b"} { // the third is of no use: one is enough in a zone
 		s, err := api.CreateSubnet(t.Context(), &ec2.CreateSubnetInput{VpcId: made.Vpc.VpcId, CidrBlock: aws.String(fmt.Sprintf("%s.%d.0/24", cidr, i)), AvailabilityZone: aws.String(provisiontest.Region + zone)})
 		if err != nil {
 			t.Fatal(err)

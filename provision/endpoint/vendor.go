@@ -53,6 +53,59 @@ func (m *maker) vendorRanges(ctx context.Context) ([]string, error) {
 	return slices.Compact(ranges), nil
 }
 
+// enterable are the vendor's subnets in whose zones the endpoint service is, one for each
+// zone. Zones have names of their own in each account; the vendor's are asked for.
+func (m *maker) enterable(ctx context.Context, service string) ([]string, error) {
+	v := m.want.Vendor
+	services, err := m.Own.EC2.DescribeVpcEndpointServices(ctx, &ec2.DescribeVpcEndpointServicesInput{ServiceNames: []string{service}})
+	if err != nil {
+		return nil, notSeen(err)
+	}
+	subnets, err := m.Own.EC2.DescribeSubnets(ctx, &ec2.DescribeSubnetsInput{SubnetIds: v.Subnets})
+	if fault.Gone(err) {
+		return nil, usererr.New(usererr.NotFound, "spec.privateEndpoint.vendor.subnets: the vendor's account has not all of them: %s", fault.Text(err)).
+			WithHint("name subnets of %s that the vendor's own credentials see", v.VPC).Because(err)
+	}
+	if err != nil {
+		return nil, own(err)
+	}
+	var zones []string
+	for _, s := range services.ServiceDetails {
+		zones = append(zones, s.AvailabilityZones...)
+	}
+	var enterable, taken, others []string
+	for _, id := range v.Subnets {
+		for _, s := range subnets.Subnets {
+			zone := aws.ToString(s.AvailabilityZone)
+			if aws.ToString(s.SubnetId) != id || slices.Contains(taken, zone) {
+				continue
+			}
+			if taken = append(taken, zone); slices.Contains(zones, zone) {
+				enterable = append(enterable, id)
+			} else {
+				others = append(others, zone)
+			}
+		}
+	}
+	if len(enterable) == 0 {
+		return nil, usererr.New(usererr.Refused, "spec.privateEndpoint.vendor.subnets are in %s, and the data plane's load balancer is in %s: they share no zone", joined(others), joined(zones)).
+			WithHint("name a subnet of the vendor's in one of these zones")
+	}
+	return enterable, nil
+}
+
+// notSeen marks that the vendor's account does not see the endpoint service yet: a
+// permission takes a moment.
+func notSeen(err error) error {
+	if err == nil {
+		return nil
+	}
+	if fault.Code(err) == "InvalidServiceName" {
+		return fmt.Errorf("%w: %w", step.ErrConflict, err)
+	}
+	return own(err)
+}
+
 // vendorGroup admits the vendor's own network to its endpoint.
 func (m *maker) vendorGroup() *resource.Resource {
 	r := m.group(group{
@@ -144,7 +197,11 @@ func (m *maker) vendorEndpoint() *resource.Resource {
 			if lower(e.State) != "available" {
 				return s, nil // what it has can be changed once it is let in
 			}
-			missing := slices.DeleteFunc(slices.Clone(v.Subnets), func(id string) bool { return slices.Contains(e.SubnetIds, id) })
+			wanted, err := m.enterable(ctx, aws.ToString(e.ServiceName))
+			if err != nil {
+				return nil, err
+			}
+			missing := slices.DeleteFunc(wanted, func(id string) bool { return slices.Contains(e.SubnetIds, id) })
 			if len(missing) > 0 {
 				s.Differ = append(s.Differ, resource.Difference{Field: "subnets", Want: joined(missing) + " too", Put: modify(&ec2.ModifyVpcEndpointInput{AddSubnetIds: missing})})
 			}
@@ -159,13 +216,14 @@ func (m *maker) vendorEndpoint() *resource.Resource {
 			if err != nil {
 				return err
 			}
-			_, err = m.Own.EC2.CreateVpcEndpoint(ctx, &ec2.CreateVpcEndpointInput{VpcId: &v.VPC, VpcEndpointType: types.VpcEndpointTypeInterface, ServiceName: service, SubnetIds: v.Subnets,
-				SecurityGroupIds: []string{*group}, PrivateDnsEnabled: aws.Bool(false), TagSpecifications: tagged(types.ResourceTypeVpcEndpoint, tags),
-				ClientToken: m.token(slices.Concat([]string{"vendor", v.VPC, *service, *group}, v.Subnets, before)...)})
-			if fault.Code(err) == "InvalidServiceName" {
-				return fmt.Errorf("%w: %w", step.ErrConflict, err) // a permission takes a moment to be seen
+			subnets, err := m.enterable(ctx, *service)
+			if err != nil {
+				return err
 			}
-			return err
+			_, err = m.Own.EC2.CreateVpcEndpoint(ctx, &ec2.CreateVpcEndpointInput{VpcId: &v.VPC, VpcEndpointType: types.VpcEndpointTypeInterface, ServiceName: service, SubnetIds: subnets,
+				SecurityGroupIds: []string{*group}, PrivateDnsEnabled: aws.Bool(false), TagSpecifications: tagged(types.ResourceTypeVpcEndpoint, tags),
+				ClientToken: m.token(slices.Concat([]string{"vendor", v.VPC, *service, *group}, subnets, before)...)})
+			return notSeen(err)
 		},
 		Delete: func(ctx context.Context, s *resource.State) error {
 			out, err := m.Own.EC2.DeleteVpcEndpoints(ctx, &ec2.DeleteVpcEndpointsInput{VpcEndpointIds: []string{*s.Value.(*types.VpcEndpoint).VpcEndpointId}})

@@ -63,7 +63,7 @@ var ours = []string{
 	"logs:ListTagsForResource(jumper)", "logs:DeleteLogGroup(jumper)",
 	"elbv2:DescribeLoadBalancerAttributes", "elbv2:DescribeListeners", "elbv2:DescribeTargetGroups", "elbv2:DescribeTargetGroupAttributes", "elbv2:DescribeTags",
 	"iam:ListAttachedRolePolicies(ecs roles)", "ecs:ListTaskDefinitions", "elbv2:ModifyTargetGroup",
-	"ec2:CreateTags(vendor side)", "ec2:DescribeVpcs(vendor side)", "ec2:DescribeVpcEndpoints(vendor side)", "ec2:ModifyVpcEndpoint(vendor side)", "ec2:DeleteVpcEndpoints(vendor side)",
+	"ec2:CreateTags(vendor side)", "ec2:DescribeVpcs(vendor side)", "ec2:DescribeSubnets(vendor side)", "ec2:DescribeVpcEndpointServices(vendor side)", "ec2:DescribeVpcEndpoints(vendor side)", "ec2:ModifyVpcEndpoint(vendor side)", "ec2:DeleteVpcEndpoints(vendor side)",
 	"ec2:DescribeSecurityGroups(vendor side)", "ec2:CreateSecurityGroup(vendor side)", "ec2:AuthorizeSecurityGroupIngress(vendor side)", "ec2:RevokeSecurityGroupIngress(vendor side)",
 	"ec2:DeleteSecurityGroup(vendor side)", "route53:ListResourceRecordSets(vendor zone)",
 	"ec2:DeleteSecurityGroup(k8s)",

@@ -102,6 +102,8 @@ func endpoint() []Operation {
 			op("ec2:CreateVpcEndpoint(vendor side)", VendorAccount, "connects the vendor's network", on(everything)),
 			op("ec2:CreateTags(vendor side)", VendorAccount, "tags what it makes there", on(everything)),
 			op("ec2:DescribeVpcs(vendor side)", VendorAccount, "reads the ranges of the vendor's network", on(everything)),
+			op("ec2:DescribeSubnets(vendor side)", VendorAccount, "reads the zones of its subnets", on(everything)),
+			op("ec2:DescribeVpcEndpointServices(vendor side)", VendorAccount, "reads the zones in which the offer can be entered", on(everything)),
 			op("ec2:DescribeVpcEndpoints(vendor side)", VendorAccount, "finds that endpoint and its names", on(everything)),
 			op("ec2:ModifyVpcEndpoint(vendor side)", VendorAccount, "has the private name lead to it, and corrects its subnets and group", on(everything)),
 			op("ec2:DeleteVpcEndpoints(vendor side)", VendorAccount, "removes it", on(everything)),
