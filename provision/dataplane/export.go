@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"biplane.dev/biplane/internal/usererr"
+	"biplane.dev/biplane/provision/endpoint"
 	"biplane.dev/biplane/provision/network"
 	"biplane.dev/biplane/provision/plane"
 	"biplane.dev/biplane/provision/resource"
@@ -65,7 +66,9 @@ func Export(p *plane.Plane) (*Exported, error) {
 		}
 		if len(templates) == 0 {
 			// What is not wanted has nothing to be made of.
-			if why := leftOut[s.Name()]; why != "" {
+			if r, ok := s.(*resource.Resource); ok && r.Component == endpoint.Component {
+				out.Left["private endpoint"] = "it has a side in the vendor's account, and connections and a proof that no template can wait for; 'biplane private-endpoint apply' makes it"
+			} else if why := leftOut[s.Name()]; why != "" {
 				out.Left[s.Name()] = why
 			} else if _, wanted := s.(*resource.Resource); wanted {
 				return nil, fmt.Errorf("%s has no form in CloudFormation", s.Name())

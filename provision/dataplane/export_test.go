@@ -33,6 +33,7 @@ func TestExport(t *testing.T) {
 			dp.Spec.Network = spec.Network{Existing: &spec.NetworkThatIs{VPC: "vpc-0123456789abcdef0", PrivateSubnets: []string{"subnet-0123456789abcdef0", "subnet-0123456789abcdef1"}}}
 			dp.Spec.WorkspaceRoles = spec.SharedRoles
 		},
+		"a private endpoint": func(dp *spec.DataPlane) { dp.Spec.PrivateEndpoint.Enabled = true },
 		"no way out": func(dp *spec.DataPlane) {
 			none := 0
 			dp.Spec.Network.Create.NAT, dp.Spec.Network.Create.Endpoints, dp.Spec.Network.Create.FlowLogDays = spec.NATNone, spec.AllEndpoints, &none
