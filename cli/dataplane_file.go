@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/aws/smithy-go"
@@ -115,13 +116,50 @@ func (a *app) notAssumed(dp *spec.DataPlane, as operations.Roles, err error) err
 // missingRight finds the action in AWS's own sentence.
 var missingRight = regexp.MustCompile(`not authorized to perform: ([a-z0-9-]+:[A-Za-z0-9]+)`)
 
-// sentence says of a step's error which grant is missing, where that is the reason.
+// refusal is a sentence on what AWS would not let the role do, during what; nil where it
+// refused nothing.
+func (o *opened) refusal(during string, err error) error {
+	switch fault.Code(err) {
+	case "ExpiredToken", "ExpiredTokenException", "RequestExpired":
+		return usererr.New(usererr.Denied, "%s: the session of the %s role has expired", during, o.as).
+			WithHint("get new credentials ('aws sso login', or assume the role again) and run the same command; what was made stays, and it goes on from there").Because(err)
+	}
+	if !fault.Denied(err) {
+		return nil
+	}
+	action, message := "a call", ""
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		message = api.ErrorMessage()
+		if m := missingRight.FindStringSubmatch(message); m != nil {
+			action = m[1]
+		}
+	}
+	var operation *smithy.OperationError
+	if action == "a call" && errors.As(err, &operation) {
+		action = operation.ServiceID + " " + operation.OperationName
+	}
+	if strings.Contains(message, "service control policy") {
+		return usererr.New(usererr.Denied, "%s: %s is denied by a service control policy of the customer's organization", during, action).
+			WithHint("ask who keeps the organization's policies to let the %s role do it; what was made stays, and the same command goes on", o.as).Because(err)
+	}
+	return usererr.New(usererr.Denied, "%s: %s is not granted to the %s role in %s", during, action, o.as, o.Place.Region).
+		WithHint("'biplane access policy --account %s --region %s --policy %s' prints what the role is to have; an access is for one region; what was made stays, and the same command goes on",
+			o.Place.Account, o.Place.Region, o.Spec.Access.Policy).Because(err)
+}
+
+// sentence says of a run's error what it was doing, and which grant is missing, where
+// that is the reason.
 func (o *opened) sentence(err error) error {
 	if err == nil {
 		return nil
 	}
 	var failed *step.StepError
 	if !errors.As(err, &failed) {
+		during, _, _ := strings.Cut(err.Error(), ": operation error")
+		if refused := o.refusal(during, err); refused != nil {
+			return refused
+		}
 		return err
 	}
 	var said *usererr.Error
@@ -136,21 +174,8 @@ func (o *opened) sentence(err error) error {
 	if errors.As(err, &unlisted) {
 		return usererr.New(usererr.Denied, "%s %s: %v", failed.Action, failed.Step, unlisted).Because(err)
 	}
-	if fault.Denied(err) {
-		action := "a call"
-		var api smithy.APIError
-		if errors.As(err, &api) {
-			if m := missingRight.FindStringSubmatch(api.ErrorMessage()); m != nil {
-				action = m[1]
-			}
-		}
-		var operation *smithy.OperationError
-		if action == "a call" && errors.As(err, &operation) {
-			action = operation.ServiceID + " " + operation.OperationName
-		}
-		return usererr.New(usererr.Denied, "%s %s: %s is not granted to the %s role", failed.Action, failed.Step, action, o.as).
-			WithHint("'biplane access policy --account %s --region %s --policy %s' prints what the role is to have, and 'biplane access explain %s' why it is denied; what was made stays, and the same command goes on",
-				o.Place.Account, o.Place.Region, o.Spec.Access.Policy, action).Because(err)
+	if refused := o.refusal(fmt.Sprintf("%s %s", failed.Action, failed.Step), err); refused != nil {
+		return refused
 	}
 	if errors.Is(err, step.ErrPlanChanged) {
 		return usererr.New(usererr.Refused, "%s: somebody else changed the account after the plan was shown", failed.Step).
@@ -160,7 +185,7 @@ func (o *opened) sentence(err error) error {
 		return usererr.New(usererr.Unavailable, "%s %s: %s", failed.Action, failed.Step, oneLine(failed.Err.Error())).
 			WithHint("what was made stays, and the same command goes on").Because(err)
 	}
-	return usererr.New(usererr.Refused, "%s %s: %s", failed.Action, failed.Step, oneLine(fault.Text(failed.Err))).
+	return usererr.New(usererr.Refused, "%s %s: %s", failed.Action, failed.Step, strings.TrimPrefix(oneLine(fault.Text(failed.Err)), failed.Step+": ")).
 		WithHint("what was made stays, and the same command goes on once the reason is gone").Because(err)
 }
 

@@ -32,19 +32,7 @@ func TestKillDataPlane(t *testing.T) {
 	t.Parallel()
 	biplane := program(t)
 	granted := grantedAccount(t, biplane, []string{"access", "grant", "--method", "iam", "--external-id", externalID, "--delete-permissions", "--yes", "--quiet"})
-	file := filepath.Join(t.TempDir(), "dataplane.yaml")
-	if err := os.WriteFile(file, []byte(`apiVersion: biplane.dev/v1alpha1
-kind: DataPlane
-metadata: {name: demo}
-spec:
-  account: "123456789012"
-  region: eu-central-1
-  access: {roleArn: "arn:aws:iam::123456789012:role/union/union-ai-admin", externalId: "`+externalID+`", policy: strict}
-  network: {create: {cidr: 10.0.0.0/16, zones: 2, nat: single, endpoints: gateway-only, flowLogDays: 0}}
-  cluster: {version: "1.34", endpoint: public}
-`), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	file := dataPlaneFile(t)
 	apply := []string{"dataplane", "apply", file, "--profile", "vendor", "--yes", "--quiet"}
 	pick := func(n int) bool {
 		h := fnv.New32a()
@@ -75,6 +63,25 @@ spec:
 			},
 		})
 	})
+}
+
+// dataPlaneFile is a small data plane, for trials of which there are many.
+func dataPlaneFile(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "dataplane.yaml")
+	if err := os.WriteFile(file, []byte(`apiVersion: biplane.dev/v1alpha1
+kind: DataPlane
+metadata: {name: demo}
+spec:
+  account: "123456789012"
+  region: eu-central-1
+  access: {roleArn: "arn:aws:iam::123456789012:role/union/union-ai-admin", externalId: "`+externalID+`", policy: strict}
+  network: {create: {cidr: 10.0.0.0/16, zones: 2, nat: single, endpoints: gateway-only, flowLogDays: 0}}
+  cluster: {version: "1.34", endpoint: public}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // onlyLooks reports whether a call changes nothing, by its name or its method.

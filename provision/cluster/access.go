@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eks"
 	"github.com/aws/aws-sdk-go-v2/service/eks/types"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
 
 	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/plane"
@@ -23,6 +24,8 @@ type entry struct {
 	policy string // EKS's own: AmazonEKSClusterAdminPolicy; "" for nodes, whose rights follow from the type
 	kind   string // STANDARD, EC2_LINUX
 	why    string
+	// maybe is for a role that the customer may not have granted: then nobody is let in.
+	maybe bool
 }
 
 // letIn is who is let in: the vendor's roles, each with what its work needs, and the
@@ -33,13 +36,13 @@ func (c *cluster) letIn() []entry {
 	var entries []entry
 	if c.Spec.Access.Policy != spec.Compat { // else the creator of the cluster is let in as such
 		entries = append(entries,
-			entry{base, admin, "STANDARD", "installs the chart of the data plane"},
-			entry{base + "-operate", admin, "STANDARD", "upgrades what is installed"},
-			entry{base + "-observe", view, "STANDARD", "looks, secrets excepted"},
-			entry{base + "-teardown", admin, "STANDARD", "takes out what would keep the cluster from being removed"})
+			entry{role: base, policy: admin, kind: "STANDARD", why: "installs the chart of the data plane"},
+			entry{role: base + "-operate", policy: admin, kind: "STANDARD", why: "upgrades what is installed"},
+			entry{role: base + "-observe", policy: view, kind: "STANDARD", why: "looks, secrets excepted"},
+			entry{role: base + "-teardown", policy: admin, kind: "STANDARD", why: "takes out what would keep the cluster from being removed", maybe: true})
 	}
 	if c.Spec.Cluster.Karpenter {
-		entries = append(entries, entry{c.RoleARN(c.autoscaledNodes()), "", "EC2_LINUX", "nodes of the autoscaler join"})
+		entries = append(entries, entry{role: c.RoleARN(c.autoscaledNodes()), kind: "EC2_LINUX", why: "nodes of the autoscaler join"})
 	}
 	return entries
 }
@@ -73,6 +76,16 @@ func (c *cluster) entry(e entry) *resource.Resource {
 		Find: func(ctx context.Context, goal step.Goal) (*resource.State, error) {
 			if goal == step.Absent || c.One(plane.ClusterVersion) == "" {
 				return nil, nil // it ends with the cluster; or there is no cluster
+			}
+			if e.maybe {
+				role := e.role[strings.LastIndexByte(e.role, '/')+1:]
+				_, err := c.AWS.IAM.GetRole(ctx, &iam.GetRoleInput{RoleName: &role})
+				if fault.NoSuchEntity(err) || fault.Denied(err) {
+					return &resource.State{Ours: true}, nil // there is nobody to let in
+				}
+				if err != nil {
+					return nil, err
+				}
 			}
 			out, err := c.AWS.EKS.DescribeAccessEntry(ctx, &eks.DescribeAccessEntryInput{ClusterName: &name, PrincipalArn: &e.role})
 			if fault.Gone(err) {

@@ -104,6 +104,9 @@ func (c *cluster) templates(r *resource.Resource) []resource.Template {
 		if r.Title != e.title() {
 			continue
 		}
+		if e.maybe {
+			return nil
+		}
 		properties := map[string]any{"ClusterName": cluster, "PrincipalArn": e.role, "Type": e.kind, "Tags": listed}
 		if e.policy != "" {
 			properties["AccessPolicies"] = []any{map[string]any{"PolicyArn": "arn:" + c.Place.Partition + ":eks::aws:cluster-access-policy/" + e.policy, "AccessScope": map[string]any{"Type": "cluster"}}}

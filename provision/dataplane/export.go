@@ -70,6 +70,8 @@ func Export(p *plane.Plane) (*Exported, error) {
 				out.Left["private endpoint"] = "it has a side in the vendor's account, and connections and a proof that no template can wait for; 'biplane private-endpoint apply' makes it"
 			} else if why := leftOut[s.Name()]; why != "" {
 				out.Left[s.Name()] = why
+			} else if strings.HasPrefix(s.Name(), "access of ") {
+				out.Left[s.Name()] = "EKS takes no role that is not there, and who removes data planes may not be granted; 'biplane dataplane apply' lets it in"
 			} else if _, wanted := s.(*resource.Resource); wanted {
 				return nil, fmt.Errorf("%s has no form in CloudFormation", s.Name())
 			}
