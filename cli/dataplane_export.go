@@ -18,8 +18,7 @@ func (a *app) dataplaneExport() *cobra.Command {
 		Short: "Print the data plane as a CloudFormation template",
 		Long: `Print a data plane as a CloudFormation template, for those who must deploy by a
 pipeline of their own. It is made of the same steps as apply, with their names and
-tags, so that apply finds what the stack has made. What CloudFormation does not do is
-said on stderr. Nothing is asked of AWS.
+tags. What CloudFormation does not do is said on stderr. Nothing is asked of AWS.
 
 It is JSON, or YAML with --output yaml. Where the file names no zones, the stack is
 given them as its parameter Zones.`,

@@ -104,6 +104,8 @@ func (r *Report) addAccess(ctx context.Context, p *plane.Plane) error {
 		if err != nil {
 			return err
 		}
+		// The roles of the private endpoint's tasks are looked at with it.
+		set.Roles = slices.DeleteFunc(set.Roles, func(r access.Role) bool { return strings.HasPrefix(r.Name, p.Vendor.EndpointPrefix) })
 		checker := &access.Checker{Set: set, Vendor: p.Vendor, RoleARN: p.Spec.Access.RoleARN, ExternalID: p.Spec.Access.ExternalID}
 		report, err := checker.Documents(ctx, p.AWS.IAM)
 		if err != nil {

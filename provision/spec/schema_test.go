@@ -184,6 +184,31 @@ func TestSchema(t *testing.T) {
 	}
 }
 
+// The page of the file has every key.
+func TestPageHasEveryKey(t *testing.T) {
+	page, err := os.ReadFile("../../docs/dataplane-file.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var walk func(t reflect.Type, path string)
+	walk = func(of reflect.Type, path string) {
+		for of.Kind() == reflect.Pointer || of.Kind() == reflect.Slice {
+			of = of.Elem()
+		}
+		if of.Kind() != reflect.Struct {
+			return
+		}
+		for i := range of.NumField() {
+			key, _, _ := strings.Cut(of.Field(i).Tag.Get("yaml"), ",")
+			if at := path + key; !bytes.Contains(page, []byte(key+"`")) && !bytes.Contains(page, []byte(key+".")) && !bytes.Contains(page, []byte(key+":")) {
+				t.Errorf("docs/dataplane-file.md does not have %s", at)
+			}
+			walk(of.Field(i).Type, path+key+".")
+		}
+	}
+	walk(reflect.TypeFor[DataPlane](), "")
+}
+
 // agreement is a file with one place changed, and what both say of it.
 type agreement struct {
 	path  string // a.b.0.c
