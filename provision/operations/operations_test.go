@@ -62,7 +62,7 @@ var ours = []string{
 	"logs:PutRetentionPolicy(flow)", "logs:AssociateKmsKey(flow)", "logs:ListTagsForResource(flow)", "logs:TagResource(flow)", "logs:DeleteLogGroup(flow)",
 	"logs:ListTagsForResource(jumper)", "logs:DeleteLogGroup(jumper)",
 	"elbv2:DescribeLoadBalancerAttributes", "elbv2:DescribeListeners", "elbv2:DescribeTargetGroups", "elbv2:DescribeTargetGroupAttributes", "elbv2:DescribeTags",
-	"iam:ListAttachedRolePolicies(ecs roles)", "ecs:ListTaskDefinitions", "elbv2:ModifyTargetGroup",
+	"iam:ListAttachedRolePolicies(ecs roles)", "iam:ListRolePolicies(ecs roles)", "iam:GetRolePolicy(ecs roles)", "ecs:ListTaskDefinitions", "elbv2:ModifyTargetGroup",
 	"ec2:CreateTags(vendor side)", "ec2:DescribeVpcs(vendor side)", "ec2:DescribeSubnets(vendor side)", "ec2:DescribeVpcEndpointServices(vendor side)", "ec2:DescribeVpcEndpoints(vendor side)", "ec2:ModifyVpcEndpoint(vendor side)", "ec2:DeleteVpcEndpoints(vendor side)",
 	"ec2:DescribeSecurityGroups(vendor side)", "ec2:CreateSecurityGroup(vendor side)", "ec2:AuthorizeSecurityGroupIngress(vendor side)", "ec2:RevokeSecurityGroupIngress(vendor side)",
 	"ec2:DeleteSecurityGroup(vendor side)", "route53:ListResourceRecordSets(vendor zone)",

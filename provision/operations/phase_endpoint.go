@@ -29,6 +29,8 @@ func endpoint() []Operation {
 			op("logs:GetLogEvents(jumper)", watching, "reads its logs, which hold connections and never what is in them", on(proxyLogStream)),
 			op("iam:GetRole(ecs roles)", looking, "checks the two roles that the customer made for it", on(ecsExecutionRole, ecsTaskRole)),
 			strictly("iam:ListAttachedRolePolicies(ecs roles)", looking, "checks that the first of them may pull images and write logs", on(ecsExecutionRole, ecsTaskRole)),
+			strictly("iam:ListRolePolicies(ecs roles)", Observe, "checks that they have no other rights than were granted", on(ecsExecutionRole, ecsTaskRole)),
+			strictly("iam:GetRolePolicy(ecs roles)", Observe, "reads those rights", on(ecsExecutionRole, ecsTaskRole)),
 			op("iam:PassRole(ecs roles)", keeping, "hands them to its tasks", on(ecsExecutionRole, ecsTaskRole).passedTo("ecs-tasks")),
 			op("ecs:CreateCluster", Provision, "makes the place where its tasks run",
 				allow("ecs:CreateCluster", "ecs:TagResource").on(ecsCluster).created()),
