@@ -79,6 +79,7 @@ func TestProof(t *testing.T) {
 	}
 	defer account.Double.Stop()
 	for _, dp := range lives(account) {
+		privateEndpoint(t, account, dp)
 		live(t, account, dp)
 	}
 	// Who looks for a role of a name that nobody has is refused it, since IAM does not know
@@ -155,7 +156,10 @@ func firstDenied(t *testing.T, documents []*iampolicy.Document, asked []question
 // pattern for "role action resource".
 var unused = []struct{ pattern, why string }{
 	{`^break-glass `, "support is by hand, and off until the customer switches it on"},
-	{`unionai-access-|vpc-endpoint-service/|/ecs/unionai/| ecs:| elasticloadbalancing:(Describe|RemoveTags)| ec2:DescribeVpcEndpoint(Connections|Service)|ecs-task-role|^provision iam:CreateServiceLinkedRole .*role/aws-service-role/\*`, "a private endpoint, which these lives have none of"},
+	{` ecs:(UpdateClusterSettings|DescribeTasks|StopTask) `, "the load balancer says how tasks are; one that hangs is looked at and restarted by hand"},
+	{` elasticloadbalancing:(ModifyListener|RemoveTags) |^operate (elasticloadbalancing:|ec2:(AcceptVpcEndpointConnections|RejectVpcEndpointConnections|ModifyVpcEndpointServiceConfiguration) )`, "a private endpoint that somebody changed by hand is put right"},
+	{`^teardown ec2:RejectVpcEndpointConnections `, "the vendor's side goes first; who is connected then is somebody else"},
+	{`ecs-task-role `, "the channel of a support session into a jumper, which is off"},
 	{` ec2:DeleteTags `, "a tag that the file no longer names is left on things"},
 	{` ec2:(ModifySecurityGroupRules|AuthorizeSecurityGroup|RevokeSecurityGroup|ModifyVpcEndpoint)`, "a group or an endpoint that somebody changed by hand is put right"},
 	{`^provision eks:UpdateAddon `, "an upgrade is the operate role's"},
@@ -263,6 +267,9 @@ func change(dp *spec.DataPlane, round int) {
 	c.NodeGroups = append(c.NodeGroups, spec.NodeGroup{Name: fmt.Sprintf("more%d", round)})
 	dp.Spec.Buckets.Origins = []string{fmt.Sprintf("https://console%d.example.com", round)}
 	dp.Spec.Registry.UntaggedDays = 7 + round
+	if e := &dp.Spec.PrivateEndpoint; e.Enabled {
+		e.Image, e.Tasks = fmt.Sprintf("example.com/jumper:%d", round), 3+round
+	}
 	if n := dp.Spec.Network.Create; n != nil {
 		*n.FlowLogDays = c.LogDays
 		n.Endpoints = []spec.Endpoints{spec.RecommendedEndpoints, spec.AllEndpoints}[round]

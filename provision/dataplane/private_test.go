@@ -1,0 +1,38 @@
+package dataplane_test
+
+import (
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/route53"
+
+	"biplane.dev/biplane/internal/provisiontest"
+	"biplane.dev/biplane/provision/spec"
+)
+
+// privateEndpoint gives a data plane a private endpoint, with a network and a zone of the
+// vendor's that it leads to.
+func privateEndpoint(t *testing.T, account *provisiontest.Account, dp *spec.DataPlane) {
+	t.Helper()
+	api := ec2.NewFromConfig(account.Vendor())
+	vpc, err := api.CreateVpc(t.Context(), &ec2.CreateVpcInput{CidrBlock: aws.String("10.99.0.0/16")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := api.ModifyVpcAttribute(t.Context(), &ec2.ModifyVpcAttributeInput{VpcId: vpc.Vpc.VpcId, EnableDnsHostnames: &types.AttributeBooleanValue{Value: aws.Bool(true)}}); err != nil {
+		t.Fatal(err)
+	}
+	subnet, err := api.CreateSubnet(t.Context(), &ec2.CreateSubnetInput{VpcId: vpc.Vpc.VpcId, CidrBlock: aws.String("10.99.0.0/24"), AvailabilityZone: aws.String(provisiontest.Region + "a")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	zone, err := route53.NewFromConfig(account.Vendor()).CreateHostedZone(t.Context(), &route53.CreateHostedZoneInput{Name: aws.String("vendor.example"), CallerReference: aws.String(t.Name() + dp.Metadata.Name)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dp.Spec.PrivateEndpoint = spec.PrivateEndpoint{Enabled: true, PrivateDNSName: dp.Metadata.Name + ".vendor.example",
+		Vendor: &spec.VendorSide{VPC: *vpc.Vpc.VpcId, Subnets: []string{*subnet.Subnet.SubnetId}, PublicZone: (*zone.HostedZone.Id)[len("/hostedzone/"):]}}
+	dp.Defaults()
+}
