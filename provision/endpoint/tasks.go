@@ -76,22 +76,23 @@ func (m *maker) ecsCluster() *resource.Resource {
 			if err != nil {
 				return unlessGone(nil, err)
 			}
-			for _, c := range out.Clusters {
-				s := &resource.State{Tags: ecsTagMap(c.Tags)}
-				switch status := aws.ToString(c.Status); status {
-				case "ACTIVE":
-				case "INACTIVE":
-					return nil, nil
-				case "FAILED":
-					s.Broken = "ECS says FAILED"
-				case "DEPROVISIONING":
-					s.Leaving = "the ECS cluster is DEPROVISIONING"
-				default:
-					s.Busy = "the ECS cluster is " + status
-				}
-				return s, nil
+			if len(out.Clusters) == 0 {
+				return nil, nil
 			}
-			return nil, nil
+			c := out.Clusters[0]
+			s := &resource.State{Tags: ecsTagMap(c.Tags)}
+			switch status := aws.ToString(c.Status); status {
+			case "ACTIVE":
+			case "INACTIVE":
+				return nil, nil
+			case "FAILED":
+				s.Broken = "ECS says FAILED"
+			case "DEPROVISIONING":
+				s.Leaving = "the ECS cluster is DEPROVISIONING"
+			default:
+				s.Busy = "the ECS cluster is " + status
+			}
+			return s, nil
 		},
 		Create: func(ctx context.Context, tags map[string]string) error {
 			_, err := m.AWS.ECS.CreateCluster(ctx, &ecs.CreateClusterInput{ClusterName: &name, Tags: ecsTags(tags)})
