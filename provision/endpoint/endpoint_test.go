@@ -597,3 +597,20 @@ func TestRolesThatAreMissing(t *testing.T) {
 		})
 	}
 }
+
+// A network that is the customer's is told of by its one step; nothing of it is changed.
+func TestGivenNetwork(t *testing.T) {
+	t.Parallel()
+	w := newPlace(t, true)
+	account.Reach(t, network.Steps(account.Open(t, w.dp, operations.Provision)), step.Present) // the rest of it, with the 14 endpoints
+	_, p := w.base(t, operations.Provision)
+	account.Plan(t, network.Steps(p), step.Present)
+	given := *w.dp
+	given.Spec.Network = spec.Network{Existing: &spec.NetworkThatIs{VPC: p.One(plane.VPC), PublicSubnets: p.All(plane.PublicSubnets), PrivateSubnets: p.All(plane.PrivateSubnets)}}
+	w.dp = &given
+	account.Reach(t, w.all(t, operations.Provision, step.Present), step.Present)
+	for _, change := range changes(account.Plan(t, w.all(t, operations.Observe, step.Present), step.Present)) {
+		t.Errorf("got %s, want nothing to do", change)
+	}
+	account.Reach(t, w.all(t, operations.Teardown, step.Absent), step.Absent)
+}
