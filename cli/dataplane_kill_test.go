@@ -25,8 +25,8 @@ var everyKill = flag.Bool("every-kill", false, "kill apply and remove of a data 
 // sampled kills after one call in so many; which ones is the same in each run.
 const sampled = 60
 
-// TestKillDataPlane kills apply and remove of a whole data plane, with the response
-// delivered and lost, and finishes them: everything in the account is then as after a
+// TestKillDataPlane kills apply, remove and upgrade of a whole data plane, with the
+// response delivered and lost, and finishes them: everything in the account is then as after a
 // run that nobody killed, nothing is there twice, and nothing is left over.
 func TestKillDataPlane(t *testing.T) {
 	t.Parallel()
@@ -39,6 +39,19 @@ func TestKillDataPlane(t *testing.T) {
 		fmt.Fprint(h, n)
 		return *everyKill || h.Sum32()%sampled == 0
 	}
+	applied := func(ctx context.Context) (*killtest.World, error) {
+		world, err := planeWorld(ctx, granted)
+		if err != nil {
+			return nil, err
+		}
+		cmd := exec.CommandContext(ctx, biplane, apply...)
+		cmd.Env = world.Env
+		if out, err := cmd.CombinedOutput(); err != nil {
+			world.Close()
+			return nil, fmt.Errorf("making what is to be changed: %w: %s", err, out)
+		}
+		return world, nil
+	}
 	t.Run("it finishes making one", func(t *testing.T) {
 		killtest.Run(t, killtest.Program{
 			Path: biplane, Args: apply, Reads: onlyLooks, Pick: pick,
@@ -47,20 +60,13 @@ func TestKillDataPlane(t *testing.T) {
 	})
 	t.Run("it finishes removing one", func(t *testing.T) {
 		killtest.Run(t, killtest.Program{
-			Path: biplane, Args: []string{"dataplane", "remove", file, "--profile", "vendor", "--yes", "--quiet"}, Reads: onlyLooks, Pick: pick,
-			World: func(ctx context.Context) (*killtest.World, error) {
-				world, err := planeWorld(ctx, granted)
-				if err != nil {
-					return nil, err
-				}
-				cmd := exec.CommandContext(ctx, biplane, apply...)
-				cmd.Env = world.Env
-				if out, err := cmd.CombinedOutput(); err != nil {
-					world.Close()
-					return nil, fmt.Errorf("making what is to be removed: %w: %s", err, out)
-				}
-				return world, nil
-			},
+			Path: biplane, Args: []string{"dataplane", "remove", file, "--profile", "vendor", "--yes", "--quiet"}, Reads: onlyLooks, Pick: pick, World: applied,
+		})
+	})
+	// Most of its calls look; it is interrupted, too.
+	t.Run("it finishes bringing one to the next version", func(t *testing.T) {
+		killtest.Run(t, killtest.Program{
+			Path: biplane, Args: []string{"dataplane", "upgrade", file, "--kubernetes", "1.35", "--profile", "vendor", "--yes", "--quiet"}, Reads: onlyLooks, Pick: pick, Interrupted: 2, World: applied,
 		})
 	})
 }

@@ -1,7 +1,11 @@
 package spec
 
 import (
+	"errors"
+	"strings"
+
 	"biplane.dev/biplane/internal/configfile"
+	"biplane.dev/biplane/internal/usererr"
 )
 
 // Load reads a file, fills the defaults in, and refuses what cannot be built. Every
@@ -9,6 +13,10 @@ import (
 func Load(file string) (*DataPlane, error) {
 	dp := &DataPlane{}
 	if err := configfile.Load(file, configfile.Header{APIVersion: APIVersion, Kind: Kind}, dp); err != nil {
+		var said *usererr.Error
+		if errors.As(err, &said) && strings.Contains(said.Hint, "docs/configuration.md") {
+			said.Hint = "docs/dataplane-file.md has every key, with an example"
+		}
 		return nil, err
 	}
 	dp.Defaults()
