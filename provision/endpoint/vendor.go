@@ -20,7 +20,7 @@ import (
 // carries the data plane's tags too, so that it is found again.
 const (
 	vendorGroupTitle    = "security group in the vendor's network"
-	vendorEndpointTitle = "endpoint in the vendor's network"
+	vendorEndpointTitle = "consumer endpoint in the vendor's network"
 
 	hourOfEndpoint = 0.01 // in each zone
 )
