@@ -8,9 +8,42 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
 
+	"biplane.dev/biplane/internal/awsdouble"
+	"biplane.dev/biplane/internal/clock"
 	"biplane.dev/biplane/internal/provisiontest"
+	"biplane.dev/biplane/provision/dataplane"
+	"biplane.dev/biplane/provision/operations"
 	"biplane.dev/biplane/provision/spec"
+	"biplane.dev/biplane/provision/step"
 )
+
+// The published grants are enough for a private endpoint: it is made, found as it is, and
+// removed.
+func TestPrivateEndpointUnderCompat(t *testing.T) {
+	t.Parallel()
+	account, err := provisiontest.Start(t.Context(), awsdouble.Options{Clock: clock.Scaled(1000)}, spec.Compat)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer account.Double.Stop()
+	dp := account.DataPlane()
+	privateEndpoint(t, account, dp)
+	steps := func() []step.Step {
+		t.Helper()
+		steps, err := dataplane.Steps(account.Open(t, dp, operations.Provision))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return steps
+	}
+	account.Reach(t, steps(), step.Present)
+	for _, s := range account.Plan(t, steps(), step.Present).Steps {
+		if s.Action.Writes() || s.Action == step.Refuse {
+			t.Errorf("%s: got %s (%v), want nothing to do", s.Name, s.Action, s.Details)
+		}
+	}
+	account.Reach(t, steps(), step.Absent)
+}
 
 // privateEndpoint gives a data plane a private endpoint, with a network and a zone of the
 // vendor's that it leads to.
