@@ -46,10 +46,6 @@ func (c *cluster) karpenter() []*resource.Resource {
 	return append(out, c.autoscalerIdentity())
 }
 
-func (c *cluster) queueURL() string {
-	return fmt.Sprintf("https://sqs.%s.%s/%s/%s", c.Place.Region, c.Place.DNSSuffix, c.Place.Account, c.queueName())
-}
-
 func (c *cluster) queuePolicy() string {
 	name := c.queueName()
 	policy, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": []any{
