@@ -49,6 +49,10 @@ func (w *work) keep(ctx context.Context) error {
 	if !all || !w.status.Phase.Terminal() || meta.IsStatusConditionTrue(w.status.Conditions, ConditionKept) {
 		return nil
 	}
+	if w.eventsDue() {
+		w.lookAgain(w.now.Add(eventsPause / 10))
+		return nil
+	}
 	name, folder, err := bucket.Split(strings.TrimSuffix(w.action.Spec.RunOutputBase, "/") + "/" + w.action.Spec.Action)
 	if err != nil {
 		return nil // nowhere to write it to
@@ -115,6 +119,17 @@ func (w *work) podEvents() []record.Event {
 		return cmp.Or(cmp.Compare(a.Attempt, b.Attempt), a.OccurredAt.Compare(b.OccurredAt))
 	})
 	return kept
+}
+
+// eventsPause is how long a record waits for the first event of a pod: Kubernetes tells
+// late what became of one that ran for a moment.
+const eventsPause = 5 * time.Second
+
+// eventsDue says that of a pod that ended a moment ago nothing has been told yet.
+func (w *work) eventsDue() bool {
+	return slices.ContainsFunc(w.status.Attempts, func(a v1alpha1.Attempt) bool {
+		return a.PodUID != "" && a.EndedAt != nil && w.now.Sub(a.EndedAt.Time) < eventsPause && len(w.PodEvents.Of(types.UID(a.PodUID))) == 0
+	})
 }
 
 // forgetEvents of an action whose record is written, and known to be.
