@@ -160,7 +160,9 @@ func (d *Double) serve(c *call, seen *Call) (answer *http.Response, lost bool, e
 	if err != nil {
 		return nil, false, err
 	}
-	answer, err = d.behind(ctx, c)
+	// To its end, though the client may be gone by then: a call that AWS has begun is
+	// performed whole, and one of ours may consist of several of the emulator's.
+	answer, err = d.behind(context.WithoutCancel(ctx), c)
 	if err == nil && answer.StatusCode < 300 {
 		d.linkRoles(c.Account, questions)
 	}
