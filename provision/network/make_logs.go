@@ -4,12 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
@@ -38,67 +36,18 @@ func (m *maker) logRole() *resource.Resource {
 }
 
 func (m *maker) logGroup() *resource.Resource {
-	name := m.logGroupName()
-	arn := m.ARN("logs", "log-group:"+name)
-	days := strconv.Itoa(m.logDays()) + " days"
-	return &resource.Resource{
-		Plane: m.Plane, Title: "log group " + name, Component: component, LogicalID: "flow-log-group",
-		About: step.Description{
-			Service: "logs", Creates: []string{"logs:CreateLogGroup", "logs:PutRetentionPolicy"}, Updates: []string{"logs:PutRetentionPolicy", "logs:TagResource"}, Removes: []string{"logs:DeleteLogGroup"},
-			Cost: flowLogCost, ToMake: 2 * time.Second, ToRemove: time.Second, Patience: 10 * time.Minute,
-		},
-		Purpose: []string{"the record of the network's traffic, kept for " + days},
-		Find: func(ctx context.Context, goal step.Goal) (*resource.State, error) {
-			out, err := m.AWS.Logs.DescribeLogGroups(ctx, &cloudwatchlogs.DescribeLogGroupsInput{LogGroupNamePrefix: &name})
-			if err != nil {
-				return nil, err
-			}
-			for _, g := range out.LogGroups {
-				if aws.ToString(g.LogGroupName) != name {
-					continue
-				}
-				tags, err := m.AWS.Logs.ListTagsForResource(ctx, &cloudwatchlogs.ListTagsForResourceInput{ResourceArn: &arn})
-				if fault.Gone(err) {
-					return nil, nil
-				}
-				if err != nil {
-					return nil, err
-				}
-				s := &resource.State{Tags: tags.Tags}
-				have := ""
-				if g.RetentionInDays != nil {
-					have = strconv.Itoa(int(*g.RetentionInDays)) + " days"
-				}
-				if goal == step.Present && have != days {
-					s.Differ = resource.Differ("retention", days, have, func(ctx context.Context) error {
-						_, err := m.AWS.Logs.PutRetentionPolicy(ctx, &cloudwatchlogs.PutRetentionPolicyInput{LogGroupName: &name, RetentionInDays: aws.Int32(int32(m.logDays()))})
-						return err
-					})
-				}
-				return s, nil
-			}
-			return nil, nil
-		},
-		Create: func(ctx context.Context, tags map[string]string) error {
-			_, err := m.AWS.Logs.CreateLogGroup(ctx, &cloudwatchlogs.CreateLogGroupInput{LogGroupName: &name, Tags: tags})
-			return err
-		},
-		Tag: func(ctx context.Context, tags map[string]string) error {
-			_, err := m.AWS.Logs.TagResource(ctx, &cloudwatchlogs.TagResourceInput{ResourceArn: &arn, Tags: tags})
-			return err
-		},
-		Delete: func(ctx context.Context, _ *resource.State) error {
-			_, err := m.AWS.Logs.DeleteLogGroup(ctx, &cloudwatchlogs.DeleteLogGroupInput{LogGroupName: &name})
-			return err
-		},
-	}
+	return resource.LogGroupStep(m.Plane, resource.LogGroup{
+		Name: m.logGroupName(), Component: component, LogicalID: "flow-log-group",
+		Holds: "the record of the network's traffic", Days: m.logDays(), Retag: true,
+		Cost: flowLogCost, Patience: 10 * time.Minute,
+	})
 }
 
 // flowLog records all traffic of the network, what was let through and what was not.
 func (m *maker) flowLog() *resource.Resource {
 	const logicalID = "flow-log"
 	return &resource.Resource{
-		Plane: m.Plane, Title: "flow log", Requires: []string{vpcTitle, resource.RoleTitle(m.logRoleName()), "log group " + m.logGroupName()}, Component: component, LogicalID: logicalID,
+		Plane: m.Plane, Title: "flow log", Requires: []string{vpcTitle, resource.RoleTitle(m.logRoleName()), resource.LogGroupTitle(m.logGroupName())}, Component: component, LogicalID: logicalID,
 		About: step.Description{
 			Service: "ec2", Creates: []string{"ec2:CreateFlowLogs"}, Removes: []string{"ec2:DeleteFlowLogs"},
 			Cost: "with its log group", ToMake: 3 * time.Second, ToRemove: 2 * time.Second, Patience: 10 * time.Minute,

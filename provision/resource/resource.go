@@ -4,7 +4,8 @@
 // particular to a kind of thing is functions; what is the same for all is here, so
 // that every thing is planned, resumed, found drifted and removed alike.
 //
-// Start with Resource and State. role.go is IAM's roles, which several packages make.
+// Start with Resource and State. role.go is IAM's roles and
+// loggroup.go CloudWatch's log groups, which several packages make.
 package resource
 
 import (
