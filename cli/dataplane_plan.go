@@ -27,31 +27,37 @@ Exit status: 0 nothing to do; 1 there are changes; 2 it could not run.`,
   biplane dataplane plan dataplane.yaml --output json`,
 		Args: oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p := a.progress("looking at what is there")
-			defer p.stop()
-			o, err := a.open(cmd.Context(), args[0], operations.Observe)
-			if err != nil {
-				return err
-			}
-			plan, err := o.runner.Plan(cmd.Context(), step.Present)
-			p.stop()
-			if err != nil {
-				return o.sentence(err)
-			}
-			shown := dataplane.NewPlan(o.steps, plan)
-			if err := a.print(shown, func(w io.Writer) { shown.WriteText(w) }); err != nil {
-				return err
-			}
-			if refused := refusedPlan(plan); refused != nil {
-				a.say(refused)
-				return errCouldNot
-			}
-			if plan.Writes() {
-				return errFound
-			}
-			return nil
+			return a.showPlan(cmd.Context(), func(ctx context.Context) (*opened, error) { return a.open(ctx, args[0], operations.Observe) })
 		},
 	}
+}
+
+// showPlan looks at what is there and prints what would be made, by the exit statuses of a
+// plan: nothing to do, changes, could not run.
+func (a *app) showPlan(ctx context.Context, open func(context.Context) (*opened, error)) error {
+	p := a.progress("looking at what is there")
+	defer p.stop()
+	o, err := open(ctx)
+	if err != nil {
+		return err
+	}
+	plan, err := o.runner.Plan(ctx, step.Present)
+	p.stop()
+	if err != nil {
+		return o.sentence(err)
+	}
+	shown := dataplane.NewPlan(o.steps, plan)
+	if err := a.print(shown, func(w io.Writer) { shown.WriteText(w) }); err != nil {
+		return err
+	}
+	if refused := refusedPlan(plan); refused != nil {
+		a.say(refused)
+		return errCouldNot
+	}
+	if plan.Writes() {
+		return errFound
+	}
+	return nil
 }
 
 func (a *app) dataplaneApply() *cobra.Command {

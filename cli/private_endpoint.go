@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"io"
 	"regexp"
 
 	"github.com/spf13/cobra"
@@ -58,29 +57,9 @@ Exit status: 0 nothing to do; 1 there are changes; 2 it could not run.`,
   biplane private-endpoint plan dataplane.yaml --output json`,
 		Args: oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p := a.progress("looking at what is there")
-			defer p.stop()
-			o, err := a.openPrivate(cmd.Context(), args[0], operations.Observe, step.Present, nil)
-			if err != nil {
-				return err
-			}
-			plan, err := o.runner.Plan(cmd.Context(), step.Present)
-			p.stop()
-			if err != nil {
-				return o.sentence(err)
-			}
-			shown := dataplane.NewPlan(o.steps, plan)
-			if err := a.print(shown, func(w io.Writer) { shown.WriteText(w) }); err != nil {
-				return err
-			}
-			if refused := refusedPlan(plan); refused != nil {
-				a.say(refused)
-				return errCouldNot
-			}
-			if plan.Writes() {
-				return errFound
-			}
-			return nil
+			return a.showPlan(cmd.Context(), func(ctx context.Context) (*opened, error) {
+				return a.openPrivate(ctx, args[0], operations.Observe, step.Present, nil)
+			})
 		},
 	}
 }
