@@ -24,8 +24,6 @@ package endpoint
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"net"
 	"net/url"
@@ -249,16 +247,6 @@ func tagMap(tags []types.Tag) map[string]string {
 		out[aws.ToString(t.Key)] = aws.ToString(t.Value)
 	}
 	return out
-}
-
-// token is a client token that is the same at each run for the same thing.
-func (m *maker) token(parts ...string) *string {
-	sum := sha256.New()
-	for _, part := range append([]string{m.Place.Account, m.Place.Region, m.Plane.Name}, parts...) {
-		sum.Write([]byte(part))
-		sum.Write([]byte{0})
-	}
-	return aws.String(hex.EncodeToString(sum.Sum(nil))[:32])
 }
 
 // unsuccessful is the error of a call that reports failures in its answer.

@@ -94,7 +94,7 @@ func (m *maker) offer() *resource.Resource {
 				return err
 			}
 			in := &ec2.CreateVpcEndpointServiceConfigurationInput{NetworkLoadBalancerArns: []string{*balancer}, AcceptanceRequired: aws.Bool(true),
-				TagSpecifications: tagged(types.ResourceTypeVpcEndpointService, tags), ClientToken: m.token("offer", *balancer, m.want.PrivateDNSName)}
+				TagSpecifications: tagged(types.ResourceTypeVpcEndpointService, tags), ClientToken: m.Token("offer", *balancer, m.want.PrivateDNSName)}
 			if m.want.PrivateDNSName != "" {
 				in.PrivateDnsName = &m.want.PrivateDNSName
 			}

@@ -222,7 +222,7 @@ func (m *maker) vendorEndpoint() *resource.Resource {
 			}
 			_, err = m.Own.EC2.CreateVpcEndpoint(ctx, &ec2.CreateVpcEndpointInput{VpcId: &v.VPC, VpcEndpointType: types.VpcEndpointTypeInterface, ServiceName: service, SubnetIds: subnets,
 				SecurityGroupIds: []string{*group}, PrivateDnsEnabled: aws.Bool(false), TagSpecifications: tagged(types.ResourceTypeVpcEndpoint, tags),
-				ClientToken: m.token(slices.Concat([]string{"vendor", v.VPC, *service, *group}, subnets, before)...)})
+				ClientToken: m.Token(slices.Concat([]string{"vendor", v.VPC, *service, *group}, subnets, before)...)})
 			return notSeen(err)
 		},
 		Delete: func(ctx context.Context, s *resource.State) error {

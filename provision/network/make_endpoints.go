@@ -113,7 +113,7 @@ func (m *maker) s3Endpoint() *resource.Resource {
 				return fmt.Errorf("not all tables of routes are there: %w", step.ErrConflict)
 			}
 			_, err = m.AWS.EC2.CreateVpcEndpoint(ctx, &ec2.CreateVpcEndpointInput{VpcId: vpc, VpcEndpointType: types.VpcEndpointTypeGateway, ServiceName: aws.String(serviceName(m.Place.Region, "s3")),
-				RouteTableIds: tables, TagSpecifications: tagged(types.ResourceTypeVpcEndpoint, tags), ClientToken: m.token(slices.Concat([]string{logicalID, *vpc}, tables, before)...)})
+				RouteTableIds: tables, TagSpecifications: tagged(types.ResourceTypeVpcEndpoint, tags), ClientToken: m.Token(slices.Concat([]string{logicalID, *vpc}, tables, before)...)})
 			return sayLimit("endpoint", err)
 		},
 		Tag:    m.tagByID(logicalID),
@@ -274,7 +274,7 @@ func (m *maker) endpoint(service string) *resource.Resource {
 			}
 			_, err = m.AWS.EC2.CreateVpcEndpoint(ctx, &ec2.CreateVpcEndpointInput{VpcId: vpc, VpcEndpointType: types.VpcEndpointTypeInterface, ServiceName: &name, SubnetIds: subnets,
 				SecurityGroupIds: []string{*group}, PrivateDnsEnabled: aws.Bool(true), TagSpecifications: tagged(types.ResourceTypeVpcEndpoint, tags),
-				ClientToken: m.token(slices.Concat([]string{logicalID, *vpc, *group}, subnets, before)...)})
+				ClientToken: m.Token(slices.Concat([]string{logicalID, *vpc, *group}, subnets, before)...)})
 			return sayLimit("endpoint", err)
 		},
 		Tag:    m.tagByID(logicalID),

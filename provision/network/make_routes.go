@@ -116,7 +116,7 @@ func (m *maker) natGateway(zone int) *resource.Resource {
 			// One that failed a moment ago is no success of this call: those before are part of the token.
 			slices.Sort(before)
 			_, err = m.AWS.EC2.CreateNatGateway(ctx, &ec2.CreateNatGatewayInput{SubnetId: subnet, AllocationId: address, ConnectivityType: types.ConnectivityTypePublic,
-				TagSpecifications: tagged(types.ResourceTypeNatgateway, tags), ClientToken: m.token("nat", *subnet, *address, strings.Join(before, ","))})
+				TagSpecifications: tagged(types.ResourceTypeNatgateway, tags), ClientToken: m.Token("nat", *subnet, *address, strings.Join(before, ","))})
 			return sayLimit("NAT gateway", err)
 		},
 		Tag: m.tagByID(logicalID),

@@ -22,8 +22,6 @@ package network
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strconv"
@@ -275,15 +273,4 @@ func (m *maker) tag(id func() string) func(context.Context, map[string]string) e
 
 func (m *maker) tagByID(logicalID string) func(context.Context, map[string]string) error {
 	return m.tag(func() string { return m.id(logicalID) })
-}
-
-// token is a client token that is the same at each run for the same thing, so that a
-// call whose answer was lost makes nothing twice; with other parameters it is another.
-func (m *maker) token(parts ...string) *string {
-	sum := sha256.New()
-	for _, part := range append([]string{m.Place.Account, m.Place.Region, m.Name}, parts...) {
-		sum.Write([]byte(part))
-		sum.Write([]byte{0})
-	}
-	return aws.String(hex.EncodeToString(sum.Sum(nil))[:32])
 }

@@ -1,6 +1,8 @@
 package plane
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 
 	"biplane.dev/biplane/provision/operations"
@@ -56,4 +58,16 @@ func (p *Plane) ARN(service, resource string) string {
 // RoleARN is the ARN of a role that is made.
 func (p *Plane) RoleARN(name string) string {
 	return "arn:" + p.Place.Partition + ":iam::" + p.Place.Account + ":role" + p.RolePath() + name
+}
+
+// Token is a client token that is the same at each run for the same thing, so that a
+// call whose answer was lost makes nothing twice; with other parameters it is another.
+func (p *Plane) Token(parts ...string) *string {
+	sum := sha256.New()
+	for _, part := range append([]string{p.Place.Account, p.Place.Region, p.Name}, parts...) {
+		sum.Write([]byte(part))
+		sum.Write([]byte{0})
+	}
+	text := hex.EncodeToString(sum.Sum(nil))[:32]
+	return &text
 }
