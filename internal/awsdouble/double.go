@@ -35,7 +35,7 @@
 //	small.go        the little that is wanted of other services beyond moto's
 //	xml.go          answers of moto's that are changed
 //	backed.go       a sandbox behind the customer's account
-//	moto.go         the process behind
+//	moto.go         the process behind, which sitecustomize.py spares work
 //	calllog.go      a line for each call
 //	run.go          the command biplane-awsdouble
 package awsdouble
