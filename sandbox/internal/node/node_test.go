@@ -461,6 +461,28 @@ func TestPods(t *testing.T) {
 				t.Errorf("got %s, %q, %q, want Failed, PodOSNotSupported", pod.Status.Phase, pod.Status.Reason, pod.Status.Message)
 			}
 		})
+		t.Run("is run again with another image, as many others are at the same time", func(t *testing.T) {
+			t.Parallel()
+			var names []string
+			for i := range 24 {
+				names = append(names, fmt.Sprintf("changed-%d", i))
+				create(t, on, names[i], `{restartPolicy: Never, containers: [{name: c, command: [sh, -c, "trap 'exit 3' TERM; echo up; sleep 765432 & wait"]}]}`)
+			}
+			for _, name := range names {
+				awaitLog(t, name, "up")
+			}
+			for _, name := range names {
+				patch := `[{"op": "replace", "path": "/spec/containers/0/image", "value": "docker.io/library/host"}]`
+				if _, err := shared.client.CoreV1().Pods("default").Patch(t.Context(), name, types.JSONPatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, name := range names {
+				await(t, name, "running again", func(pod *v1.Pod) bool {
+					return len(pod.Status.ContainerStatuses) == 1 && pod.Status.ContainerStatuses[0].RestartCount == 1 && running(pod)
+				})
+			}
+		})
 		t.Run("is told what to do about a volume that is not to be had", func(t *testing.T) {
 			t.Parallel()
 			create(t, on, "nfs", `{volumes: [{name: v, nfs: {server: x, path: /}}], containers: [{name: c, command: ["true"], volumeMounts: [{name: v, mountPath: /v}]}]}`)

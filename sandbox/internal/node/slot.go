@@ -39,7 +39,7 @@ type slot struct {
 	last     *v1.ContainerStateTerminated // the end of the one before run
 	waiting  *v1.ContainerStateWaiting    // why there is none, or no newer one
 	starting bool                         // the next is being made
-	changed  bool                         // what runs is of another image than the spec's now
+	changed  bool                         // the newest is of another image than the spec's now: the next takes its place
 	retry    time.Time                    // not before
 	then     *v1.ContainerStateWaiting    // what waiting becomes at thenAt
 	thenAt   time.Time
@@ -82,12 +82,14 @@ func (s *slot) wanted(pod *v1.Pod) bool {
 }
 
 // takeImage takes up another image, the one thing of a container that may change:
-// what runs is replaced whatever the restart policy, and back-offs begin anew.
+// what runs is replaced whatever the restart policy, and back-offs begin anew. What
+// was ended to be replaced still is when the image changes once more. An init
+// container that runs goes on, as on a kubelet.
 func (s *slot) takeImage(spec *v1.Container) {
-	if spec.Image == s.spec.Image || s.starting {
+	if spec.Image == s.spec.Image || s.starting || s.kind == initContainer && s.running() {
 		return
 	}
-	s.spec, s.changed = spec, s.running()
+	s.spec, s.changed = spec, s.changed || s.running()
 	s.retry, s.then = time.Time{}, nil
 }
 

@@ -44,7 +44,7 @@ func (e *startFailure) Unwrap() error { return e.err }
 
 // start makes the next attempt of a container, beside the pod's goroutine.
 func (w *worker) start(ctx context.Context, s *slot) {
-	s.starting, s.changed = true, false
+	s.starting, s.then = true, nil
 	pod := w.pod
 	number := s.restarts
 	if s.run != nil {
@@ -60,7 +60,7 @@ func (w *worker) start(ctx context.Context, s *slot) {
 
 // begun takes up an attempt that runs, or why there is none.
 func (w *worker) begun(ctx context.Context, s *slot, a *attempt, err error) {
-	s.starting = false
+	s.starting, s.changed = false, false
 	var failure *startFailure
 	switch {
 	case errors.As(err, &failure):

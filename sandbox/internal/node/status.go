@@ -111,7 +111,10 @@ func (n *node) writePodStatus(ctx context.Context, pod *v1.Pod) (*v1.Pod, error)
 			merged.Conditions = append(merged.Conditions, condition)
 		}
 	}
-	updated, _, _, err = statusutil.PatchPodStatus(ctx, n.client, pod.Namespace, pod.Name, pod.UID, current.Status, *merged)
+	updated, _, unchanged, err := statusutil.PatchPodStatus(ctx, n.client, pod.Namespace, pod.Name, pod.UID, current.Status, *merged)
+	if unchanged { // an earlier write came through whose answer did not
+		return current, nil
+	}
 	return updated, err
 }
 
@@ -321,6 +324,11 @@ func (w *worker) containerStatus(s *slot) v1.ContainerStatus {
 		c.State.Running = &v1.ContainerStateRunning{StartedAt: timestamp(a.since)}
 		started = a.started
 		c.Ready = s.kind != initContainer && a.started && a.ready
+	case s.changed && !w.ending():
+		// Not terminated: the API server lets no container leave that state whose
+		// restart policy does not say so, and would refuse to hear of the next one.
+		c.State.Waiting = &v1.ContainerStateWaiting{Reason: "ContainerCreating"}
+		c.LastTerminationState = v1.ContainerState{Terminated: w.short(a.ended)}
 	case s.waiting != nil && !w.stopped:
 		c.State.Waiting = s.waiting
 		c.LastTerminationState = v1.ContainerState{Terminated: w.short(a.ended)}
