@@ -99,6 +99,17 @@ func (w *world) VPC(ctx context.Context, at eks.Where, id string) (*eks.VPC, err
 		}
 		*on = answer.one(attribute+".value") == "true"
 	}
+	if id := item.one("dhcpOptionsId"); strings.HasPrefix(id, "dopt-") {
+		answer, err := w.in(ctx, at, "DescribeDhcpOptions", "DhcpOptionsId.1", id)
+		if err != nil {
+			return nil, err
+		}
+		for _, option := range answer.at("dhcpOptionsSet.item.dhcpConfigurationSet.item") {
+			if option.one("key") == "domain-name-servers" {
+				v.NameServers = option.all("valueSet.item.value")
+			}
+		}
+	}
 	return v, nil
 }
 
@@ -259,6 +270,11 @@ func (e eksCloud) WayOut(ctx context.Context, at eks.Where, subnet string) (eks.
 		switch {
 		case route.one("natGatewayId") != "":
 			out.Route = "nat"
+			gateway, err := e.network.do(ctx, here, "DescribeNatGateways", "NatGatewayId.1", route.one("natGatewayId"))
+			if err != nil && !isRefused(err) {
+				return out, err
+			}
+			out.Addresses = gateway.all("natGatewaySet.item.natGatewayAddressSet.item.publicIp")
 		case strings.HasPrefix(route.one("gatewayId"), "igw-"):
 			out.Route = "internet"
 		default:

@@ -124,6 +124,15 @@ func arm(list []Fault, clock interface{ Now() time.Time }) *faults {
 	return f
 }
 
+// Arm has faults happen from now on, beside those that do already.
+func (d *Double) Arm(list ...Fault) {
+	d.faults.lock.Lock()
+	defer d.faults.lock.Unlock()
+	for _, one := range list {
+		d.faults.list = append(d.faults.list, armed{Fault: one})
+	}
+}
+
 // strike says what happens to a call: how long it takes, whether its answer is
 // lost, and how it is refused, if it is.
 func (f *faults) strike(c *call) (delay time.Duration, lost bool, refused *refusal) {
@@ -165,25 +174,43 @@ func (f *faults) strike(c *call) (delay time.Duration, lost bool, refused *refus
 	return delay, lost, refused
 }
 
-// exhausted is how a service says that a quota is used up.
+// exhausted is how a service says that a quota is used up: each has a code and words of
+// its own (Amazon EC2 API Reference, Error codes; the errors of the calls in the others').
 func exhausted(c *call) *refusal {
-	code, message, status := "LimitExceeded", "You have reached the limit of "+c.Operation+" in this account.", http.StatusBadRequest
+	thing := strings.TrimPrefix(c.Operation, "Create")
+	code, message, status := "LimitExceededException", "The request was rejected because a quota was exceeded.", http.StatusBadRequest
 	switch c.Service {
-	case "ec2": // Amazon EC2 API Reference, Error codes: the thing and LimitExceeded
-		code = map[string]string{"AllocateAddress": "AddressLimitExceeded", "RunInstances": "VcpuLimitExceeded"}[c.Operation]
-		if code == "" {
-			code = strings.TrimPrefix(c.Operation, "Create") + "LimitExceeded"
+	case "ec2": // the thing and LimitExceeded
+		names := map[string][2]string{"AllocateAddress": {"Address", "addresses"}, "CreateVpc": {"Vpc", "VPCs"}, "CreateInternetGateway": {"InternetGateway", "internet gateways"},
+			"CreateSubnet": {"Subnet", "subnets"}, "CreateRouteTable": {"RouteTable", "route tables"}, "CreateSecurityGroup": {"SecurityGroup", "security groups"},
+			"CreateVpcEndpoint": {"VpcEndpoint", "VPC endpoints"}}
+		name, known := names[c.Operation]
+		if !known {
+			name = [2]string{thing, "things of this kind"}
+		}
+		code, message = name[0]+"LimitExceeded", "The maximum number of "+name[1]+" has been reached."
+		switch c.Operation {
+		case "CreateNatGateway":
+			message = "Performing this operation would exceed the limit of 5 NAT gateways."
+		case "RunInstances":
+			code, message = "VcpuLimitExceeded", "You have requested more vCPU capacity than your current vCPU limit of 64 allows for the instance bucket that the specified instance type belongs to."
 		}
 	case "eks":
-		code = "ResourceLimitExceededException"
+		code, message = "ResourceLimitExceededException", "You have encountered a service limit on the specified resource."
 	case "iam":
-		status = http.StatusConflict
+		names := map[string]string{"CreateRole": "RolesPerAccount: 1000", "CreateOpenIDConnectProvider": "OpenIdConnectProvidersPerAccount: 100",
+			"CreateInstanceProfile": "InstanceProfilesPerAccount: 1000", "CreatePolicy": "PoliciesPerAccount: 1500", "AttachRolePolicy": "PoliciesPerRole: 10"}
+		name, known := names[c.Operation]
+		if !known {
+			name = thing + "sPerAccount: 1000"
+		}
+		code, message, status = "LimitExceeded", "Cannot exceed quota for "+name, http.StatusConflict
 	case "s3":
-		code = "TooManyBuckets"
+		code, message = "TooManyBuckets", "You have attempted to create more buckets than allowed"
 	case "elasticloadbalancing":
-		code = "TooMany" + strings.TrimPrefix(c.Operation, "Create") + "s"
-	case "ecr", "kms", "logs", "ecs", "events":
-		code = "LimitExceededException"
+		code, message = "TooMany"+thing+"s", "You've reached the limit on the number of "+thing+"s for your AWS account."
+	case "logs":
+		message = "Resource limit exceeded."
 	}
 	return &refusal{code, message, status}
 }

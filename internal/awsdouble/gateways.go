@@ -125,9 +125,15 @@ func (n *network) settleNATs(ctx context.Context, now time.Time) error {
 		case "pending":
 			next = "available"
 			if s.failure {
-				next = "failed"
+				next, until = "failed", s.due.Add(typical.ShowDeletedNAT)
 			}
 		case "deleting":
+			next, until = "deleted", s.due.Add(typical.ShowDeletedNAT)
+		case "deleted", "failed":
+			next = "gone"
+		}
+		// One that failed is deleted by EC2 itself, and holds nothing meanwhile.
+		if next == "deleted" || next == "failed" {
 			if s.association != "" {
 				if _, err := n.do(ctx, s.at, "DisassociateAddress", "AssociationId", s.association); err != nil && !isRefused(err) {
 					return err
@@ -136,9 +142,6 @@ func (n *network) settleNATs(ctx context.Context, now time.Time) error {
 			if err := n.removeInterface(ctx, s.at, s.eni); err != nil {
 				return err
 			}
-			next, until = "deleted", s.due.Add(typical.ShowDeletedNAT)
-		case "deleted":
-			next = "gone"
 		}
 		n.lock.Lock()
 		if state := n.nats[id]; state != nil && state.state == s.state {

@@ -47,6 +47,7 @@ type VPC struct {
 	CIDRs        []string
 	DNSSupport   bool
 	DNSHostnames bool
+	NameServers  []string // of its DHCP options; nil for those that are not known
 }
 
 // Role is what EKS has to know of one.
@@ -65,5 +66,6 @@ type LaunchTemplate struct {
 type WayOut struct {
 	Route     string          // "nat", "internet", "other", "" for none that works
 	Problem   string          // why there is none
+	Addresses []string        // by which they are seen outside, of a NAT gateway
 	Endpoints map[string]bool // services with an endpoint that is available: "ecr.api", "s3"
 }

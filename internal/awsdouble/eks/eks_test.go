@@ -351,22 +351,32 @@ func TestNodegroup(t *testing.T) {
 		w.now = w.now.Add(typical.DeleteNodegroup)
 		w.refused("ResourceNotFoundException", "No node group found for name: ng.", "DescribeNodegroup", ng)
 	})
+	nat := eks.WayOut{Route: "nat", Addresses: []string{"198.51.100.7"}}
 	for name, one := range map[string]struct {
+		cluster     values
 		change      func(*world)
 		more        values
 		code, words string
 	}{
-		"without a route":                    {func(w *world) { w.ways["subnet-b"] = eks.WayOut{} }, nil, "NodeCreationFailure", "failed to join"},
-		"without names":                      {func(w *world) { w.vpc.DNSSupport = false }, nil, "NodeCreationFailure", "failed to join"},
-		"without the policy of nodes":        {func(w *world) { w.roles["node"].Attached = nil }, nil, "AccessDenied", "AmazonEKSWorkerNodePolicy"},
-		"whose role has gone":                {func(w *world) { delete(w.roles, "node") }, nil, "IamNodeRoleNotFound", "does not exist"},
-		"whose subnet has gone":              {func(w *world) { delete(w.subnets, "subnet-b") }, nil, "Ec2SubnetNotFound", "do not exist"},
-		"in a public subnet without address": {func(*world) {}, values{"subnets": []string{"subnet-p"}}, "Ec2SubnetInvalidConfiguration", "auto-assign public IP"},
-		"in a full subnet":                   {func(*world) {}, values{"subnets": []string{"subnet-p"}, "scalingConfig": values{"minSize": 1, "maxSize": 20, "desiredSize": 20}}, "InsufficientFreeAddresses", "subnet-p"},
+		"without a route":             {nil, func(w *world) { w.ways["subnet-b"] = eks.WayOut{} }, nil, "NodeCreationFailure", "failed to join"},
+		"without names":               {nil, func(w *world) { w.vpc.DNSSupport = false }, nil, "NodeCreationFailure", "failed to join"},
+		"without the policy of nodes": {nil, func(w *world) { w.roles["node"].Attached = nil }, nil, "NodeCreationFailure", "failed to join"},
+		"with another name server": {values{"resourcesVpcConfig": values{"subnetIds": []string{"subnet-a", "subnet-b"}, "endpointPrivateAccess": true}},
+			func(w *world) { w.vpc.NameServers = []string{"10.0.0.2"} }, nil, "NodeCreationFailure", "failed to join"},
+		"whose entry has gone": {values{"accessConfig": values{"authenticationMode": "API"}},
+			func(w *world) { w.call("DeleteAccessEntry", values{"name": "demo", "principalArn": role("node")}) }, nil, "NodeCreationFailure", "failed to join"},
+		"whom the endpoint does not let in": {values{"resourcesVpcConfig": values{"subnetIds": []string{"subnet-a", "subnet-b"}, "publicAccessCidrs": []string{"203.0.113.0/24"}}},
+			func(w *world) { w.ways["subnet-a"], w.ways["subnet-b"] = nat, nat }, nil, "NodeCreationFailure", "failed to join"},
+		"whose role has gone":                {nil, func(w *world) { delete(w.roles, "node") }, nil, "IamNodeRoleNotFound", "does not exist"},
+		"whose subnet has gone":              {nil, func(w *world) { delete(w.subnets, "subnet-b") }, nil, "Ec2SubnetNotFound", "do not exist"},
+		"in a public subnet without address": {nil, func(*world) {}, values{"subnets": []string{"subnet-p"}}, "Ec2SubnetInvalidConfiguration", "auto-assign public IP"},
+		"in a full subnet":                   {nil, func(*world) {}, values{"subnets": []string{"subnet-p"}, "scalingConfig": values{"minSize": 1, "maxSize": 20, "desiredSize": 20}}, "InsufficientFreeAddresses", "subnet-p"},
 	} {
 		t.Run("fails "+name, func(t *testing.T) {
 			t.Parallel()
-			w := running(t)
+			w := newWorld(t)
+			w.call("CreateCluster", cluster(one.cluster))
+			w.now = w.now.Add(typical.CreateCluster)
 			w.want(at(w.call("CreateNodegroup", group(one.more)), "nodegroup.status"), "CREATING")
 			one.change(w)
 			w.now = w.now.Add(typical.CreateNodegroup)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -198,7 +199,7 @@ func (s *Service) createNodegroup(r *request) (any, error) {
 		Resources: map[string]any{"autoScalingGroups": []any{map[string]any{"name": "eks-" + in.NodegroupName + "-" + id}}},
 		fail:      r.Fail,
 	}
-	if n.failing, err = s.problem(r.ctx, c, n); err != nil {
+	if n.failing, err = s.problem(r.ctx, c, n, false); err != nil {
 		return nil, err
 	}
 	n.due = r.now.Add(typical.CreateNodegroup)
@@ -228,8 +229,9 @@ func (s *Service) template(r *request, choice *templateChoice) (*LaunchTemplate,
 // Deploy private clusters with limited internet access).
 var endpointsForNodes = []string{"ec2", "ecr.api", "ecr.dkr", "s3", "sts"}
 
-// problem says why a group's nodes would not join, by what is there now.
-func (s *Service) problem(ctx context.Context, c *cluster, n *nodegroup) (*issue, error) {
+// problem says why a group's nodes would not join, by what is there now; made means that
+// EKS has made what it makes for them.
+func (s *Service) problem(ctx context.Context, c *cluster, n *nodegroup, made bool) (*issue, error) {
 	if n.fail {
 		return trouble("AsgInstanceLaunchFailures", "Could not launch On-Demand Instances. InsufficientInstanceCapacity - We currently do not have sufficient "+
 			strings.Join(n.InstanceTypes, ", ")+" capacity in the Availability Zone you requested. Launching EC2 instance failed.", n.Name), nil
@@ -238,13 +240,18 @@ func (s *Service) problem(ctx context.Context, c *cluster, n *nodegroup) (*issue
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case role == nil:
+	if role == nil {
 		return trouble("IamNodeRoleNotFound", "The node role "+n.NodeRole+" does not exist.", n.NodeRole), nil
-	case !slices.Contains(role.Trusts, "ec2.amazonaws.com") || !slices.Contains(role.Attached, nodePolicy):
-		return trouble("AccessDenied", "The role "+n.NodeRole+" does not have what nodes need: the policy "+nodePolicy+", and the trust of ec2.amazonaws.com.", n.NodeRole), nil
-	case c.AccessConfig.Mode == "API" && c.entries[n.NodeRole] == nil && n.Status != "CREATING":
-		return trouble("AccessDenied", "The role "+n.NodeRole+" has no access entry in the cluster.", n.NodeRole), nil
+	}
+	if !slices.Contains(role.Trusts, "ec2.amazonaws.com") {
+		return unjoined("role %s does not trust ec2.amazonaws.com", n.NodeRole), nil
+	}
+	if !slices.Contains(role.Attached, nodePolicy) {
+		return unjoined("role %s does not have the policy %s", n.NodeRole, nodePolicy), nil
+	}
+	// EKS makes the entry with the group, where there is none for the role.
+	if e := c.entries[n.NodeRole]; c.AccessConfig.Mode == "API" && (e == nil && made || e != nil && e.Type != "EC2_LINUX") {
+		return unjoined("role %s has no access entry of the type EC2_LINUX in the cluster", n.NodeRole), nil
 	}
 	vpc, err := s.cloud.VPC(ctx, c.where, c.ResourcesVPCConfig.VPCID)
 	if err != nil {
@@ -253,8 +260,13 @@ func (s *Service) problem(ctx context.Context, c *cluster, n *nodegroup) (*issue
 	if vpc == nil {
 		return trouble("Ec2SubnetNotFound", "The VPC "+c.ResourcesVPCConfig.VPCID+" does not exist.", n.Subnets...), nil
 	}
-	if !vpc.DNSSupport || c.ResourcesVPCConfig.EndpointPrivateAccess && !vpc.DNSHostnames {
+	private := c.ResourcesVPCConfig.EndpointPrivateAccess
+	if !vpc.DNSSupport || private && !vpc.DNSHostnames {
 		return unjoined("the VPC %s does not resolve names: DNS support and DNS hostnames must be on", vpc.ID), nil
+	}
+	// Amazon EKS User Guide, Cluster API server endpoint: the private address is found by Amazon's name server alone.
+	if private && vpc.NameServers != nil && !slices.Contains(vpc.NameServers, "AmazonProvidedDNS") {
+		return unjoined("the DHCP options of VPC %s name %s, and not AmazonProvidedDNS", vpc.ID, strings.Join(vpc.NameServers, ", ")), nil
 	}
 	subnets, err := s.cloud.Subnets(ctx, c.where, n.Subnets)
 	if err != nil {
@@ -275,10 +287,13 @@ func (s *Service) problem(ctx context.Context, c *cluster, n *nodegroup) (*issue
 			return trouble("Ec2SubnetInvalidConfiguration", "One or more Amazon EC2 Subnets of ["+subnet.ID+"] for node group "+n.Name+
 				" does not automatically assign public IP addresses to instances launched into it. If you want your instances to be assigned a public IP address, then you need to enable auto-assign public IP address for the subnet.", subnet.ID), nil
 		}
+		if out.Route != "" && !private && len(out.Addresses) > 0 && !c.letsIn(out.Addresses) {
+			return unjoined("the public endpoint takes connections from %s alone, and nodes in %s come from %s", strings.Join(c.ResourcesVPCConfig.PublicAccessCIDRs, ", "), subnet.ID, strings.Join(out.Addresses, ", ")), nil
+		}
 		if out.Route != "" {
 			continue
 		}
-		if !c.ResourcesVPCConfig.EndpointPrivateAccess {
+		if !private {
 			return unjoined("subnet %s has no way to the cluster's public endpoint: %s", subnet.ID, out.Problem), nil
 		}
 		for _, endpoint := range endpointsForNodes {
@@ -288,6 +303,20 @@ func (s *Service) problem(ctx context.Context, c *cluster, n *nodegroup) (*issue
 		}
 	}
 	return nil, nil
+}
+
+// letsIn says whether the public endpoint takes connections from all of the addresses.
+func (c *cluster) letsIn(addresses []string) bool {
+	for _, text := range addresses {
+		address, err := netip.ParseAddr(text)
+		if err != nil || !slices.ContainsFunc(c.ResourcesVPCConfig.PublicAccessCIDRs, func(cidr string) bool {
+			prefix, err := netip.ParsePrefix(cidr)
+			return err == nil && prefix.Contains(address)
+		}) {
+			return false
+		}
+	}
+	return true
 }
 
 func trouble(code, message string, resources ...string) *issue {
@@ -304,7 +333,7 @@ func (s *Service) settleNodegroup(ctx context.Context, c *cluster, n *nodegroup,
 	case n.Status == "DELETING" && !now.Before(n.due):
 		return true, nil
 	case n.Status == "CREATING" && !now.Before(n.due):
-		problem, err := s.problem(ctx, c, n)
+		problem, err := s.problem(ctx, c, n, true)
 		if err != nil {
 			return false, err
 		}
