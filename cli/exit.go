@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -105,6 +106,10 @@ func flagError(cmd *cobra.Command, err error) error {
 				return sentence.WithHint("did you mean %q? It takes %s", near, list(choices.allowed))
 			}
 			return sentence.WithHint("it takes %s", list(choices.allowed))
+		}
+		var number *strconv.NumError
+		if errors.As(err, &number) {
+			return sentence.WithHint("it takes a whole number")
 		}
 		return usererr.New(usererr.Invalid, "--%s cannot be %q: %v", flag.Name, invalid.GetValue(), invalid.Unwrap()).WithHint("%s", help).Because(err)
 	}

@@ -20,7 +20,7 @@ each. The plan follows from the range and the number of zones alone, and is what
 'biplane dataplane apply' makes. It says whether private subnets of /18, which
 are recommended, fit, and why. AWS is not asked.
 
-Exit status: 0 it fits; 1 it does not; 2 the range is none.`,
+Exit status: 0 it fits; 1 it does not; 2 what was given is no range.`,
 		Example: `  biplane network plan --cidr 10.0.0.0/16 --zones 3
   biplane network plan --cidr 10.0.0.0/16 --zones 4 --output json`,
 		Args: noArguments,

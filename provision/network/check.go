@@ -122,18 +122,28 @@ func judge(f *facts) *Report {
 	return report
 }
 
+// theTiers, among the needs of a check, is which subnets are public and which private.
+// Where that was not said, it takes the tables of routes.
+const theTiers = "tiers"
+
 // check is one of the 28.
 type check struct {
 	id       int
 	name     string
 	severity Severity // where a finding says nothing else
-	needs    []string // calls without which it cannot tell
+	needs    []string // calls without which it cannot tell, and theTiers
 	run      func(*facts) []Finding
 }
 
 func (c check) judge(f *facts) []Finding {
 	var missing []string
 	for _, call := range c.needs {
+		if call == theTiers {
+			if !f.inferred {
+				continue
+			}
+			call = callTables
+		}
 		if err := f.failed[call]; err != nil {
 			missing = append(missing, whyNot(call, err))
 		}

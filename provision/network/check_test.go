@@ -117,6 +117,17 @@ func (f *facts) deny(egress bool, cidr string, from, to int32) {
 		PortRange: &types.PortRange{From: aws.Int32(from), To: aws.Int32(to)}, RuleAction: types.RuleActionDeny, Egress: aws.Bool(egress)})
 }
 
+// rules replaces those of the access list.
+func (f *facts) rules(entries ...types.NetworkAclEntry) { f.acls[0].Entries = entries }
+
+func allow(egress bool, cidr, protocol string, from, to int32) types.NetworkAclEntry {
+	e := types.NetworkAclEntry{RuleNumber: aws.Int32(100), Protocol: &protocol, CidrBlock: &cidr, RuleAction: types.RuleActionAllow, Egress: &egress}
+	if protocol != "-1" {
+		e.PortRange = &types.PortRange{From: &from, To: &to}
+	}
+	return e
+}
+
 func (f *facts) withoutNAT() {
 	for i := range 3 {
 		f.table(fmt.Sprintf("rtb-private-%d", i)).Routes = nil
@@ -186,7 +197,7 @@ func TestJudge(t *testing.T) {
 		{"misses a subnet", func(f *facts) { delete(f.subnets, privateID(1)) }, 7, Error, privateID(1), "", "there is no such subnet", []int{8, 20}},
 		{"sees another network's subnet", func(f *facts) {
 			f.change(publicID(2), func(s *types.Subnet) { s.VpcId = aws.String("vpc-0000000000000000b") })
-		}, 7, Error, publicID(2), "euc1-az3", "vpc-0000000000000000b", nil},
+		}, 7, Error, publicID(2), "euc1-az3", "vpc-0000000000000000b", []int{8}},
 		{"sees a subnet named twice", func(f *facts) { f.PrivateSubnets = append(f.PrivateSubnets, publicID(0)) }, 7, Error, publicID(0), "euc1-az1", "twice", []int{14, 17, 18, 19, 21}},
 		{"sees one zone", func(f *facts) { f.PublicSubnets, f.PrivateSubnets = f.PublicSubnets[:1], f.PrivateSubnets[:1] }, 8, Error, testVPC, "", "one zone", nil},
 		{"sees two zones", func(f *facts) { f.PublicSubnets, f.PrivateSubnets = f.PublicSubnets[:2], f.PrivateSubnets[:2] }, 8, Warning, testVPC, "", "two zones", nil},
@@ -259,6 +270,11 @@ func TestJudge(t *testing.T) {
 		{"sees an access list that denies all answers", func(f *facts) { f.deny(false, "0.0.0.0/0", 1024, 65535) }, 18, Error, privateID(0), "euc1-az1", "denies answers", nil},
 		{"sees an access list that denies all by having no rule", func(f *facts) { f.acls[0].Entries = f.acls[0].Entries[2:] }, 18, Error, publicID(0), "euc1-az1", "HTTPS from the outside", nil},
 		{"sees an access list that denies a port within the network", func(f *facts) { f.deny(false, "10.0.0.0/16", 10250, 10250) }, 18, Warning, privateID(0), "euc1-az1", "a part of what comes from the network", nil},
+		{"sees an access list that lets out to private addresses alone", func(f *facts) { f.rules(allow(true, "10.0.0.0/8", "-1", 0, 0), allow(false, "0.0.0.0/0", "-1", 0, 0)) }, 18, Error, privateID(0), "euc1-az1", "denies HTTPS to the outside", nil},
+		{"sees an access list that lets answers in from the network alone", func(f *facts) { f.rules(allow(true, "0.0.0.0/0", "-1", 0, 0), allow(false, "10.0.0.0/16", "-1", 0, 0)) }, 18, Error, privateID(0), "euc1-az1", "denies answers", nil},
+		{"sees an access list that keeps names from the network", func(f *facts) {
+			f.rules(allow(true, "0.0.0.0/0", "-1", 0, 0), allow(false, "0.0.0.0/0", "6", 0, 65535))
+		}, 18, Warning, privateID(0), "euc1-az1", "UDP port 53", nil},
 		{"misses the gateway endpoint", func(f *facts) { f.endpoints = f.endpoints[1:] }, 19, Warning, testVPC, "", "no gateway endpoint", nil},
 		{"minds the missing gateway endpoint without NAT", func(f *facts) { f.withoutNAT(); f.endpoints = f.endpoints[1:] }, 19, Error, testVPC, "", "no gateway endpoint", []int{14}},
 		{"sees a table that the gateway endpoint is not in", func(f *facts) { f.endpoints[0].RouteTableIds = f.endpoints[0].RouteTableIds[:2] }, 19, Warning, "rtb-private-2", "", "vpce-s3", nil},
@@ -285,6 +301,9 @@ func TestJudge(t *testing.T) {
 				{IpProtocol: aws.String("tcp"), FromPort: aws.Int32(443), ToPort: aws.Int32(443), IpRanges: []types.IpRange{{CidrIp: aws.String("10.0.0.0/17")}}}}})
 			f.endpointOf("ec2").Groups[0].GroupId = aws.String("sg-narrow")
 		}, 20, Error, "vpce-ec2", "euc1-az3", "does not admit port 443 from " + privateID(2), nil},
+		{"sees an endpoint that admits its own group alone", func(f *facts) {
+			f.groups[1].IpPermissions = []types.IpPermission{{IpProtocol: aws.String("-1"), UserIdGroupPairs: []types.UserIdGroupPair{{GroupId: aws.String("sg-endpoints")}}}}
+		}, 20, Error, "vpce-ec2", "euc1-az1", "does not admit port 443 from " + privateID(0), nil},
 		{"misses a tag", func(f *facts) { f.change(privateID(0), func(s *types.Subnet) { s.Tags = nil }) }, 21, Warning, privateID(0), "euc1-az1", "internal-elb", nil},
 		{"sees Docker's range", func(f *facts) {
 			f.vpc.CidrBlockAssociationSet = append(f.vpc.CidrBlockAssociationSet, types.VpcCidrBlockAssociation{CidrBlock: aws.String("172.17.0.0/16")})
@@ -294,6 +313,11 @@ func TestJudge(t *testing.T) {
 				RequesterVpcInfo: &types.VpcPeeringConnectionVpcInfo{VpcId: aws.String(testVPC)},
 				AccepterVpcInfo:  &types.VpcPeeringConnectionVpcInfo{VpcId: aws.String("vpc-peer"), CidrBlockSet: []types.CidrBlock{{CidrBlock: aws.String("172.20.0.0/16")}}}}}
 		}, 22, Warning, testVPC, "", "vpc-peer", nil},
+		{"sees a peer whose first range overlaps", func(f *facts) {
+			f.peerings = []types.VpcPeeringConnection{{Status: &types.VpcPeeringConnectionStateReason{Code: types.VpcPeeringConnectionStateReasonCodeActive},
+				RequesterVpcInfo: &types.VpcPeeringConnectionVpcInfo{VpcId: aws.String("vpc-peer"), CidrBlock: aws.String("10.0.128.0/20")},
+				AccepterVpcInfo:  &types.VpcPeeringConnectionVpcInfo{VpcId: aws.String(testVPC)}}}
+		}, 22, Warning, testVPC, "", "10.0.128.0/20", nil},
 		{"sees the internet blocked", func(f *facts) { f.blockInternet = types.InternetGatewayBlockModeBlockBidirectional }, 23, Warning, testVPC, "", "both directions", nil},
 		{"sees a limit reached", func(f *facts) { f.addresses = 5 }, 24, Warning, testVPC, "", "elastic IP", nil},
 		{"sees the default group in use", func(f *facts) {
@@ -349,6 +373,7 @@ func TestJudgeCannotTell(t *testing.T) {
 			calls[call] = true
 		}
 	}
+	delete(calls, theTiers)
 	for call := range calls {
 		f := healthy()
 		f.failed[call] = refused
@@ -366,8 +391,20 @@ func TestJudgeCannotTell(t *testing.T) {
 			t.Errorf("without %s: got %s, want no failure", call, failures(report))
 		}
 	}
+	// Where nobody said which subnets are public, that takes the tables of routes.
 	f := healthy()
+	f.PublicSubnets, f.PrivateSubnets = nil, nil
+	f.sortTiers()
+	f.failed[callTables] = refused
+	for _, one := range judge(f).Checks {
+		if takes := slices.Contains(checks[one.ID-1].needs, theTiers); takes && (one.Status != CannotTell || !strings.Contains(one.Message, callTables)) {
+			t.Errorf("got %+v, want it to be unable to tell without %s", one, callTables)
+		}
+	}
+
+	f = healthy()
 	f.failed[callTransit], f.failed[callReservations], f.failed[callQuota] = refused, &operations.UnlistedCallError{Service: "EC2", Operation: "GetSubnetCidrReservations"}, refused
+	f.failed[callServices] = refused
 	f.quotas = nil
 	got := map[int][]Status{}
 	for _, one := range judge(f).Checks {
@@ -375,8 +412,46 @@ func TestJudgeCannotTell(t *testing.T) {
 			got[one.ID] = append(got[one.ID], one.Status)
 		}
 	}
-	if len(got) != 2 || len(got[22]) != 1 || len(got[24]) != 1 {
-		t.Errorf("got %v, want 22 and 24 to be unable to tell", got)
+	for _, id := range []int{11, 20, 22, 24} {
+		if len(got[id]) != 1 {
+			t.Errorf("got %v of %d, want it to be unable to tell once", got[id], id)
+		}
+	}
+	if len(got) != 4 {
+		t.Errorf("got %v, want 11, 20, 22 and 24 to be unable to tell", got)
+	}
+}
+
+// TestJudgeBears has networks that are made in another way, and in which nothing fails.
+func TestJudgeBears(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		how  func(*facts)
+	}{
+		{"an access list with the least rules", func(f *facts) {
+			least := []types.NetworkAclEntry{
+				allow(false, "10.0.0.0/17", "-1", 0, 0), allow(false, "10.0.128.0/17", "-1", 0, 0), allow(true, "10.0.0.0/16", "-1", 0, 0),
+				allow(true, "0.0.0.0/0", "6", 443, 443), allow(false, "0.0.0.0/0", "6", 1024, 65535), allow(true, "0.0.0.0/0", "6", 1024, 65535), allow(false, "0.0.0.0/0", "6", 443, 443)}
+			for i := range least {
+				least[i].RuleNumber = aws.Int32(int32(100 + i))
+			}
+			f.rules(least...)
+		}},
+		{"a group of endpoints that admits a subnet in parts", func(f *facts) {
+			f.groups[1].IpPermissions[0].IpRanges = []types.IpRange{{CidrIp: aws.String("10.0.0.0/17")}, {CidrIp: aws.String("10.0.128.0/19")}, {CidrIp: aws.String("10.0.160.0/19")}}
+		}},
+		{"a group of endpoints that admits a list of ranges", func(f *facts) {
+			f.groups[1].IpPermissions[0].IpRanges, f.groups[1].IpPermissions[0].PrefixListIds = nil, []types.PrefixListId{{PrefixListId: aws.String("pl-1")}}
+		}},
+	} {
+		f := healthy()
+		c.how(f)
+		for _, one := range judge(f).Checks {
+			if one.Status == Fail {
+				t.Errorf("%s: got %+v, want it to pass", c.name, one)
+			}
+		}
 	}
 }
 
@@ -386,7 +461,6 @@ func TestSortTiers(t *testing.T) {
 	public, private := f.PublicSubnets, f.PrivateSubnets
 	f.PublicSubnets, f.PrivateSubnets = nil, nil
 	f.sortTiers()
-	slices.Sort(public)
 	if !slices.Equal(f.PublicSubnets, public) || !slices.Equal(f.PrivateSubnets, private) {
 		t.Errorf("got %v and %v, want %v and %v", f.PublicSubnets, f.PrivateSubnets, public, private)
 	}
@@ -406,5 +480,17 @@ func TestSortTiers(t *testing.T) {
 	f.sortTiers()
 	if !slices.Contains(f.PublicSubnets, privateID(0)) || !slices.Contains(f.PrivateSubnets, privateID(1)) {
 		t.Errorf("got public %v, want %s by its routes, and %s private by its tag", f.PublicSubnets, privateID(0), privateID(1))
+	}
+
+	// A name decides where there is no such tag.
+	f = healthy()
+	f.change(privateID(0), func(s *types.Subnet) {
+		s.Tags = []types.Tag{{Key: aws.String("Name"), Value: aws.String("Prod-Private-1a")}}
+	})
+	f.table("rtb-private-0").Routes = f.table("rtb-public").Routes
+	f.PublicSubnets, f.PrivateSubnets = nil, nil
+	f.sortTiers()
+	if !slices.Contains(f.PrivateSubnets, privateID(0)) {
+		t.Errorf("got private %v, want %s by its name", f.PrivateSubnets, privateID(0))
 	}
 }

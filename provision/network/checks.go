@@ -20,20 +20,20 @@ var checks = []check{
 	{5, "names are resolved", Error, []string{callAttribute}, checkNames},
 	{6, "AWS's name server is used", Warning, []string{callVPCs, callDHCP}, checkNameServer},
 	{7, "the subnets are there", Error, []string{callSubnets}, checkSubnets},
-	{8, "there are enough zones, each with both tiers", Error, []string{callSubnets, callTables}, checkZones},
-	{9, "EKS takes the zones", Error, []string{callSubnets, callTables}, checkRefusedZones},
-	{10, "the zones are of a region", Error, []string{callSubnets, callTables, callZones}, checkZoneTypes},
-	{11, "the subnets are large enough", Error, []string{callSubnets, callTables}, checkRoom},
+	{8, "there are enough zones, each with both tiers", Error, []string{callSubnets, theTiers}, checkZones},
+	{9, "EKS takes the zones", Error, []string{callSubnets, theTiers}, checkRefusedZones},
+	{10, "the zones are of a region", Error, []string{callSubnets, theTiers, callZones}, checkZoneTypes},
+	{11, "the subnets are large enough", Error, []string{callSubnets, theTiers}, checkRoom},
 	{12, "each subnet has routes of its own", Warning, []string{callSubnets, callTables}, checkTables},
 	{13, "public subnets lead to the internet", Error, []string{callSubnets, callTables, callGateways}, checkPublicRoute},
 	{14, "private subnets have a way out", Error, []string{callSubnets, callTables}, checkPrivateRoute},
 	{15, "NAT gateways work", Error, []string{callSubnets, callTables, callNATs, callGateways}, checkNAT},
 	{16, "each NAT gateway is in the zone that uses it", Warning, []string{callSubnets, callTables, callNATs}, checkNATZone},
-	{17, "public addresses are given in public subnets only", Warning, []string{callSubnets, callTables}, checkPublicAddresses},
-	{18, "access lists let the cluster through", Error, []string{callVPCs, callSubnets, callTables, callACLs}, checkAccessLists},
+	{17, "public addresses are given in public subnets only", Warning, []string{callSubnets, theTiers}, checkPublicAddresses},
+	{18, "access lists let the cluster through", Error, []string{callVPCs, callSubnets, theTiers, callACLs}, checkAccessLists},
 	{19, "S3 is reached within AWS's network", Warning, []string{callSubnets, callTables, callEndpoints}, checkS3},
 	{20, "endpoints of services work", Warning, []string{callSubnets, callTables, callEndpoints, callGroups}, checkEndpoints},
-	{21, "subnets are tagged for load balancers", Warning, []string{callSubnets, callTables}, checkTags},
+	{21, "subnets are tagged for load balancers", Warning, []string{callSubnets, theTiers}, checkTags},
 	{22, "addresses do not overlap", Warning, []string{callVPCs, callPeerings}, checkOverlap},
 	{23, "the account does not block the internet", Warning, []string{callBlockInternet}, checkBlockInternet},
 	{24, "the account's limits are not reached", Warning, []string{callNATs, callAddresses, callEndpoints, callGroups, callClusters}, checkQuotas},
@@ -137,7 +137,7 @@ func checkNameServer(f *facts) []Finding {
 	if slices.Contains(servers, "AmazonProvidedDNS") {
 		return []Finding{pass(f.VPC, "AWS's own name server is among those of %s", id)}
 	}
-	return []Finding{fail(severity, f.VPC, "aws ec2 create-dhcp-options --dhcp-configurations Key=domain-name-servers,Values=AmazonProvidedDNS, then associate-dhcp-options --vpc-id "+f.VPC,
+	return []Finding{fail(severity, f.VPC, "aws ec2 create-dhcp-options --dhcp-configurations Key=domain-name-servers,Values=AmazonProvidedDNS, then aws ec2 associate-dhcp-options --vpc-id "+f.VPC+" --dhcp-options-id DOPT",
 		"its name servers are %s, which must forward AWS's private names to AWS's own server", or(strings.Join(servers, ", "), "none"))}
 }
 
@@ -202,7 +202,7 @@ func checkRefusedZones(f *facts) []Finding {
 			if slices.Contains(f.PublicSubnets, id) {
 				severity = Warning // the cluster's own interfaces are in private subnets
 			}
-			return []Finding{fail(severity, id, "use a subnet of another zone", "EKS places no cluster in zone %s", zone)}
+			return []Finding{fail(severity, id, "aws ec2 create-subnet --vpc-id "+f.VPC+" --availability-zone-id ZONE --cidr-block CIDR, in another zone, and use that one", "EKS places no cluster in zone %s", zone)}
 		}
 		return []Finding{pass(id, "EKS takes its zone")}
 	})
@@ -234,7 +234,7 @@ const (
 )
 
 func checkRoom(f *facts) []Finding {
-	return f.eachSubnet(func(id string, s types.Subnet) []Finding {
+	found := f.eachSubnet(func(id string, s types.Subnet) []Finding {
 		cidr, err := netip.ParsePrefix(aws.ToString(s.CidrBlock))
 		if err != nil {
 			return []Finding{notApplicable("it has no IPv4 addresses")}
@@ -250,11 +250,9 @@ func checkRoom(f *facts) []Finding {
 		note := ""
 		if reserved > 0 {
 			note = fmt.Sprintf(" (%d more are reserved)", reserved)
-		} else if err := f.failed[callReservations]; err != nil {
-			note = " (reserved ones are not known: it takes " + whyNot(callReservations, err) + ")"
 		}
 		public := slices.Contains(f.PublicSubnets, id)
-		const larger = "aws ec2 create-subnet with a larger range; a subnet cannot grow"
+		larger := "aws ec2 create-subnet --vpc-id " + f.VPC + " --availability-zone-id " + f.zoneOf(id) + " --cidr-block CIDR, with a larger range: a subnet cannot grow"
 		switch {
 		case !public && free < roomForCluster:
 			return []Finding{fail(Error, id, larger, "it has %d free addresses%s, and the cluster's own interfaces want %d", free, note, roomForCluster)}
@@ -267,6 +265,10 @@ func checkRoom(f *facts) []Finding {
 		}
 		return []Finding{pass(id, "it is a /%d with %s free addresses%s", cidr.Bits(), thousands(free), note)}
 	})
+	if err := f.failed[callReservations]; err != nil {
+		found = append(found, Finding{Status: CannotTell, Message: "how many of the free addresses are reserved is not known: it takes " + whyNot(callReservations, err)})
+	}
+	return found
 }
 
 func checkTables(f *facts) []Finding {
@@ -332,7 +334,7 @@ func checkPrivateRoute(f *facts) []Finding {
 		route := defaultRoute(table)
 		create := "aws ec2 create-route --route-table-id " + name + " --destination-cidr-block 0.0.0.0/0 --nat-gateway-id NAT"
 		if route == nil {
-			if f.failed[callEndpoints] == nil && len(f.missingServices(allServices)) == 0 {
+			if f.failed[callEndpoints] == nil && len(f.missingServices(privateServices)) == 0 {
 				return []Finding{fail(Warning, id, create, "its table %s has no default route: AWS's services have endpoints, but the control plane and other registries are reached by a proxy only", name)}
 			}
 			return []Finding{fail(Error, id, create, "its table %s has no default route, so that nothing outside is reached", name)}
@@ -429,7 +431,7 @@ func checkPublicAddresses(f *facts) []Finding {
 
 func checkS3(f *facts) []Finding {
 	i := slices.IndexFunc(f.endpoints, func(e types.VpcEndpoint) bool {
-		return isOf(aws.ToString(e.ServiceName), f.Region, "s3") && e.VpcEndpointType == types.VpcEndpointTypeGateway && !strings.EqualFold(string(e.State), "deleted")
+		return isOf(aws.ToString(e.ServiceName), f.Region, "s3") && e.VpcEndpointType == types.VpcEndpointTypeGateway && !gone(e)
 	})
 	tables, direct := f.privateTables()
 	severity := func(tables ...string) Severity {
@@ -501,8 +503,12 @@ func checkOverlap(f *facts) []Finding {
 		if other == nil {
 			continue
 		}
+		blocks := []string{aws.ToString(other.CidrBlock)}
 		for _, block := range other.CidrBlockSet {
-			if cidr, err := netip.ParsePrefix(aws.ToString(block.CidrBlock)); err == nil && (overlaps(cidr) || slices.ContainsFunc(serviceRanges, cidr.Overlaps)) {
+			blocks = append(blocks, aws.ToString(block.CidrBlock))
+		}
+		for _, block := range slices.Compact(slices.Sorted(slices.Values(blocks))) {
+			if cidr, err := netip.ParsePrefix(block); err == nil && (overlaps(cidr) || slices.ContainsFunc(serviceRanges, cidr.Overlaps)) {
 				found = append(found, fail(Warning, f.VPC, "write cluster.serviceCidr in dataplane.yaml, or route to the peer's other ranges",
 					"its peer %s (%s) has %s, which overlaps this network or the services of a cluster in it", aws.ToString(other.VpcId), aws.ToString(p.VpcPeeringConnectionId), cidr))
 			}

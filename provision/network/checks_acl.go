@@ -19,6 +19,7 @@ type ports struct{ from, to int32 }
 var (
 	allPorts = ports{0, 65535}
 	https    = ports{443, 443}
+	dns      = ports{53, 53}
 	// ephemeral are those that answers come to: AWS's NAT gateways use all of them.
 	ephemeral = ports{1024, 65535}
 )
@@ -26,11 +27,15 @@ var (
 // A demand is traffic that must get through an access list. They are stateless, so that
 // each direction is a demand of its own.
 type demand struct {
-	what   string
-	egress bool
-	peers  []netip.Prefix
-	ports  ports
-	remedy string // the port range of a rule that admits it
+	what     string
+	egress   bool
+	peers    []netip.Prefix
+	but      []netip.Prefix // parts of the peers that do not count
+	protocol string         // tcp, udp
+	ports    ports
+	remedy   string // the port range of a rule that admits it
+	// bearable: where all of it is denied, that is a warning.
+	bearable bool
 }
 
 func checkAccessLists(f *facts) []Finding {
@@ -44,22 +49,35 @@ func checkAccessLists(f *facts) []Finding {
 		acl := f.acls[i]
 		name := aws.ToString(acl.NetworkAclId)
 		own := f.ranges()
+		within := func(what string, egress bool) demand {
+			return demand{what: what, egress: egress, peers: own, protocol: "tcp", ports: allPorts, remedy: "From=0,To=65535"}
+		}
+		// The outside is what is on the internet: a rule for private addresses lets nobody out.
+		outside := func(what string, egress bool, p ports, remedy string) demand {
+			return demand{what: what, egress: egress, peers: []netip.Prefix{anywhere}, but: slices.Concat(privateRanges, own), protocol: "tcp", ports: p, remedy: remedy}
+		}
+		// Names within a cluster go from node to node, by UDP.
+		names := func(what string, egress bool) demand {
+			return demand{what: what, egress: egress, peers: own, protocol: "udp", ports: dns, remedy: "From=53,To=53", bearable: true}
+		}
 		demands := []demand{
-			{"what comes from the network", false, own, allPorts, "From=0,To=65535"},
-			{"what goes to the network", true, own, allPorts, "From=0,To=65535"},
-			{"HTTPS to the outside, port 443", true, []netip.Prefix{anywhere}, https, "From=443,To=443"},
-			{"answers from the outside, ports 1024 to 65535", false, []netip.Prefix{anywhere}, ephemeral, "From=1024,To=65535"},
+			within("what comes from the network", false),
+			within("what goes to the network", true),
+			outside("HTTPS to the outside, port 443", true, https, "From=443,To=443"),
+			outside("answers from the outside, ports 1024 to 65535", false, ephemeral, "From=1024,To=65535"),
+			names("questions for names from the network, UDP port 53", false),
+			names("questions for names to the network, UDP port 53", true),
 		}
 		if slices.Contains(f.PublicSubnets, id) {
 			demands = append(demands,
-				demand{"HTTPS from the outside, port 443", false, []netip.Prefix{anywhere}, https, "From=443,To=443"},
-				demand{"answers to the outside, ports 1024 to 65535", true, []netip.Prefix{anywhere}, ephemeral, "From=1024,To=65535"})
+				outside("HTTPS from the outside, port 443", false, https, "From=443,To=443"),
+				outside("answers to the outside, ports 1024 to 65535", true, ephemeral, "From=1024,To=65535"))
 		}
 		var found []Finding
 		for _, d := range demands {
 			some, all := false, true
 			for _, peer := range d.peers {
-				allowed, refused := through(acl.Entries, d.egress, peer, d.ports)
+				allowed, refused := through(acl.Entries, d, peer)
 				some, all = some || allowed, all && !refused
 			}
 			if all {
@@ -69,11 +87,14 @@ func checkAccessLists(f *facts) []Finding {
 			if d.egress {
 				direction = "--egress"
 			}
-			remedy := fmt.Sprintf("aws ec2 create-network-acl-entry --network-acl-id %s %s --rule-number NUMBER --protocol tcp --port-range %s --cidr-block %s --rule-action allow, before the rule that denies it",
-				name, direction, d.remedy, d.peers[0])
-			if some {
+			remedy := fmt.Sprintf("aws ec2 create-network-acl-entry --network-acl-id %s %s --rule-number NUMBER --protocol %s --port-range %s --cidr-block %s --rule-action allow, before the rule that denies it",
+				name, direction, d.protocol, d.remedy, d.peers[0])
+			switch {
+			case d.bearable:
+				found = append(found, fail(Warning, id, remedy, "its access list %s denies %s", name, d.what))
+			case some:
 				found = append(found, fail(Warning, id, remedy, "its access list %s denies a part of %s", name, d.what))
-			} else {
+			default:
 				found = append(found, fail(Error, id, remedy, "its access list %s denies %s", name, d.what))
 			}
 		}
@@ -84,11 +105,16 @@ func checkAccessLists(f *facts) []Finding {
 	})
 }
 
-// through follows an access list's rules for TCP between a subnet and a range of peers:
-// whether any of it is allowed, and whether any is refused.
-func through(entries []types.NetworkAclEntry, egress bool, peer netip.Prefix, want ports) (allowed, refused bool) {
+// numbers are those of the protocols, by which access lists name them.
+var numbers = map[string]string{"tcp": "6", "udp": "17"}
+
+// through follows an access list's rules for what is demanded between a subnet and a range
+// of peers: whether any of it is allowed, and whether any is refused.
+func through(entries []types.NetworkAclEntry, d demand, peer netip.Prefix) (allowed, refused bool) {
+	want := d.ports
 	entries = slices.DeleteFunc(slices.Clone(entries), func(e types.NetworkAclEntry) bool {
-		return aws.ToBool(e.Egress) != egress || aws.ToString(e.CidrBlock) == "" || !slices.Contains([]string{"-1", "6", "tcp", "all"}, strings.ToLower(aws.ToString(e.Protocol)))
+		return aws.ToBool(e.Egress) != d.egress || aws.ToString(e.CidrBlock) == "" ||
+			!slices.Contains([]string{"-1", "all", d.protocol, numbers[d.protocol]}, strings.ToLower(aws.ToString(e.Protocol)))
 	})
 	slices.SortFunc(entries, func(a, b types.NetworkAclEntry) int {
 		return int(aws.ToInt32(a.RuleNumber)) - int(aws.ToInt32(b.RuleNumber))
@@ -104,27 +130,42 @@ func through(entries []types.NetworkAclEntry, egress bool, peer netip.Prefix, wa
 		}
 	}
 	for _, port := range starts {
-		a, r := portThrough(entries, peer, port)
+		a, r := portThrough(entries, peer, d.but, port)
 		allowed, refused = allowed || a, refused || r
 	}
 	return allowed, refused
 }
 
-// portThrough is through for one port. A rule for a part of the peers settles that part only.
-func portThrough(entries []types.NetworkAclEntry, peer netip.Prefix, port int32) (allowed, refused bool) {
+// portThrough is through for one port. A rule or an exception for a part of the peers
+// settles that part only, so that the rest is asked about again.
+func portThrough(entries []types.NetworkAclEntry, peer netip.Prefix, but []netip.Prefix, port int32) (allowed, refused bool) {
+	apart := func() (bool, bool) {
+		lower, upper := halves(peer)
+		a, r := portThrough(entries, lower, but, port)
+		a2, r2 := portThrough(entries, upper, but, port)
+		return a || a2, r || r2
+	}
+	for _, b := range but {
+		if contains(b, peer) {
+			return false, false
+		}
+	}
 	for _, e := range entries {
 		r := portsOf(e)
 		cidr, err := netip.ParsePrefix(aws.ToString(e.CidrBlock))
 		if err != nil || port < r.from || port > r.to || !cidr.Overlaps(peer) {
 			continue
 		}
-		allows := e.RuleAction == types.RuleActionAllow
-		allowed, refused = allowed || allows, refused || !allows
-		if contains(cidr, peer) {
-			return allowed, refused
+		if !contains(cidr, peer) || slices.ContainsFunc(but, peer.Overlaps) {
+			return apart()
 		}
+		allows := e.RuleAction == types.RuleActionAllow
+		return allows, !allows
 	}
-	return allowed, true // what no rule is for is denied
+	if slices.ContainsFunc(but, peer.Overlaps) {
+		return apart()
+	}
+	return false, true // what no rule is for is denied
 }
 
 func portsOf(e types.NetworkAclEntry) ports {

@@ -14,7 +14,7 @@ import (
 func checkEndpoints(f *facts) []Finding {
 	var found []Finding
 	for _, e := range f.endpoints {
-		if e.VpcEndpointType != types.VpcEndpointTypeInterface || strings.EqualFold(string(e.State), "deleted") || strings.EqualFold(string(e.State), "deleting") {
+		if e.VpcEndpointType != types.VpcEndpointTypeInterface || gone(e) {
 			continue
 		}
 		service := shortName(f.Region, aws.ToString(e.ServiceName))
@@ -52,10 +52,18 @@ func checkEndpoints(f *facts) []Finding {
 				" --subnet-ids "+strings.Join(f.PrivateSubnets, " ")+" --security-group-ids SG --private-dns-enabled",
 			"it has no endpoint of %s; %s", service, why))
 	}
+	if err := f.failed[callServices]; err != nil {
+		found = append(found, Finding{Status: CannotTell, Message: "in which zones AWS offers the services is not known: it takes " + whyNot(callServices, err)})
+	}
 	if len(found) == 0 {
 		return []Finding{notApplicable("there is no endpoint of a service, and none is wanted")}
 	}
 	return found
+}
+
+// gone reports whether an endpoint is deleted, or will be in a moment.
+func gone(e types.VpcEndpoint) bool {
+	return strings.EqualFold(string(e.State), "deleted") || strings.EqualFold(string(e.State), "deleting")
 }
 
 // endpoint judges an interface endpoint that is there. With a private name, all of the
@@ -83,9 +91,15 @@ func (f *facts) endpoint(e types.VpcEndpoint, service string) []Finding {
 	for _, g := range e.Groups {
 		groups = append(groups, aws.ToString(g.GroupId))
 	}
+	ranges, lists := f.admitted(groups)
 	for _, subnet := range f.PrivateSubnets {
 		cidr, err := netip.ParsePrefix(aws.ToString(f.subnets[subnet].CidrBlock))
-		if err != nil || f.admitted(groups, cidr) {
+		if err != nil || !f.mine(subnet) || cover(ranges, cidr) {
+			continue
+		}
+		if len(lists) > 0 {
+			found = append(found, Finding{Status: CannotTell, Severity: severity, Resource: id,
+				Message: fmt.Sprintf("the endpoint of %s admits port 443 from the prefix list %s; compare it with %s, %s: it takes ec2:GetManagedPrefixListEntries, which a check does not call", service, lists[0], subnet, cidr)}.in(f.zoneOf(subnet)))
 			continue
 		}
 		group := "SG"
@@ -127,8 +141,8 @@ func (f *facts) offered(service, zone string) bool {
 	})
 }
 
-// admitted reports whether any of the groups lets HTTPS in from all of a range.
-func (f *facts) admitted(groups []string, from netip.Prefix) bool {
+// admitted are the ranges from which the groups let HTTPS in, and the lists of ranges.
+func (f *facts) admitted(groups []string) (ranges []netip.Prefix, lists []string) {
 	for _, g := range f.groups {
 		if !slices.Contains(groups, aws.ToString(g.GroupId)) {
 			continue
@@ -138,15 +152,29 @@ func (f *facts) admitted(groups []string, from netip.Prefix) bool {
 				protocol != "-1" && (aws.ToInt32(p.FromPort) > 443 || aws.ToInt32(p.ToPort) < 443) {
 				continue
 			}
-			if slices.ContainsFunc(p.IpRanges, func(r types.IpRange) bool {
-				cidr, err := netip.ParsePrefix(aws.ToString(r.CidrIp))
-				return err == nil && contains(cidr, from)
-			}) {
-				return true
+			for _, r := range p.IpRanges {
+				if cidr, err := netip.ParsePrefix(aws.ToString(r.CidrIp)); err == nil {
+					ranges = append(ranges, cidr)
+				}
+			}
+			for _, l := range p.PrefixListIds {
+				lists = append(lists, aws.ToString(l.PrefixListId))
 			}
 		}
 	}
-	return false
+	return ranges, lists
+}
+
+// cover reports whether ranges, together, have all of another one.
+func cover(ranges []netip.Prefix, whole netip.Prefix) bool {
+	if !slices.ContainsFunc(ranges, whole.Overlaps) {
+		return false
+	}
+	if slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return contains(r, whole) }) {
+		return true
+	}
+	lower, upper := halves(whole)
+	return cover(ranges, lower) && cover(ranges, upper)
 }
 
 // missingServices are those of wanted that have no interface endpoint in the network.
@@ -154,8 +182,7 @@ func (f *facts) missingServices(wanted []string) []string {
 	var missing []string
 	for _, service := range wanted {
 		if !slices.ContainsFunc(f.endpoints, func(e types.VpcEndpoint) bool {
-			return e.VpcEndpointType == types.VpcEndpointTypeInterface && isOf(aws.ToString(e.ServiceName), f.Region, service) &&
-				!strings.EqualFold(string(e.State), "deleted") && !strings.EqualFold(string(e.State), "deleting")
+			return e.VpcEndpointType == types.VpcEndpointTypeInterface && isOf(aws.ToString(e.ServiceName), f.Region, service) && !gone(e)
 		}) {
 			missing = append(missing, service)
 		}

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +51,9 @@ type facts struct {
 	clusters      int
 	quotas        map[string]float64 // by code
 
-	failed map[string]error
+	// inferred: which subnets are public or private was not said, and follows from the answers.
+	inferred bool
+	failed   map[string]error
 }
 
 // The calls, as the table of operations has them.
@@ -286,12 +289,16 @@ func gather(ctx context.Context, api plane.Clients, r Request) (*facts, error) {
 
 // sortTiers finds out which subnets are public and which private, where that was not
 // said: public are those that lead to the internet by themselves. A tag for load balancers
-// is a word on what a subnet is meant to be, and goes before what its routes make of it. Of
-// subnets that are neither for this cluster nor tagged nobody can tell from here; whoever
-// has such names those that are meant.
+// is a word on what a subnet is meant to be, and so is its name; they go before what its
+// routes make of it, in this order. Of subnets that are neither for this cluster nor tagged
+// nobody can tell from here; whoever has such names those that are meant.
 func (f *facts) sortTiers() {
 	inferPublic, inferPrivate := len(f.PublicSubnets) == 0, len(f.PrivateSubnets) == 0
-	for _, id := range slices.Sorted(maps.Keys(f.subnets)) {
+	f.inferred = inferPublic || inferPrivate
+	byZone := slices.SortedFunc(maps.Keys(f.subnets), func(a, b string) int {
+		return cmp.Or(cmp.Compare(f.zoneOf(a), f.zoneOf(b)), cmp.Compare(a, b))
+	})
+	for _, id := range byZone {
 		if aws.ToString(f.subnets[id].VpcId) != f.VPC || slices.Contains(f.PublicSubnets, id) || slices.Contains(f.PrivateSubnets, id) {
 			continue
 		}
@@ -300,6 +307,10 @@ func (f *facts) sortTiers() {
 		tags := tagMap(f.subnets[id].Tags)
 		_, external := tags["kubernetes.io/role/elb"]
 		_, internal := tags["kubernetes.io/role/internal-elb"]
+		if external == internal {
+			name := strings.ToLower(tags["Name"])
+			external, internal = strings.Contains(name, "public"), strings.Contains(name, "private")
+		}
 		if external != internal {
 			public = external
 		}

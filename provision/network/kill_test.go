@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -163,18 +162,10 @@ func stateOf(ctx context.Context, name string) (string, error) {
 	return strings.Join(lines, "\n"), nil
 }
 
-// TestKill kills making and removing a network at some of their calls, with the
-// response delivered and lost, and finishes them. KILL_EVERY says how many calls are
-// between those; 1 takes all.
+// TestKill kills making and removing a network, loses responses of theirs, and finishes
+// them.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	every := 23
-	if text := os.Getenv("KILL_EVERY"); text != "" {
-		var err error
-		if every, err = strconv.Atoi(text); err != nil || every < 1 {
-			t.Fatalf("KILL_EVERY is %q, want a number from 1", text)
-		}
-	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -189,11 +180,7 @@ func TestKill(t *testing.T) {
 		t.Run("it finishes a run to "+string(goal), func(t *testing.T) {
 			t.Parallel()
 			killtest.Run(t, killtest.Program{
-				Path: link,
-				Reads: func(call string) bool {
-					return strings.HasPrefix(call, "Describe") || strings.HasPrefix(call, "Get") || strings.HasPrefix(call, "List")
-				},
-				Pick: func(n int) bool { return n%every == 0 },
+				Path: link, Sample: 8,
 				World: func(ctx context.Context) (*killtest.World, error) {
 					name := fmt.Sprintf("kill-%s-%d", goal, trials.Add(1))
 					if goal == step.Absent {

@@ -47,7 +47,7 @@ const reservedAddresses = 5
 
 // PlanAddresses shares out a range among a number of zones. Its errors are
 // *usererr.Error: of kind Invalid for what is no range of a network, Refused for what
-// cannot fit.
+// cannot hold a data plane.
 func PlanAddresses(cidr string, zones int) (*AddressPlan, error) {
 	vpc, err := parseRange("the network's range", cidr)
 	if err != nil {
@@ -57,8 +57,10 @@ func PlanAddresses(cidr string, zones int) (*AddressPlan, error) {
 		return nil, usererr.New(usererr.Refused, format, args...).WithHint("%s", hint)
 	}
 	switch {
-	case zones < leastZones:
+	case zones < 1:
 		return nil, usererr.New(usererr.Invalid, "the number of zones is %d, and EKS wants %d or more", zones, leastZones).WithHint("give 3, which is recommended")
+	case zones < leastZones:
+		return refuse("give 3, which is recommended", "one zone is too few: EKS wants %d or more", leastZones)
 	case vpc.Bits() < largestNetwork:
 		return refuse(fmt.Sprintf("give a /%d of it, such as %s", largestNetwork, netip.PrefixFrom(vpc.Addr(), largestNetwork)),
 			"%s is larger than a network of AWS can be, which is /%d", vpc, largestNetwork)
@@ -187,6 +189,11 @@ func parseRange(what, text string) (netip.Prefix, error) {
 		return netip.Prefix{}, usererr.New(usererr.Invalid, "%s, %s, is the address of a host in a range", what, text).WithHint("give the range itself: %s", p.Masked())
 	}
 	return p, nil
+}
+
+// halves are the two parts of a range of more than one address.
+func halves(p netip.Prefix) (lower, upper netip.Prefix) {
+	return nth(p, p.Bits()+1, 0), nth(p, p.Bits()+1, 1)
 }
 
 // addresses is how many a range has.

@@ -133,7 +133,8 @@ func TestPlanAddressesRefuses(t *testing.T) {
 		{"10.0.0.0/16", 1 << 40, 1, "do not fit"},
 		{"169.254.0.0/16", 3, 1, "AWS's own"},
 		{"240.0.0.0/16", 3, 1, "reserved"},
-		{"10.0.0.0/16", 1, 2, "EKS wants 2"},
+		{"10.0.0.0/16", 1, 1, "EKS wants 2"},
+		{"10.0.0.0/16", 0, 2, "EKS wants 2"},
 		{"10.0.0.0/16", -1, 2, "EKS wants 2"},
 	} {
 		_, err := network.PlanAddresses(c.cidr, c.zones)

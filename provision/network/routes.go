@@ -58,6 +58,9 @@ func target(r *types.Route) string {
 func (f *facts) usersOfNAT() map[string][]string {
 	users := map[string][]string{}
 	for _, id := range f.PrivateSubnets {
+		if !f.mine(id) {
+			continue
+		}
 		if route := defaultRoute(f.tableOf(id)); route != nil && aws.ToString(route.NatGatewayId) != "" {
 			users[*route.NatGatewayId] = append(users[*route.NatGatewayId], id)
 		}
@@ -71,7 +74,7 @@ func (f *facts) privateTables() (ids []string, wayOut map[string]bool) {
 	wayOut = map[string]bool{}
 	for _, subnet := range f.PrivateSubnets {
 		t := f.tableOf(subnet)
-		if t == nil {
+		if t == nil || !f.mine(subnet) {
 			continue
 		}
 		id := aws.ToString(t.RouteTableId)
@@ -89,11 +92,14 @@ func (f *facts) zoneOf(subnet string) string {
 	return aws.ToString(f.subnets[subnet].AvailabilityZoneId)
 }
 
-// zonesOf are the zones of subnets, each once, in order.
+// mine reports whether a subnet is of the network. Of what is not, check 7 alone speaks.
+func (f *facts) mine(subnet string) bool { return aws.ToString(f.subnets[subnet].VpcId) == f.VPC }
+
+// zonesOf are the zones of the network's subnets among these, each once, in order.
 func (f *facts) zonesOf(subnets []string) []string {
 	var zones []string
 	for _, id := range subnets {
-		if zone := f.zoneOf(id); zone != "" {
+		if zone := f.zoneOf(id); zone != "" && f.mine(id) {
 			zones = append(zones, zone)
 		}
 	}
@@ -124,13 +130,13 @@ func (f *facts) ranges() []netip.Prefix {
 	return all
 }
 
-// each judges those of the subnets that are there, and says of each finding which one
-// it is about.
+// each judges those of the subnets that are the network's, and says of each finding
+// which one it is about.
 func (f *facts) each(ids []string, judge func(string, types.Subnet) []Finding) []Finding {
 	var found []Finding
 	for i, id := range ids {
-		s, there := f.subnets[id]
-		if !there || slices.Contains(ids[:i], id) {
+		s := f.subnets[id]
+		if !f.mine(id) || slices.Contains(ids[:i], id) {
 			continue
 		}
 		for _, one := range judge(id, s) {
