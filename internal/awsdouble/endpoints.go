@@ -2,6 +2,7 @@ package awsdouble
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -29,6 +30,11 @@ func (d *Double) endpointFits(ctx context.Context, c *call) error {
 	n, p := d.network, c.params
 	if err := n.serviceOffered(c); err != nil {
 		return err
+	}
+	if p.one("VpcEndpointType") == "" {
+		// What is not named is a gateway in AWS, and of no type in moto.
+		c.form = maps.Clone(c.form)
+		c.form.Set("VpcEndpointType", "Gateway")
 	}
 	if p.one("VpcEndpointType") != "Interface" || strings.EqualFold(p.one("PrivateDnsEnabled"), "false") || !strings.EqualFold(p.one("PrivateDnsEnabled"), "true") && isPrivateLink(p.one("ServiceName")) {
 		return nil

@@ -176,9 +176,15 @@ func TestEndpointsTakeTheirTime(t *testing.T) {
 	if got := a.ec2("state", "DescribeVpcEndpoints", "Filter.1.Name", "vpc-endpoint-state", "Filter.1.Value.1", "available"); got != "available" {
 		t.Errorf("got state %s, want available", got)
 	}
+	if services := a.ec2("serviceName", "DescribeVpcEndpointServices", "Filter.1.Name", "service-name", "Filter.1.Value.1", "com.amazonaws.eu-central-1.sts"); services != "com.amazonaws.eu-central-1.sts" {
+		t.Errorf("got service %q, want that of sts", services)
+	}
 	a.refused("DependencyViolation", "DeleteSecurityGroup", "GroupId", group)
 	a.refused("DependencyViolation", "DeleteSubnet", "SubnetId", n.subnets[0])
-	gateway := a.ec2("vpcEndpointId", "CreateVpcEndpoint", "VpcId", n.vpc, "ServiceName", "com.amazonaws.eu-central-1.s3", "VpcEndpointType", "Gateway")
+	gateway := a.ec2("vpcEndpointId", "CreateVpcEndpoint", "VpcId", n.vpc, "ServiceName", "com.amazonaws.eu-central-1.s3")
+	if got := a.ec2("vpcEndpointType", "DescribeVpcEndpoints", "VpcEndpointId.1", gateway); got != "Gateway" {
+		t.Errorf("got type %q of an endpoint that names none, want Gateway", got)
+	}
 	answer := a.ec2("", "DeleteVpcEndpoints", "VpcEndpointId.1", endpoint, "VpcEndpointId.2", "vpce-0", "VpcEndpointId.3", gateway)
 	if !strings.Contains(answer, "<resourceId>vpce-0</resourceId>") || strings.Contains(answer, gateway) {
 		t.Errorf("got %s, want the endpoint that is not there named, and no other", answer)

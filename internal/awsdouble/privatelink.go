@@ -269,7 +269,18 @@ func (n *network) offered(ctx context.Context, c *call, s *serviceState) error {
 func (d *Double) describeServices(ctx context.Context, c *call) (*http.Response, error) {
 	names := c.params.all("ServiceName.*")
 	if !slices.ContainsFunc(names, isPrivateLink) {
-		return d.forward(ctx, c)
+		// moto has no filter by name.
+		wanted := filters(c)["service-name"]
+		withoutFilters(c, func(name string) bool { return name == "service-name" })
+		answer, err := d.forward(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return edit(c, answer, func(root *node) error {
+			root.child("serviceNameSet").keep(func(item *node) bool { return fits(wanted, item.value) })
+			root.child("serviceDetailSet").keep(func(item *node) bool { return fits(wanted, item.one("serviceName")) })
+			return nil
+		})
 	}
 	list, details := branch("serviceNameSet"), branch("serviceDetailSet")
 	for _, name := range names {
