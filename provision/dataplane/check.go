@@ -189,12 +189,13 @@ func healthOf(name string, change step.Change) Health {
 		h.Status, h.Message = Failed, "it is missing"
 	case step.Refuse:
 		h.Status, h.Message = Failed, strings.Join(change.Details, "; ")
-	case step.Finish, step.Update:
-		for _, line := range change.Details {
-			if reason, busy := strings.CutPrefix(line, "wait until it is ready: "); busy {
-				h.Status, h.Message = Pending, reason
-			}
-		}
+	}
+	switch {
+	case h.Status != OK:
+	case change.Waits != "":
+		h.Status, h.Message = Pending, change.Waits
+	case change.Unseen != "":
+		h.Status, h.Message = Unknown, change.Unseen
 	}
 	return h
 }

@@ -185,7 +185,7 @@ func (f *found) Plan() step.Change {
 			action = step.Finish
 		}
 	}
-	return step.Change{Action: action, Details: details}
+	return step.Change{Action: action, Details: details, Waits: s.Busy}
 }
 
 func (f *found) planRemoval() step.Change {

@@ -80,6 +80,10 @@ type Change struct {
 	Details []string `json:"details,omitempty"`
 	// Hint is the next thing to try when the action is Refuse.
 	Hint string `json:"hint,omitempty"`
+	// Waits is why it is not ready yet; "" when it is, or is not there.
+	Waits string `json:"waits,omitempty"`
+	// Unseen is why it could not be looked at; "" when it was.
+	Unseen string `json:"unseen,omitempty"`
 }
 
 // Action is the kind of a Change.
