@@ -15,6 +15,7 @@ import (
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/dataplane"
 	"biplane.dev/biplane/provision/fault"
+	"biplane.dev/biplane/provision/network"
 	"biplane.dev/biplane/provision/operations"
 	"biplane.dev/biplane/provision/plane"
 	"biplane.dev/biplane/provision/spec"
@@ -84,6 +85,22 @@ func (a *app) open(ctx context.Context, name string, as operations.Roles) (*open
 
 // openFile is open of a file that was read.
 func (a *app) openFile(ctx context.Context, f *planeFile, as operations.Roles) (*opened, error) {
+	o, err := a.assume(ctx, f, as)
+	if err != nil {
+		return nil, err
+	}
+	if err := network.ChooseZones(ctx, o.Plane); err != nil {
+		return nil, o.sentence(err)
+	}
+	if o.steps, err = dataplane.Steps(o.Plane); err != nil {
+		return nil, err
+	}
+	o.runner = step.Runner{Steps: o.steps, Parallel: stepsAtOnce, PerService: stepsPerAWS, Patience: leastPatience, Clock: f.clock}
+	return o, nil
+}
+
+// assume is openFile without the steps: a session, which has asked for nothing yet.
+func (a *app) assume(ctx context.Context, f *planeFile, as operations.Roles) (*opened, error) {
 	a.aws.region = f.file.Spec.Region
 	cfg, err := a.awsConfig(ctx)
 	if err != nil {
@@ -93,12 +110,7 @@ func (a *app) openFile(ctx context.Context, f *planeFile, as operations.Roles) (
 	if err != nil {
 		return nil, a.notAssumed(f.file, as, err)
 	}
-	o := &opened{Plane: p, as: as}
-	if o.steps, err = dataplane.Steps(p); err != nil {
-		return nil, err
-	}
-	o.runner = step.Runner{Steps: o.steps, Parallel: stepsAtOnce, PerService: stepsPerAWS, Patience: leastPatience, Clock: f.clock}
-	return o, nil
+	return &opened{Plane: p, as: as}, nil
 }
 
 // notAssumed says why a role could not be assumed.
@@ -176,6 +188,9 @@ func (o *opened) sentence(err error) error {
 	}
 	if refused := o.refusal(fmt.Sprintf("%s %s", failed.Action, failed.Step), err); refused != nil {
 		return refused
+	}
+	if said := usedUp(err); said != nil {
+		return usererr.New(said.Kind, "%s %s: %s", failed.Action, failed.Step, said.Error()).WithHint("%s", said.Hint).Because(err)
 	}
 	if errors.Is(err, step.ErrPlanChanged) {
 		return usererr.New(usererr.Refused, "%s: somebody else changed the account after the plan was shown", failed.Step).

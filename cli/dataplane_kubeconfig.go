@@ -182,7 +182,11 @@ for fourteen minutes, as kubectl expects it of a program that a kubeconfig names
 	}
 	as := asFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		o, err := a.open(cmd.Context(), args[0], inCluster[as.value])
+		f, err := a.readPlane(args[0])
+		if err != nil {
+			return err
+		}
+		o, err := a.assume(cmd.Context(), f, inCluster[as.value])
 		if err != nil {
 			return err
 		}

@@ -76,7 +76,7 @@ func (m *maker) vpc() *resource.Resource {
 			if err == nil {
 				m.made(logicalID, out.Vpc.VpcId)
 			}
-			return sayLimit("network", err)
+			return err
 		},
 		Tag: m.tagByID(logicalID),
 		Delete: func(ctx context.Context, s *resource.State) error {
@@ -238,7 +238,8 @@ func lookAtZones(ctx context.Context, m *maker) (taken, there []string, err erro
 
 // ChooseZones finds out which zones a network that is to be made has, or will have, and
 // tells the fact Zones. Called before Steps, their names have the zones in them instead of
-// numbers. Where the caller may not look, the fact stays unknown.
+// numbers. Where the caller may not look, or they cannot be had, the fact stays unknown: the
+// step of the network says why, if it is to be made.
 func ChooseZones(ctx context.Context, p *plane.Plane) error {
 	if p.Spec.Network.Create == nil {
 		return nil
@@ -251,11 +252,9 @@ func ChooseZones(ctx context.Context, p *plane.Plane) error {
 		}
 		return err
 	}
-	zones, err := chooseZones(there, m.want.ZoneIDs, taken, m.want.Zones)
-	if err != nil {
-		return err
+	if zones, err := chooseZones(there, m.want.ZoneIDs, taken, m.want.Zones); err == nil {
+		p.Know(plane.Zones, zones...)
 	}
-	p.Know(plane.Zones, zones...)
 	return nil
 }
 
@@ -311,7 +310,7 @@ func (m *maker) internetGateway() *resource.Resource {
 			if err == nil {
 				m.made(logicalID, out.InternetGateway.InternetGatewayId)
 			}
-			return sayLimit("internet gateway", err)
+			return err
 		},
 		Tag: m.tagByID(logicalID),
 		Delete: func(ctx context.Context, s *resource.State) error {
@@ -417,7 +416,7 @@ func (m *maker) subnet(t tier, zone int) *resource.Resource {
 			if err == nil {
 				m.made(logicalID, out.Subnet.SubnetId)
 			}
-			return sayLimit("subnet", err)
+			return err
 		},
 		Tag: m.tagByID(logicalID),
 		Delete: func(ctx context.Context, s *resource.State) error {
