@@ -331,7 +331,7 @@ func TestReplay(t *testing.T) {
 			if err := w.store.Put(t.Context(), output, nil); err != nil {
 				t.Fatal(err)
 			}
-			root := enqueue(t, run, "a0", "", scripted("until 100", "outputs"))
+			root := enqueue(t, run, "a0", "", scripted("wait"))
 			source := []*v1alpha1.TaskAction{root}
 			asked := enqueue(t, run, "asked", "a0", nil, asks(core.SimpleType_STRING))
 			until(t, asked, "paused", func(a *v1alpha1.TaskAction) bool { return a.Status.Phase == v1alpha1.Paused })
@@ -346,6 +346,7 @@ func TestReplay(t *testing.T) {
 				enqueue(t, run, "forced", "a0", nil, traced(common.ActionPhase_ACTION_PHASE_SUCCEEDED, output)),
 				enqueue(t, run, "odd", "a0", nil, traced(common.ActionPhase_ACTION_PHASE_SUCCEEDED, "nowhere")),
 				enqueue(t, run, "bad", "a0", nil, traced(common.ActionPhase_ACTION_PHASE_FAILED, output)))
+			change(t, root, func(a *v1alpha1.TaskAction) { a.Spec.Abort = &v1alpha1.Abort{At: metav1.Now()} })
 			for _, a := range source {
 				kept(t, a)
 			}

@@ -27,7 +27,9 @@ const ConditionKept = "Kept"
 
 // keep notes which logs are in the bucket and, when the action has ended and nothing
 // of it runs any more, writes its record: so its texts can be read when its object is
-// gone. An event of a pod calls again when there is more to keep.
+// gone. An event of a pod calls again when there is more to keep, and the end itself
+// does once it is written: of what was read too early the API server refuses the end,
+// and a record would tell of it for ever.
 func (w *work) keep(ctx context.Context) error {
 	pods, err := w.ownPods(ctx)
 	if err != nil {
@@ -46,7 +48,7 @@ func (w *work) keep(ctx context.Context) error {
 			all = all && mark != ""
 		}
 	}
-	if !all || !w.status.Phase.Terminal() || meta.IsStatusConditionTrue(w.status.Conditions, ConditionKept) {
+	if !all || !w.status.Phase.Terminal() || w.news() || meta.IsStatusConditionTrue(w.status.Conditions, ConditionKept) {
 		return nil
 	}
 	if w.eventsDue() {

@@ -283,7 +283,7 @@ func (w *work) write(ctx context.Context) (conflict bool, err error) {
 		return false, nil
 	}
 	before := w.action.Status
-	if !equality.Semantic.DeepEqual(tellable(w.status), tellable(&before)) {
+	if w.news() {
 		w.status.Version++
 	}
 	written := w.action.DeepCopy()
@@ -306,6 +306,11 @@ func (w *work) write(ctx context.Context) (conflict bool, err error) {
 		w.Log.Info("phase", "namespace", written.Namespace, "action", written.Name, "from", before.Phase, "to", w.status.Phase)
 	}
 	return false, nil
+}
+
+// news says whether others are to be told what is not written yet.
+func (w *work) news() bool {
+	return !equality.Semantic.DeepEqual(tellable(w.status), tellable(&w.action.Status))
 }
 
 // tellable is the part of a status that others are told.
