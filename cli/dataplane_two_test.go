@@ -12,11 +12,11 @@ import (
 func TestTwoOperators(t *testing.T) {
 	t.Parallel()
 	biplane := program(t)
-	granted := grantedAccount(t, biplane, []string{"access", "grant", "--method", "iam", "--external-id", externalID, "--yes", "--quiet"})
+	worlds := newPlaneWorlds(t, biplane)
 	file := dataPlaneFile(t)
 	applied := func(operators int) string {
 		t.Helper()
-		world, err := planeWorld(t.Context(), granted)
+		world, err := worlds.take(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -79,6 +79,9 @@ type Options struct {
 	// Moto is the path of moto_server, which the first request that needs it
 	// starts. "" leaves identity alone; other services answer 503.
 	Moto string
+	// Emulator is one that is there already, in the place of Moto's: it is emptied now, and
+	// goes on when the double stops. It serves one double at a time.
+	Emulator *Emulator
 
 	// Clock is what states go by that take AWS time (a NAT gateway, a cluster), and
 	// ConsistencyDelay. The zero Clock runs DefaultFactor times as fast as the
@@ -256,11 +259,10 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 	if d.accounts, err = d.makeAccounts(o); err != nil {
 		return nil, err
 	}
-	m, err := newMoto(o.Moto, o.Log)
+	m, err := d.openMoto(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	d.closing = append(d.closing, m.stop)
 	d.world = &world{moto: m, identity: &insider{service: d.identity, keys: d.accounts.administrators(), region: awsidentity.IAMRegion(partitionOf(o.Region))}}
 
 	d.world.backed = behind

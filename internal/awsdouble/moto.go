@@ -64,6 +64,66 @@ type process struct {
 	last *lastLines
 }
 
+// An Emulator is a moto that serves one double after the other, for tests that start
+// many: a new one takes longer to start than most of them last.
+type Emulator struct{ moto *moto }
+
+// NewEmulator is started by the first double that needs it. path is of moto_server.
+func NewEmulator(path string) (*Emulator, error) {
+	m, err := newMoto(path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	return &Emulator{m}, nil
+}
+
+// Stop ends it. No double uses it any more.
+func (e *Emulator) Stop() error { return e.moto.stop() }
+
+// empty has moto forget everything, if it runs.
+func (m *moto) empty(ctx context.Context) error {
+	m.lock.Lock()
+	running := m.process != nil
+	m.lock.Unlock()
+	if !running {
+		return nil
+	}
+	if err := m.ready(); err != nil { // it may have died
+		return err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://moto/moto-api/reset", nil)
+	if err != nil {
+		return err
+	}
+	answer, err := m.transport.RoundTrip(r)
+	if err != nil {
+		return fmt.Errorf("emptying moto: %w", err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("emptying moto: it answers with status %d", answer.StatusCode)
+	}
+	return nil
+}
+
+// openMoto is the emulator behind the double, its own or the one it is given.
+func (d *Double) openMoto(ctx context.Context, o Options) (*moto, error) {
+	if o.Emulator != nil {
+		m := o.Emulator.moto
+		if err := m.empty(ctx); err != nil {
+			return nil, err
+		}
+		d.seenRuns.Store(m.runs.Load())
+		return m, nil
+	}
+	m, err := newMoto(o.Moto, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	d.closing = append(d.closing, m.stop)
+	return m, nil
+}
+
 func newMoto(path string, log *slog.Logger) (*moto, error) {
 	dir, err := os.MkdirTemp("", "biplane-moto-")
 	if err == nil && len(dir) > 90 { // a socket's path may have 107 bytes

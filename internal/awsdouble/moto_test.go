@@ -40,3 +40,32 @@ for filters, want in [(None, 6), ({"resource-id": ["vpc-2"]}, 2), ({"resource-id
 		t.Errorf("got %v: %s", err, out)
 	}
 }
+
+func TestEmulator(t *testing.T) {
+	t.Parallel()
+	e, err := NewEmulator(filepath.Join(python(t), "moto_server"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	for i := range 3 {
+		d, err := Start(t.Context(), Options{Dir: t.TempDir(), Emulator: e})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := mustCLI(t, d, "ec2", "describe-vpcs", "--query", "Vpcs[?CidrBlock=='10.9.0.0/16'].VpcId", "--output", "text"); got != "" {
+			t.Errorf("double %d: got %s, want it empty", i+1, got)
+		}
+		mustCLI(t, d, "ec2", "create-vpc", "--cidr-block", "10.9.0.0/16")
+		if err := d.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := e.moto.runs.Load(); got != 1 {
+		t.Errorf("got %d processes, want one", got)
+	}
+}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -177,18 +176,10 @@ spec:
 	return name
 }
 
-// TestKill kills making and removing a private endpoint at some of their calls, with the
-// response delivered and lost, and finishes them. KILL_EVERY says how many calls are
-// between those; 1 takes all.
+// TestKill kills making and removing a private endpoint, loses responses of theirs, and
+// finishes them.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	every := 97
-	if text := os.Getenv("KILL_EVERY"); text != "" {
-		var err error
-		if every, err = strconv.Atoi(text); err != nil || every < 1 {
-			t.Fatalf("KILL_EVERY is %q, want a number from 1", text)
-		}
-	}
 	self, err := os.Executable()
 	must(t, err)
 	link := filepath.Join(t.TempDir(), "private-endpoint")
@@ -196,9 +187,8 @@ func TestKill(t *testing.T) {
 	key := account.Double.Accounts().Vendor.Credentials
 	public := zone(t, "kill.example", false)
 	// Networks and clusters are made once for each trial at a time, and used again.
-	const atOnce = 2
-	free := make(chan *place, atOnce)
-	for range atOnce {
+	free := make(chan *place, killtest.Workers())
+	for range cap(free) {
 		w := newPlace(t, true)
 		account.Reach(t, network.Steps(account.Open(t, w.dp, operations.Provision)), step.Present) // the rest of it
 		w.dp.Spec.PrivateEndpoint.PrivateDNSName, w.dp.Spec.PrivateEndpoint.Vendor.PublicZone = w.dp.Metadata.Name+".kill.example", public
@@ -207,11 +197,7 @@ func TestKill(t *testing.T) {
 	for _, goal := range []step.Goal{step.Present, step.Absent} {
 		t.Run("it finishes a run to "+string(goal), func(t *testing.T) {
 			killtest.Run(t, killtest.Program{
-				Path: link,
-				Reads: func(call string) bool {
-					return strings.HasPrefix(call, "Describe") || strings.HasPrefix(call, "Get") || strings.HasPrefix(call, "List")
-				},
-				Pick: func(n int) bool { return n%every == 0 },
+				Path: link, Sample: 4,
 				World: func(ctx context.Context) (*killtest.World, error) {
 					w := <-free
 					if goal == step.Absent {

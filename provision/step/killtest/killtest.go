@@ -1,33 +1,58 @@
-// Package killtest proves that a program can be killed at any of its AWS calls
-// and is finished by running it again. It runs the real program as a process
-// of its own, counts its calls in a proxy between it and a double, and kills it
-// (SIGKILL, so nothing in the program can soften it) after the n-th call, for
-// every n, in two modes: with the n-th response delivered, and with it lost.
-// Then it runs the program once more, which must succeed, and compares the
-// world with that of a run that nobody killed. A third mode interrupts (SIGINT),
-// as Ctrl-C does.
+// Package killtest proves that a program can be cut off at any of its AWS calls and is
+// finished by running it again. It runs the real program as a process of its own behind
+// a proxy that counts its calls, and for every call that may write, it
 //
-// It is for tests only, knows no command and no service, and works for every
-// program that finds AWS by AWS_ENDPOINT_URL. Start with Run.
+//   - kills the program once the call was performed (SIGKILL, so that nothing in the
+//     program can soften it),
+//   - and loses the response, while the program lives and has to cope with it.
+//
+// Then it runs the program once more, which must succeed, and compares the world with
+// that of a run that nobody troubled. On request it also interrupts (SIGINT, as Ctrl-C
+// does) after every call.
+//
+// A call that only reads is let pass: a kill after it leaves the world as a kill after
+// the write before it, which is tried; and the program keeps nothing of its own between
+// two runs, so that neither what it has read nor whether it still got a response makes a
+// difference. Reads says which calls these are.
+//
+// By default it tries a sample, which the test names; every trial, with -every-kill. The
+// sample is another one each time, and the report says by which -kill-seed to have it again:
+//
+//	go test ./cli -run '^TestKillDataPlane$' -v -args -every-kill
+//	go test ./cli -run '^TestKillDataPlane$' -v -args -kill-seed 12
+//
+// It is for tests only, knows no command, and works for every program that finds AWS by
+// AWS_ENDPOINT_URL. Start with Run.
 package killtest
 
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
+	"hash/fnv"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
+)
+
+var (
+	everyKill = flag.Bool("every-kill", false, "kill tests: try every call, and not a sample")
+	killSeed  = flag.Uint64("kill-seed", 0, "kill tests: `N` of the sample to try; 0 is another one each time")
 )
 
 // Program is what is to be killed.
@@ -35,23 +60,33 @@ type Program struct {
 	Path string
 	Args []string
 
-	// Reads says of a call's name, as an error names it, that it changes nothing.
-	// Whether the answer to such a call is lost with the program makes no
-	// difference to the world, so they are not tried with it lost as well. nil
-	// means that every call may change something.
-	Reads func(call string) bool
-
-	// Pick says after which of the calls the program is killed, from 1 to N; nil means
-	// after every one.
-	Pick func(n int) bool
+	// Sample is how many trials are made without -every-kill; 0 means all.
+	Sample int
 
 	// Interrupted is the exit status with which the program ends when it is
 	// interrupted; 0 means that this is not tried.
 	Interrupted int
 
 	// World makes a fresh place for one trial: what was there before the
-	// program is run for the first time.
+	// program is run for the first time. Up to Workers of them are in use at once.
 	World func(ctx context.Context) (*World, error)
+}
+
+// Workers is how many trials are made at once.
+func Workers() int { return runtime.GOMAXPROCS(0) }
+
+// Reads reports whether a call changes nothing, by its name: that of the operation, or
+// a REST API's method and path.
+func Reads(call string) bool {
+	name, path, rest := strings.Cut(call, " ")
+	if rest && (name == http.MethodGet || name == http.MethodHead) {
+		return true
+	}
+	if name == http.MethodPost && strings.HasPrefix(path, "/clusters/") && strings.HasSuffix(path, "/insights") {
+		return true // EKS's ListInsights
+	}
+	// GetResources and the like are Get; nothing that writes begins so.
+	return slices.ContainsFunc([]string{"Get", "List", "Describe", "Simulate", "AssumeRole"}, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 
 // World is a place that the program changes.
@@ -68,108 +103,132 @@ type World struct {
 
 // Report says what was tried.
 type Report struct {
-	Calls int // that a run makes which nobody kills: N
-	Runs  int // that were killed
+	Calls  int // that a run makes which nobody troubles: N
+	Writes int // of them
+	Of     int // trials that there are
+	Runs   int // trials that were made
 }
 
-// mode is what the program gets to know of its last call.
+// mode is how the program is troubled.
 type mode string
 
 const (
-	delivered   mode = "response delivered"
-	lost        mode = "response lost"
+	killed      mode = "killed"
+	lost        mode = "its response lost"
 	interrupted mode = "interrupted"
 )
 
-// Run tries every n in both modes, and logs the Report.
+// trial is one way to trouble the program.
+type trial struct {
+	mode mode // "" for none
+	n    int  // after which call: of those that may write; for interrupted, of all
+}
+
+// Run makes the trials, and logs the Report.
 func Run(t *testing.T, p Program) Report {
 	t.Helper()
-	report, err := p.tryAll(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	seed := *killSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano()) % 1e6
 	}
-	t.Logf("kill test of %s: N = %d calls, killed %d times, same end state each time", p, report.Calls, report.Runs)
+	began := time.Now()
+	report, err := p.tryAll(t.Context(), *everyKill, seed)
+	how := "all of them"
+	if report.Runs < report.Of {
+		how = fmt.Sprintf("with -kill-seed %d", seed)
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", how, err)
+	}
+	t.Logf("kill test of %s: N = %d calls, of which %d may write; %d of %d trials, %s, each with the same end state; %.0f s",
+		p, report.Calls, report.Writes, report.Runs, report.Of, how, time.Since(began).Seconds())
 	return report
 }
 
-func (p Program) tryAll(ctx context.Context) (Report, error) {
-	whole, err := p.trial(ctx, 0, delivered)
+func (p Program) tryAll(ctx context.Context, every bool, seed uint64) (Report, error) {
+	whole, err := p.try(ctx, trial{})
 	if err != nil {
-		return Report{}, fmt.Errorf("a run that nobody kills: %w", err)
+		return Report{}, fmt.Errorf("a run that nobody troubles: %w", err)
 	}
-	if whole.calls == 0 {
+	if len(whole.names) == 0 {
 		return Report{}, fmt.Errorf("%s made no call: does it read AWS_ENDPOINT_URL?", p)
 	}
-
-	modes := []mode{delivered, lost}
-	if p.Interrupted != 0 {
-		modes = append(modes, interrupted)
+	report := Report{Calls: len(whole.names)}
+	var all []trial
+	for i, name := range whole.names {
+		if !Reads(name) {
+			report.Writes++
+			all = append(all, trial{killed, report.Writes}, trial{lost, report.Writes})
+		}
+		if p.Interrupted != 0 {
+			all = append(all, trial{interrupted, i + 1})
+		}
 	}
-	report := Report{Calls: whole.calls}
+	report.Of = len(all)
+	if !every && p.Sample > 0 && p.Sample < len(all) {
+		which := fnv.New64a() // programs of one test have other samples
+		which.Write([]byte(strings.Join(p.Args, " ")))
+		rand.New(rand.NewPCG(seed, which.Sum64())).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		all = all[:p.Sample]
+	}
+	report.Runs = len(all)
+
 	trials, ctx := errgroup.WithContext(ctx)
-	trials.SetLimit(runtime.GOMAXPROCS(0))
-	for n := 1; n <= whole.calls; n++ {
-		if p.Pick != nil && !p.Pick(n) {
-			continue
-		}
-		for _, m := range modes {
-			if m == lost && p.Reads != nil && p.Reads(whole.names[n-1]) {
-				continue
+	trials.SetLimit(Workers())
+	for _, one := range all {
+		trials.Go(func() error {
+			if ctx.Err() != nil {
+				return nil // another trial failed; one report is enough
 			}
-			report.Runs++
-			trials.Go(func() error {
-				if ctx.Err() != nil {
-					return nil // another trial failed; one report is enough
-				}
-				got, err := p.trial(ctx, n, m)
-				when := fmt.Sprintf("killed after call %d of %d, %s, %s", n, whole.calls, got.last(), m)
-				if err != nil {
-					return fmt.Errorf("%s: %w", when, err)
-				}
-				if got.state != whole.state {
-					return fmt.Errorf("%s, and run again: got another end state than unkilled:\n%s", when, difference(got.state, whole.state))
-				}
-				return nil
-			})
-		}
+			got, err := p.try(ctx, one)
+			when := fmt.Sprintf("%s after call %d, %s", one.mode, one.n, got.last)
+			if one.mode != interrupted {
+				when = fmt.Sprintf("%s after write %d of %d, %s", one.mode, one.n, report.Writes, got.last)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", when, err)
+			}
+			if got.state != whole.state {
+				return fmt.Errorf("%s, and run again: got another end state than untroubled:\n%s", when, difference(got.state, whole.state))
+			}
+			return nil
+		})
 	}
 	return report, trials.Wait()
 }
 
 func (p Program) String() string {
-	return strings.Join(append([]string{p.Path[strings.LastIndexByte(p.Path, '/')+1:]}, p.Args...), " ")
+	args := slices.Clone(p.Args)
+	for i, arg := range args {
+		if filepath.IsAbs(arg) {
+			args[i] = filepath.Base(arg) // of a folder that is gone by then
+		}
+	}
+	return strings.Join(append([]string{filepath.Base(p.Path)}, args...), " ")
 }
 
 // outcome is what a trial led to.
 type outcome struct {
-	calls int      // of the first run
-	names []string // of the calls of the first run
+	names []string // of the calls of the first run, in the order in which they came
+	last  string   // the call after which it was troubled
 	state string
 }
 
-// last is the call after which the first run was killed.
-func (o outcome) last() string {
-	if len(o.names) == 0 {
-		return "none"
-	}
-	return o.names[len(o.names)-1]
-}
-
-// trial runs the program in a fresh world, kills it after call n, and runs it
-// again; with n = 0 it runs it once and lets it live.
-func (p Program) trial(ctx context.Context, n int, m mode) (outcome, error) {
+// try runs the program in a fresh world and troubles it, and runs it again; with no mode
+// it runs it once and lets it be.
+func (p Program) try(ctx context.Context, one trial) (outcome, error) {
 	world, err := p.World(ctx)
 	if err != nil {
 		return outcome{}, fmt.Errorf("making a world: %w", err)
 	}
 	defer world.Close()
 
-	out, err := p.run(ctx, world, n, m)
+	out, err := p.run(ctx, world, one)
 	if err != nil {
 		return out, err
 	}
-	if n > 0 {
-		if _, err := p.run(ctx, world, 0, delivered); err != nil {
+	if one.mode != "" {
+		if _, err := p.run(ctx, world, trial{}); err != nil {
 			return out, fmt.Errorf("running it again: %w", err)
 		}
 	}
@@ -180,14 +239,14 @@ func (p Program) trial(ctx context.Context, n int, m mode) (outcome, error) {
 	return out, nil
 }
 
-// run runs the program once behind a gate. A program that was not killed must
-// exit 0.
-func (p Program) run(ctx context.Context, world *World, n int, m mode) (outcome, error) {
+// run runs the program once behind a gate. A program that was left alone must exit 0; one
+// that lost a response may end as it likes.
+func (p Program) run(ctx context.Context, world *World, one trial) (outcome, error) {
 	backend, err := url.Parse(world.Endpoint)
 	if err != nil {
 		return outcome{}, err
 	}
-	g := newGate(backend, n, m)
+	g := newGate(backend, one)
 	server := httptest.NewServer(g)
 	defer g.close()
 	defer server.Close()
@@ -206,8 +265,8 @@ func (p Program) run(ctx context.Context, world *World, n int, m mode) (outcome,
 	ended := make(chan struct{})
 	go func() {
 		select {
-		case <-g.kill:
-			if m == interrupted {
+		case <-g.end:
+			if one.mode == interrupted {
 				cmd.Process.Signal(os.Interrupt)
 				return
 			}
@@ -222,10 +281,12 @@ func (p Program) run(ctx context.Context, world *World, n int, m mode) (outcome,
 	status := cmd.ProcessState.ExitCode()
 	want := 0
 	switch {
-	case g.killed() && m == interrupted:
+	case one.mode == lost && out.last != "" && status > 0:
+		return out, nil
+	case g.ending() && one.mode == interrupted:
 		want = p.Interrupted
-	case g.killed():
-		want = -1 // ended by a signal
+	case g.ending():
+		want = -1 // by a signal
 	}
 	if status != want {
 		return out, fmt.Errorf("%s ended with status %d, want %d (%v), and it said:\n%s", p, status, want, err, &said)
@@ -233,23 +294,23 @@ func (p Program) run(ctx context.Context, world *World, n int, m mode) (outcome,
 	return out, nil
 }
 
-// gate forwards n calls and no more.
+// gate forwards calls until it is time for its trial.
 type gate struct {
 	backend http.Handler
 	close   func()
-	n       int // 0 means all
-	mode    mode
+	trial   trial
 
-	kill     chan struct{} // closed when the program is to be killed
-	killOnce sync.Once
+	end      chan struct{} // closed when the program is to be killed or interrupted
+	endOnce  sync.Once
 	inFlight sync.WaitGroup
 
 	mu    sync.Mutex
-	calls int
+	n     int // calls that counted
 	names []string
+	last  string
 }
 
-func newGate(backend *url.URL, n int, m mode) *gate {
+func newGate(backend *url.URL, one trial) *gate {
 	transport := &http.Transport{MaxIdleConnsPerHost: 16}
 	return &gate{
 		close: transport.CloseIdleConnections,
@@ -262,7 +323,7 @@ func newGate(backend *url.URL, n int, m mode) *gate {
 			Transport:    transport,
 			ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }, // the program was killed
 		},
-		n: n, mode: m, kill: make(chan struct{}),
+		trial: one, end: make(chan struct{}),
 	}
 }
 
@@ -272,22 +333,28 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	nth := g.begin(body, r)
+	made, meant := g.begin(callName(r, body))
 	switch {
-	case g.n > 0 && nth > g.n:
-		// The n-th response was read, or there would be no further call. This
-		// one is not made; those still in flight beside the n-th are let finish.
+	case !made:
+		// It came after the one that is meant, and is not made. Those still in flight
+		// beside that one are let finish.
 		g.inFlight.Wait()
-		if g.mode == interrupted {
-			g.killOnce.Do(func() { close(g.kill) })
-			<-r.Context().Done() // the program gives the call up
-			return
-		}
-		g.die(r)
-	case g.n > 0 && nth == g.n && g.mode == lost:
+		g.endOnce.Do(func() { close(g.end) })
+		<-r.Context().Done() // the program gives the call up, or is gone
+		panic(http.ErrAbortHandler)
+	case meant && g.trial.mode == killed:
+		// The connection is cut only once the program is gone: it would else learn of the
+		// cut, and on a busy machine end by itself before the signal comes.
+		g.backend.ServeHTTP(httptest.NewRecorder(), r)
+		g.inFlight.Done()
+		g.inFlight.Wait()
+		g.endOnce.Do(func() { close(g.end) })
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler)
+	case meant && g.trial.mode == lost:
 		defer g.inFlight.Done()
 		g.backend.ServeHTTP(httptest.NewRecorder(), r)
-		g.die(r)
+		panic(http.ErrAbortHandler)
 	default:
 		defer g.inFlight.Done()
 		g.backend.ServeHTTP(w, r)
@@ -295,40 +362,47 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// begin counts a call that is going to be made, and returns its number.
-func (g *gate) begin(body []byte, r *http.Request) int {
+// begin counts a call, and says whether it is made and whether it is the one that is
+// meant.
+func (g *gate) begin(name string) (made, meant bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.n > 0 && g.calls >= g.n {
-		return g.n + 1
+	if g.last != "" && g.trial.mode != lost {
+		return false, false
 	}
 	g.inFlight.Add(1)
-	g.calls++
-	name := r.Method + " " + r.URL.Path
-	if form, err := url.ParseQuery(string(body)); err == nil && form.Get("Action") != "" {
-		name = form.Get("Action")
-		for _, key := range []string{"RoleName", "PolicyName", "PolicyArn"} {
-			if form.Has(key) {
-				name += " " + form.Get(key)
-			}
+	g.names = append(g.names, name)
+	if g.trial.mode == interrupted || !Reads(name) {
+		g.n++
+		if meant = g.n == g.trial.n; meant {
+			g.last = name
 		}
 	}
-	g.names = append(g.names, name)
-	return g.calls
+	return true, meant
 }
 
-// die has the program killed, and gives no response. The connection is cut only
-// once the program is gone: it would else learn of the cut, and on a busy
-// machine end by itself before the signal comes.
-func (g *gate) die(r *http.Request) {
-	g.killOnce.Do(func() { close(g.kill) })
-	<-r.Context().Done()
-	panic(http.ErrAbortHandler)
+// callName is the name of an operation, for IAM's with what it is done to; of a REST API
+// the method and the path.
+func callName(r *http.Request, body []byte) string {
+	if target := r.Header.Get("X-Amz-Target"); target != "" {
+		return target[strings.LastIndexByte(target, '.')+1:]
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil || form.Get("Action") == "" {
+		return r.Method + " " + r.URL.Path
+	}
+	name := form.Get("Action")
+	for _, key := range []string{"RoleName", "PolicyName", "PolicyArn"} {
+		if form.Has(key) {
+			name += " " + form.Get(key)
+		}
+	}
+	return name
 }
 
-func (g *gate) killed() bool {
+func (g *gate) ending() bool {
 	select {
-	case <-g.kill:
+	case <-g.end:
 		return true
 	default:
 		return false
@@ -338,7 +412,7 @@ func (g *gate) killed() bool {
 func (g *gate) outcome() outcome {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return outcome{calls: g.calls, names: g.names}
+	return outcome{names: slices.Clone(g.names), last: g.last}
 }
 
 // readBody reads the body, which may be 1 MiB, and puts it back.

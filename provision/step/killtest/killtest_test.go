@@ -93,78 +93,112 @@ func program(kind string) Program {
 func TestRun(t *testing.T) {
 	t.Parallel()
 
-	t.Run("it passes a program that looks before it writes", func(t *testing.T) {
+	t.Run("it passes a program that looks before it writes, and lets what only looks pass", func(t *testing.T) {
 		t.Parallel()
-		got := Run(t, program("careful"))
-		if want := (Report{Calls: 6, Runs: 12}); got != want {
-			t.Errorf("got %+v, want %+v", got, want)
+		got, err := program("careful").tryAll(t.Context(), true, 0)
+		if want := (Report{Calls: 6, Writes: 3, Of: 6, Runs: 6}); err != nil || got != want {
+			t.Errorf("got %+v, %v, want %+v", got, err, want)
 		}
 	})
 
 	t.Run("it fails a program that writes twice, and says after which call", func(t *testing.T) {
 		t.Parallel()
-		_, err := program("careless").tryAll(t.Context())
-		if err == nil || !strings.Contains(err.Error(), "killed after call") || !strings.Contains(err.Error(), "got  a") {
+		_, err := program("careless").tryAll(t.Context(), true, 0)
+		if err == nil || !strings.Contains(err.Error(), "of 3, PUT /") || !strings.Contains(err.Error(), "got  a") {
 			t.Errorf("got %v, want the call and the surplus thing", err)
 		}
 	})
 
-	t.Run("it interrupts a program that says so, and takes no other status", func(t *testing.T) {
+	t.Run("it interrupts a program after every call, and takes no other status than it said", func(t *testing.T) {
 		t.Parallel()
 		p := program("careful")
 		p.Interrupted = 2
-		if got, want := Run(t, p), (Report{Calls: 6, Runs: 18}); got != want {
-			t.Errorf("got %+v, want %+v", got, want)
+		got, err := p.tryAll(t.Context(), true, 0)
+		if want := (Report{Calls: 6, Writes: 3, Of: 12, Runs: 12}); err != nil || got != want {
+			t.Errorf("got %+v, %v, want %+v", got, err, want)
 		}
 		p.Interrupted = 3
-		if _, err := p.tryAll(t.Context()); err == nil || !strings.Contains(err.Error(), "status 2, want 3") {
+		if _, err := p.tryAll(t.Context(), true, 0); err == nil || !strings.Contains(err.Error(), "status 2, want 3") {
 			t.Errorf("got %v, want both statuses", err)
 		}
 	})
 
-	t.Run("it loses no response of a call that only reads", func(t *testing.T) {
+	t.Run("it takes a sample, the same for the same seed", func(t *testing.T) {
 		t.Parallel()
-		p := program("careful")
-		p.Reads = func(call string) bool { return strings.HasPrefix(call, "GET") }
-		if got, want := Run(t, p), (Report{Calls: 6, Runs: 9}); got != want {
-			t.Errorf("got %+v, want %+v", got, want)
+		p := program("careless") // of which some trials fail
+		p.Sample = 1
+		said := map[string]bool{}
+		for seed := range uint64(20) {
+			report, err := p.tryAll(t.Context(), false, seed)
+			if want := (Report{Calls: 3, Writes: 3, Of: 6, Runs: 1}); report != want {
+				t.Fatalf("got %+v, want %+v", report, want)
+			}
+			if _, again := p.tryAll(t.Context(), false, seed); again == nil || err == nil || err.Error() != again.Error() {
+				t.Fatalf("seed %d: got %v and then %v, want the same", seed, err, again)
+			}
+			said[err.Error()] = true
 		}
-	})
-
-	t.Run("it kills only after the calls that are picked", func(t *testing.T) {
-		t.Parallel()
-		p := program("careful")
-		p.Pick = func(n int) bool { return n%3 == 0 }
-		if got, want := Run(t, p), (Report{Calls: 6, Runs: 4}); got != want {
-			t.Errorf("got %+v, want %+v", got, want)
+		if len(said) < 3 {
+			t.Errorf("got the same %d trials for 20 seeds, want others", len(said))
 		}
 	})
 
 	t.Run("it fails a program that makes no call", func(t *testing.T) {
 		t.Parallel()
-		if _, err := program("idle").tryAll(t.Context()); err == nil {
+		if _, err := program("idle").tryAll(t.Context(), true, 0); err == nil {
 			t.Error("got no error, want one")
 		}
 	})
 
-	t.Run("it performs exactly n calls, and the program gets n or n-1 responses", func(t *testing.T) {
+	t.Run("it lets n writes be performed, and no more before a kill", func(t *testing.T) {
 		t.Parallel()
-		for n := 1; n <= 6; n++ {
-			for _, m := range []mode{delivered, lost} {
+		for n := 1; n <= 3; n++ {
+			for _, m := range []mode{killed, lost} {
 				world, err := program("careful").World(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
-				out, err := program("careful").run(t.Context(), world, n, m)
+				out, err := program("careful").run(t.Context(), world, trial{m, n})
 				if err != nil {
 					t.Fatal(err)
 				}
 				state, _ := world.State(t.Context())
 				world.Close()
-				if want := n / 2; out.calls != n || len(strings.Fields(state)) != want {
-					t.Errorf("%d, %s: got %d calls and %q, want %d calls and %d things", n, m, out.calls, state, n, want)
+				// It gives up when a response is lost, and looks once more before each thing.
+				if len(out.names) != 2*n || out.last != "PUT /"+string("abc"[n-1]) || len(strings.Fields(state)) != n {
+					t.Errorf("%d, %s: got %v, the last %s, and %q, want %d things", n, m, out.names, out.last, state, n)
 				}
 			}
 		}
 	})
+}
+
+func TestReads(t *testing.T) {
+	t.Parallel()
+	for call, want := range map[string]bool{
+		"DescribeVpcs": true, "GetRole union-ai-admin": true, "ListKeys": true, "AssumeRole": true, "GET /clusters/demo": true, "HEAD /bucket": true,
+		"SimulatePrincipalPolicy": true, "POST /clusters/demo/insights": true,
+		"CreateVpc": false, "TagRole union-demo": false, "POST /clusters": false, "PUT /bucket": false, "DELETE /bucket": false, "GenerateDataKey": false,
+		"POST /bucket/insights": false,
+	} {
+		if got := Reads(call); got != want {
+			t.Errorf("%s: got %v, want %v", call, got, want)
+		}
+	}
+}
+
+func TestCallName(t *testing.T) {
+	t.Parallel()
+	for _, one := range []struct{ path, target, body, want string }{
+		{"/", "", "Action=CreateRole&RoleName=a&Version=2010-05-08", "CreateRole a"},
+		{"/", "TrentService.CreateKey", `{"Description":"Action=DescribeKey"}`, "CreateKey"},
+		{"/", "AmazonEC2ContainerRegistry_V20150921.PutLifecyclePolicy", "{}", "PutLifecyclePolicy"},
+		{"/clusters/a/node-groups", "", "{}", "POST /clusters/a/node-groups"},
+	} {
+		r := httptest.NewRequest(http.MethodPost, one.path, strings.NewReader(one.body))
+		r.Header.Set("X-Amz-Target", one.target)
+		if got := callName(r, []byte(one.body)); got != one.want {
+			t.Errorf("got %q, want %q", got, one.want)
+		}
+	}
 }
