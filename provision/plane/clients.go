@@ -17,6 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"biplane.dev/biplane/provision/fault"
 )
 
 // Clients are the AWS services, all with the same credentials and the same guard.
@@ -39,6 +41,7 @@ type Clients struct {
 
 // NewClients makes them. Whoever makes the configuration has put a guard into it.
 func NewClients(cfg aws.Config) Clients {
+	cfg = once(cfg)
 	return Clients{
 		EC2:    ec2.NewFromConfig(cfg),
 		ECR:    ecr.NewFromConfig(cfg),
@@ -66,5 +69,12 @@ type VendorClients struct {
 
 // NewVendorClients makes them.
 func NewVendorClients(cfg aws.Config) VendorClients {
+	cfg = once(cfg)
 	return VendorClients{EC2: ec2.NewFromConfig(cfg), Route53: route53.NewFromConfig(cfg)}
+}
+
+// once lets no call be sent twice that makes another thing each time.
+func once(cfg aws.Config) aws.Config {
+	cfg.APIOptions = append(cfg.APIOptions[:len(cfg.APIOptions):len(cfg.APIOptions)], fault.Once)
+	return cfg
 }

@@ -169,7 +169,7 @@ func (r Runner) apply(ctx context.Context, s Step, goal Goal, approved Action, b
 	ctx = context.WithValue(ctx, waitingKey{}, func(reason string) {
 		emit(Event{Step: s.Name(), Stage: Waiting, Action: action, Err: errors.New(reason)})
 	})
-	err := r.patiently(ctx, patience, []error{ErrConflict, ErrNotYet}, func(err error) {
+	err := r.patiently(ctx, patience, []error{ErrConflict, ErrNotYet, ErrUnclear}, func(err error) {
 		emit(Event{Step: s.Name(), Stage: Waiting, Action: action, Err: err})
 	}, func() error {
 		release, err := bound.acquire(ctx, about.Service)
@@ -238,6 +238,8 @@ func (r Runner) patiently(ctx context.Context, patience time.Duration, passing [
 	// As many tries as two minutes hold are made in any case: by a clock that runs fast,
 	// patience is over before a slow machine has asked twice.
 	const first, longest, least = 100 * time.Millisecond, 5 * time.Second, 30
+	// What EC2 has made, it shows within seconds ("eventual consistency", EC2 API reference).
+	const seen = 15 * time.Second
 	clock := r.clock()
 	end := clock.Now().Add(patience)
 	for try, pause := 1, first; ; try, pause = try+1, min(2*pause, longest) {
@@ -247,6 +249,9 @@ func (r Runner) patiently(ctx context.Context, patience time.Duration, passing [
 		err := do()
 		if !slices.ContainsFunc(passing, func(p error) bool { return errors.Is(err, p) }) {
 			return err
+		}
+		if errors.Is(err, ErrUnclear) {
+			pause = seen
 		}
 		if try >= least && clock.Now().Add(pause).After(end) {
 			return fmt.Errorf("gave up after %v: %w", patience, err)

@@ -227,6 +227,25 @@ func TestApply(t *testing.T) {
 		}
 	})
 
+	t.Run("it looks before it makes again what may have been made, once that can be seen", func(t *testing.T) {
+		t.Parallel()
+		w, clock := newWorld(), &sleeplessClock{}
+		lost := &thing{world: w, name: "vpc"}
+		made := 0
+		lost.made = func(context.Context) error {
+			made++
+			w.there["vpc"] = "ours"
+			return fmt.Errorf("cut off: %w", step.ErrUnclear)
+		}
+		began := clock.Now()
+		if err := run(t, step.Runner{Steps: []step.Step{lost}, Clock: clock}, step.Present); err != nil {
+			t.Fatal(err)
+		}
+		if waited := clock.Now().Sub(began); made != 1 || waited < 10*time.Second {
+			t.Errorf("got it made %d times, looked at again after %v; want once, and after 10 s at least", made, waited)
+		}
+	})
+
 	t.Run("it refuses what differs when it looks again", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld()

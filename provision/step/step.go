@@ -48,7 +48,7 @@ type Found interface {
 
 	// Make brings about what Plan said, call by call; ctx is looked at between
 	// the calls. An error that is ErrConflict means that somebody else was
-	// faster: the Runner looks again.
+	// faster, and ErrUnclear that the answer was lost: the Runner looks again.
 	Make(ctx context.Context) error
 
 	// Remove does so in the same manner. An error that is ErrNotYet means that the
@@ -71,6 +71,11 @@ var ErrNotYet = errors.New("not there yet")
 // ErrConflict is what Make or Remove returns when the thing changed after
 // Look: it exists already, or something was hung on it.
 var ErrConflict = errors.New("changed by somebody else meanwhile")
+
+// ErrUnclear is what Make returns when nobody knows whether a call was performed that
+// would make another thing when it is made again. The Runner looks again, once what was
+// made can be seen.
+var ErrUnclear = errors.New("it is not known whether it was done")
 
 // Change is what a step would do.
 type Change struct {
