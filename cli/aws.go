@@ -31,6 +31,7 @@ import (
 	"biplane.dev/biplane/internal/buildinfo"
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/access"
+	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/operations"
 )
 
@@ -277,6 +278,25 @@ func last(err error) error {
 	}
 }
 
+// usedUp is a sentence on a quota that is used up; nil for every other error.
+func usedUp(err error) *usererr.Error {
+	quota, used := fault.UsedUp(err)
+	switch {
+	case !used:
+		return nil
+	case quota.Code == "":
+		return usererr.New(usererr.Refused, "a quota of the account is used up: %s", fault.Text(err)).
+			WithHint("remove what is unused, or have the quota raised in the console of Service Quotas; what was made stays, and the same command goes on").Because(err)
+	}
+	region := ""
+	if quota.Global {
+		region = " --region us-east-1"
+	}
+	return usererr.New(usererr.Refused, "the account's quota of %s is used up: %s", quota.Name, fault.Text(err)).
+		WithHint("remove what is unused, or run 'aws service-quotas request-service-quota-increase --service-code %s --quota-code %s --desired-value N%s'; what was made stays, and the same command goes on",
+			quota.Service, quota.Code, region).Because(err)
+}
+
 // awsSentence puts an error of the AWS SDK into a sentence for people, and
 // leaves every other error, and one that has a sentence already, as it is.
 func awsSentence(err error) error {
@@ -311,6 +331,8 @@ func awsSentence(err error) error {
 		case slices.Contains([]string{"RegionDisabledException", "OptInRequired"}, code):
 			return usererr.New(usererr.Invalid, "the region is not switched on in this account (%s: %s)", code, message).
 				WithHint("switch it on ('aws account enable-region') or choose another with --region").Because(err)
+		case usedUp(err) != nil:
+			return usedUp(err)
 		case throttled(err):
 			return usererr.New(usererr.Unavailable, "AWS is throttling %s, and went on after every retry", call).
 				WithHint("wait a minute and run the same command again").Because(err)

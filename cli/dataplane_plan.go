@@ -86,7 +86,7 @@ Exit status: 0 it is as the file says; 1 refused; 2 it could not run or failed.`
 
 func (a *app) dataplaneRemove() *cobra.Command {
 	var f applyFlags
-	var deleteData bool
+	var deleteData, leaveContents, failed bool
 	cmd := &cobra.Command{
 		Use:   "remove FILE",
 		Short: "Remove the data plane, from the inside out",
@@ -95,26 +95,45 @@ add-ons, the cluster, the roles, the network. What somebody else made is left
 alone. The buckets, the registry and the key that encrypts them stay, with what is
 in them, unless --delete-data is given, which asks for the data plane's name.
 
+With --failed only what AWS could not make is removed (a cluster or a node group that
+has failed), so that apply makes it anew.
+
 It assumes the teardown role, which is there only where the access was granted
 with --delete-permissions.
 
+A cluster in which the runtime is installed is emptied first: what its controllers
+made in the account, load balancers, volumes, nodes, nobody would take away later.
+Where its API server cannot be reached, --leave-contents goes on without, and says
+how to find what stays.
+
 Exit status: 0 nothing is left to remove; 1 refused; 2 it could not run or failed.`,
 		Example: `  biplane dataplane remove dataplane.yaml
-  biplane dataplane remove dataplane.yaml --delete-data`,
+  biplane dataplane remove dataplane.yaml --delete-data
+  biplane dataplane remove dataplane.yaml --failed && biplane dataplane apply dataplane.yaml`,
 		Args: oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if deleteData && f.yes {
 				return usererr.New(usererr.Invalid, "--delete-data cannot be agreed to with --yes").
 					WithHint("run it without --yes and type the data plane's name, from a terminal or by stdin")
 			}
+			if failed && deleteData {
+				return usererr.New(usererr.Invalid, "--failed and --delete-data exclude each other").
+					WithHint("give --failed to make anew what has failed, --delete-data to keep nothing")
+			}
+			if failed {
+				return a.carryOutPlane(cmd.Context(), args[0], undertaking{as: operations.Teardown, goal: step.Absent, done: "without what had failed",
+					steps: func(_ context.Context, o *opened) ([]step.Step, error) { return dataplane.FailedSteps(o.Plane) }}, f)
+			}
 			return a.carryOutPlane(cmd.Context(), args[0], undertaking{as: operations.Teardown, goal: step.Absent, done: "removed",
 				steps: func(_ context.Context, o *opened) ([]step.Step, error) {
-					o.DeleteData = deleteData
+					o.DeleteData, o.LeaveContents = deleteData, leaveContents
 					return dataplane.Steps(o.Plane)
 				}}, f)
 		},
 	}
 	f.add(cmd)
+	cmd.Flags().BoolVar(&leaveContents, "leave-contents", false, "do not empty the cluster before it goes")
+	cmd.Flags().BoolVar(&failed, "failed", false, "only what has failed and cannot become ready")
 	cmd.Flags().BoolVar(&deleteData, "delete-data", false, "also the buckets and the registry with all that is in them, and their key")
 	return cmd
 }

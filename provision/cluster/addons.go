@@ -116,6 +116,7 @@ func (c *cluster) addon(a addon) *resource.Resource {
 			_, err := c.AWS.EKS.CreateAddon(ctx, in)
 			return err
 		},
+		ByHand: fmt.Sprintf("aws eks delete-addon --cluster-name %s --addon-name %s --region %s", name, a.name, c.Place.Region),
 		Delete: func(ctx context.Context, _ *resource.State) error {
 			_, err := c.AWS.EKS.DeleteAddon(ctx, &eks.DeleteAddonInput{ClusterName: &name, AddonName: &a.name})
 			return err

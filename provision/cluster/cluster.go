@@ -13,6 +13,7 @@
 //	access.go    who is let into it
 //	addons.go    EKS's add-ons, those before the nodes and those after
 //	nodes.go     the template of the nodes, and the node groups
+//	join.go      why nodes do not join
 //	karpenter.go the node autoscaler's queue and rules
 //	registry.go  the repositories of images
 //	upgrade.go   the next version of Kubernetes

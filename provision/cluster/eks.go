@@ -46,6 +46,7 @@ func (c *cluster) eks() *resource.Resource {
 			_, err := c.AWS.EKS.TagResource(ctx, &eks.TagResourceInput{ResourceArn: aws.String(c.ARN("eks", "cluster/"+name)), Tags: tags})
 			return err
 		},
+		ByHand: fmt.Sprintf("aws eks delete-cluster --name %s --region %s", name, c.Place.Region),
 		Delete: func(ctx context.Context, _ *resource.State) error {
 			_, err := c.AWS.EKS.DeleteCluster(ctx, &eks.DeleteClusterInput{Name: &name})
 			return err

@@ -180,6 +180,10 @@ func (c *cluster) findKey(ctx context.Context, goal step.Goal) (*resource.State,
 		return nil, nil // it was removed; KMS keeps it for its waiting time, and a new one is made
 	case state != types.KeyStateEnabled && state != "":
 		s.Broken = fmt.Sprintf("it is %s", state)
+		s.Remedy = fmt.Sprintf("run 'aws kms enable-key --key-id %s --region %s'", found.arn, c.Place.Region)
+		if state == types.KeyStatePendingDeletion {
+			s.Remedy = fmt.Sprintf("run 'aws kms cancel-key-deletion --key-id %s --region %s' and 'aws kms enable-key' with the same", found.arn, c.Place.Region)
+		}
 	}
 	if goal == step.Absent || s.Broken != "" {
 		return s, nil

@@ -197,8 +197,22 @@ func (c *cluster) nodeGroup(g spec.NodeGroup) *resource.Resource {
 			case types.NodegroupStatusActive:
 			case types.NodegroupStatusDeleting:
 				s.Leaving = "the node group is DELETING"
-			case types.NodegroupStatusCreateFailed, types.NodegroupStatusDeleteFailed, types.NodegroupStatusDegraded:
-				s.Broken = fmt.Sprintf("EKS says %s%s", got.Status, c.whyNodesFail(got.Health))
+			case types.NodegroupStatusCreateFailed, types.NodegroupStatusDeleteFailed:
+				s.Broken = fmt.Sprintf("EKS says %s", got.Status)
+				if goal == step.Present {
+					why, remedy, err := c.diagnosis(ctx, got)
+					if err != nil {
+						return nil, err
+					}
+					s.Broken += why
+					s.Remedy = remedy
+				}
+			case types.NodegroupStatusDegraded: // which ends when its reason does
+				why, _, err := c.diagnosis(ctx, got)
+				if err != nil {
+					return nil, err
+				}
+				s.Busy = "the node group is DEGRADED" + why
 			default:
 				s.Busy = fmt.Sprintf("the node group is %s", got.Status)
 			}
@@ -215,6 +229,7 @@ func (c *cluster) nodeGroup(g spec.NodeGroup) *resource.Resource {
 			_, err := c.AWS.EKS.CreateNodegroup(ctx, in)
 			return err
 		},
+		ByHand: fmt.Sprintf("aws eks delete-nodegroup --cluster-name %s --nodegroup-name %s --region %s", name, g.Name, c.Place.Region),
 		Delete: func(ctx context.Context, _ *resource.State) error {
 			_, err := c.AWS.EKS.DeleteNodegroup(ctx, &eks.DeleteNodegroupInput{ClusterName: &name, NodegroupName: &g.Name})
 			return err
@@ -306,33 +321,6 @@ func taintText(list []types.Taint) string {
 		texts = append(texts, fmt.Sprintf("%s=%s:%s", aws.ToString(t.Key), aws.ToString(t.Value), t.Effect))
 	}
 	return joined(texts)
-}
-
-// whyNodesFail is what EKS says, with what is usually behind it.
-func (c *cluster) whyNodesFail(health *types.NodegroupHealth) string {
-	if health == nil {
-		return ""
-	}
-	usual := map[types.NodegroupIssueCode]string{
-		types.NodegroupIssueCodeNodeCreationFailure:           "nodes started and did not join: look at the private subnets' way out, the endpoints and the names ('biplane network check')",
-		types.NodegroupIssueCodeAccessDenied:                  "nodes may not join: the role of the nodes lacks a policy, or its access entry is gone",
-		types.NodegroupIssueCodeEc2SubnetInvalidConfiguration: "the subnets do not fit",
-		types.NodegroupIssueCodeInsufficientFreeAddresses:     "the private subnets have no free address left",
-		types.NodegroupIssueCodeAsgInstanceLaunchFailures:     "instances do not start: no capacity in the zone, or the account's quota is used up",
-		types.NodegroupIssueCodeInstanceLimitExceeded:         "the account's quota of instances is used up",
-		types.NodegroupIssueCodeIamNodeRoleNotFound:           "the role of the nodes is gone",
-		types.NodegroupIssueCodeEc2LaunchTemplateNotFound:     "the node template is gone",
-		types.NodegroupIssueCodeIamInstanceProfileNotFound:    "EKS's instance profile of the nodes is gone",
-		types.NodegroupIssueCodeClusterUnreachable:            "EKS cannot reach the cluster",
-	}
-	var b strings.Builder
-	for _, issue := range health.Issues {
-		fmt.Fprintf(&b, "; %s: %s", issue.Code, aws.ToString(issue.Message))
-		if why := usual[issue.Code]; why != "" {
-			b.WriteString(" (" + why + ")")
-		}
-	}
-	return b.String()
 }
 
 func ec2Tags(tags map[string]string) []ec2types.Tag {

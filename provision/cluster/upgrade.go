@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -332,8 +333,12 @@ func (u *upgrade) nodeGroup(group string) *upgradeStep {
 				return todo, waits(fmt.Sprintf("the node group is %s", status)), nil
 			case types.NodegroupStatusActive:
 			default:
-				return step.Change{Action: step.Refuse, Details: []string{fmt.Sprintf("the node group is %s%s", status, u.whyNodesFail(out.Nodegroup.Health))},
-					Hint: "run 'biplane dataplane check FILE' to see what is wrong with it"}, nil, nil
+				why, remedy, err := u.diagnosis(ctx, out.Nodegroup)
+				if err != nil {
+					return step.Change{}, nil, err
+				}
+				return step.Change{Action: step.Refuse, Details: []string{fmt.Sprintf("the node group is %s%s", status, why)},
+					Hint: cmp.Or(remedy, "run 'biplane dataplane check FILE' to see what else is wrong")}, nil, nil
 			}
 			if have == u.to {
 				return keep(), nil, nil

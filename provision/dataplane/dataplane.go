@@ -12,6 +12,7 @@
 //	plan.go       the plan, with calls, grants, cost and time
 //	check.go      what differs, and what does not work
 //	lease.go      one operator at a time
+//	failed.go     what has failed, to be removed alone
 package dataplane
 
 import (

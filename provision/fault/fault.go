@@ -1,5 +1,6 @@
 // Package fault says what AWS's errors mean to a step: a thing that is not
-// there, a right that is missing, a moment that passes. It is not for texts: those
+// there, a right that is missing, a quota that is used up (quota.go), a moment that
+// passes. It is not for texts: those
 // who branch on an error find the kinds here, and people get the error itself.
 package fault
 

@@ -114,7 +114,7 @@ func (m *maker) s3Endpoint() *resource.Resource {
 			}
 			_, err = m.AWS.EC2.CreateVpcEndpoint(ctx, &ec2.CreateVpcEndpointInput{VpcId: vpc, VpcEndpointType: types.VpcEndpointTypeGateway, ServiceName: aws.String(serviceName(m.Place.Region, "s3")),
 				RouteTableIds: tables, TagSpecifications: tagged(types.ResourceTypeVpcEndpoint, tags), ClientToken: m.Token(slices.Concat([]string{logicalID, *vpc}, tables, before)...)})
-			return sayLimit("endpoint", err)
+			return err
 		},
 		Tag:    m.tagByID(logicalID),
 		Delete: func(ctx context.Context, s *resource.State) error { return m.deleteEndpoints(ctx, s.Value.(string)) },
@@ -162,7 +162,7 @@ func (m *maker) endpointGroup() *resource.Resource {
 			if fault.Code(err) == "InvalidGroup.Duplicate" {
 				return fmt.Errorf("%w: %w", step.ErrConflict, err)
 			}
-			return sayLimit("security group", err)
+			return err
 		},
 		Tag: m.tagByID(logicalID),
 		Delete: func(ctx context.Context, s *resource.State) error {
@@ -275,7 +275,7 @@ func (m *maker) endpoint(service string) *resource.Resource {
 			_, err = m.AWS.EC2.CreateVpcEndpoint(ctx, &ec2.CreateVpcEndpointInput{VpcId: vpc, VpcEndpointType: types.VpcEndpointTypeInterface, ServiceName: &name, SubnetIds: subnets,
 				SecurityGroupIds: []string{*group}, PrivateDnsEnabled: aws.Bool(true), TagSpecifications: tagged(types.ResourceTypeVpcEndpoint, tags),
 				ClientToken: m.Token(slices.Concat([]string{logicalID, *vpc, *group}, subnets, before)...)})
-			return sayLimit("endpoint", err)
+			return err
 		},
 		Tag:    m.tagByID(logicalID),
 		Delete: func(ctx context.Context, s *resource.State) error { return m.deleteEndpoints(ctx, s.Value.(string)) },

@@ -45,7 +45,7 @@ func (m *maker) address(zone int) *resource.Resource {
 			if err == nil {
 				m.made(logicalID, out.AllocationId)
 			}
-			return sayLimit("public address", err)
+			return err
 		},
 		Tag: m.tagByID(logicalID),
 		Delete: func(ctx context.Context, s *resource.State) error {
@@ -117,7 +117,7 @@ func (m *maker) natGateway(zone int) *resource.Resource {
 			slices.Sort(before)
 			_, err = m.AWS.EC2.CreateNatGateway(ctx, &ec2.CreateNatGatewayInput{SubnetId: subnet, AllocationId: address, ConnectivityType: types.ConnectivityTypePublic,
 				TagSpecifications: tagged(types.ResourceTypeNatgateway, tags), ClientToken: m.Token("nat", *subnet, *address, strings.Join(before, ","))})
-			return sayLimit("NAT gateway", err)
+			return err
 		},
 		Tag: m.tagByID(logicalID),
 		Delete: func(ctx context.Context, s *resource.State) error {
@@ -217,7 +217,7 @@ func (m *maker) routes(t tier, zone int) *resource.Resource {
 				return err
 			}
 			_, err = m.AWS.EC2.CreateRouteTable(ctx, &ec2.CreateRouteTableInput{VpcId: vpc, TagSpecifications: tagged(types.ResourceTypeRouteTable, tags)})
-			return sayLimit("table of routes", err)
+			return err
 		},
 		Tag: m.tagByID(logicalID),
 		Delete: func(ctx context.Context, s *resource.State) error {

@@ -38,6 +38,10 @@ type Plane struct {
 	Own VendorClients
 	// DeleteData lets buckets, repositories and the key that encrypts them be removed.
 	DeleteData bool
+	// FailedOnly lets nothing be removed but what has failed, so that it can be made anew.
+	FailedOnly bool
+	// LeaveContents lets the cluster be removed with what is in it, unlooked at.
+	LeaveContents bool
 
 	// signer signs tokens; what it signs is not sent, so the role's guard is not in front of it.
 	signer *sts.Client

@@ -13,7 +13,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
+	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/ownership"
 	"biplane.dev/biplane/provision/plane"
@@ -43,6 +45,8 @@ type Resource struct {
 	Delete func(ctx context.Context, s *State) error
 	// Stays says why it is not removed though it could be; nil or "": it is.
 	Stays func() string
+	// ByHand is the command by which the account's owner removes one that has failed; "" for none.
+	ByHand string
 	// Wait is a waiter of the SDK, used until the thing is ready; nil: it is looked at.
 	Wait func(ctx context.Context) error
 	// Tell passes on what others need to know of it; nil State: it is not there.
@@ -63,6 +67,7 @@ type State struct {
 	Busy    string // why it is not ready yet: "it is CREATING"
 	Leaving string // why it is still there, though it has been deleted
 	Broken  string // why it never will be ready
+	Remedy  string // what to do about the cause, where it is known
 
 	Differ []Difference
 	// Value is for the functions of the Resource.
@@ -113,10 +118,14 @@ func (r *Resource) Look(ctx context.Context, goal step.Goal) (step.Found, error)
 	if err != nil {
 		return nil, err
 	}
+	f := &found{r, goal, state}
 	if r.Tell != nil {
+		if state != nil && !r.Reuse && f.relation() != ownership.Ours {
+			state = nil // nothing of ours is in somebody else's thing
+		}
 		r.Tell(state)
 	}
-	return &found{r, goal, state}, nil
+	return f, nil
 }
 
 func (f *found) relation() ownership.Relation {
@@ -153,8 +162,7 @@ func (f *found) Plan() step.Change {
 			Hint: "rename or delete it, or give this data plane another name"}
 	}
 	if s.Broken != "" {
-		return step.Change{Action: step.Refuse, Details: []string{s.Broken},
-			Hint: "remove the cause, then the thing ('biplane dataplane remove', or by hand), and run the same command again"}
+		return step.Change{Action: step.Refuse, Details: []string{s.Broken}, Hint: f.wayOut(s)}
 	}
 	for _, d := range s.Differ {
 		if d.Put == nil {
@@ -188,9 +196,28 @@ func (f *found) Plan() step.Change {
 	return step.Change{Action: action, Details: details, Waits: s.Busy}
 }
 
+// wayOut is what to do about a thing that has failed. Who provisions may not remove, so
+// it takes another role, or the owner.
+func (r *Resource) wayOut(s *State) string {
+	if r.Stays != nil && r.Stays() != "" {
+		return strings.TrimPrefix(s.Remedy+"; then run the same command again", "; then ")
+	}
+	hint := "'biplane dataplane remove FILE --failed' removes what has failed and nothing else"
+	if r.ByHand != "" {
+		hint += ", or the account's owner does by '" + r.ByHand + "'"
+	}
+	hint += "; then the same command makes it anew"
+	if s.Remedy != "" {
+		hint = s.Remedy + "; then " + hint
+	}
+	return hint
+}
+
 func (f *found) planRemoval() step.Change {
 	switch {
 	case f.state == nil:
+		return step.Change{Action: step.None}
+	case f.Plane.FailedOnly && f.state.Broken == "" && f.state.Leaving == "":
 		return step.Change{Action: step.None}
 	case f.relation() != ownership.Ours:
 		return step.Change{Action: step.Leave, Details: []string{f.whose()}}
@@ -286,7 +313,7 @@ func (r *Resource) Check(ctx context.Context) error {
 		if err := r.Wait(ctx); err != nil {
 			// What is wrong is in the thing, and not in the waiter's error.
 			if looked, findErr := r.Find(ctx, step.Present); findErr == nil && looked != nil && looked.Broken != "" {
-				return fmt.Errorf("%s: %s", r.Title, looked.Broken)
+				return r.broken(looked)
 			}
 			return err
 		}
@@ -301,13 +328,17 @@ func (r *Resource) Check(ctx context.Context) error {
 	case state == nil:
 		return fmt.Errorf("%s is not to be seen: %w", r.Title, step.ErrNotYet)
 	case state.Broken != "":
-		return fmt.Errorf("%s: %s", r.Title, state.Broken)
+		return r.broken(state)
 	case state.Busy != "":
 		return fmt.Errorf("%s: %w", state.Busy, step.ErrNotYet)
 	case len(state.Differ) > 0:
 		return fmt.Errorf("its %s is still %s: %w", state.Differ[0].Field, orNone(state.Differ[0].Have), step.ErrNotYet)
 	}
 	return nil
+}
+
+func (r *Resource) broken(s *State) error {
+	return usererr.New(usererr.Refused, "%s", s.Broken).WithHint("%s", r.wayOut(s))
 }
 
 // Drift implements step.Drifter.

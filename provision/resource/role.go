@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"reflect"
 	"slices"
@@ -72,6 +73,7 @@ func RoleStep(p *plane.Plane, role Role) *Resource {
 type roleKeeper struct {
 	*plane.Plane
 	Role
+	deleted bool // in this run; IAM may show it for a while yet
 }
 
 func (r *roleKeeper) creates() []string {
@@ -136,6 +138,9 @@ func (r *roleKeeper) find(ctx context.Context, goal step.Goal) (*State, error) {
 		s.Tags[aws.ToString(t.Key)] = aws.ToString(t.Value)
 	}
 	if goal == step.Absent {
+		if r.deleted {
+			s.Leaving = "IAM still shows the role"
+		}
 		return s, nil
 	}
 
@@ -158,21 +163,9 @@ func (r *roleKeeper) find(ctx context.Context, goal step.Goal) (*State, error) {
 			return err
 		}})
 	}
-	for _, name := range r.Attached {
-		if arn := r.policyARN(name); !slices.Contains(has.attached, arn) {
-			s.Differ = append(s.Differ, Difference{Field: "policy " + name, Want: "attached", Put: func(ctx context.Context) error {
-				_, err := r.AWS.IAM.AttachRolePolicy(ctx, &iam.AttachRolePolicyInput{RoleName: &r.Role.Name, PolicyArn: &arn})
-				return err
-			}})
-		}
-	}
+	s.Differ = append(s.Differ, r.missing(has)...)
 	for name, text := range r.Inline {
-		put := func(ctx context.Context) error {
-			_, err := r.AWS.IAM.PutRolePolicy(ctx, &iam.PutRolePolicyInput{RoleName: &r.Role.Name, PolicyName: &name, PolicyDocument: &text})
-			return err
-		}
 		if !slices.Contains(has.inline, name) {
-			s.Differ = append(s.Differ, Difference{Field: "inline policy " + name, Want: "put in", Put: put})
 			continue
 		}
 		got, err := r.AWS.IAM.GetRolePolicy(ctx, &iam.GetRolePolicyInput{RoleName: &r.Role.Name, PolicyName: &name})
@@ -180,14 +173,40 @@ func (r *roleKeeper) find(ctx context.Context, goal step.Goal) (*State, error) {
 			return nil, err
 		}
 		if !sameDocument(got.PolicyDocument, text) {
-			s.Differ = append(s.Differ, Difference{Field: "inline policy " + name, Want: "as generated", Have: "another one", Put: put})
+			s.Differ = append(s.Differ, Difference{Field: "inline policy " + name, Want: "as generated", Have: "another one", Put: r.putInline(name)})
 		}
 	}
 	s.Differ = append(s.Differ, r.surplus(has)...)
-	if r.Profile && !has.profile {
-		s.Differ = append(s.Differ, Difference{Field: "instance profile", Want: r.Role.Name, Put: r.putProfile})
-	}
 	return s, nil
+}
+
+// missing is what the role is to carry and does not.
+func (r *roleKeeper) missing(has carried) []Difference {
+	var out []Difference
+	for _, name := range r.Attached {
+		if arn := r.policyARN(name); !slices.Contains(has.attached, arn) {
+			out = append(out, Difference{Field: "policy " + name, Want: "attached", Put: func(ctx context.Context) error {
+				_, err := r.AWS.IAM.AttachRolePolicy(ctx, &iam.AttachRolePolicyInput{RoleName: &r.Role.Name, PolicyArn: &arn})
+				return err
+			}})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Inline)) {
+		if !slices.Contains(has.inline, name) {
+			out = append(out, Difference{Field: "inline policy " + name, Want: "put in", Put: r.putInline(name)})
+		}
+	}
+	if r.Profile && !has.profile {
+		out = append(out, Difference{Field: "instance profile", Want: r.Role.Name, Put: r.putProfile})
+	}
+	return out
+}
+
+func (r *roleKeeper) putInline(name string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := r.AWS.IAM.PutRolePolicy(ctx, &iam.PutRolePolicyInput{RoleName: &r.Role.Name, PolicyName: &name, PolicyDocument: aws.String(r.Inline[name])})
+		return err
+	}
 }
 
 // surplus is what somebody hung on the role: more rights than it is to have. Taking
@@ -253,8 +272,16 @@ func (r *roleKeeper) create(ctx context.Context, tags map[string]string) error {
 	if boundary := r.Boundary(); boundary != "" {
 		in.PermissionsBoundary = &boundary
 	}
-	_, err := r.AWS.IAM.CreateRole(ctx, in)
-	return err
+	if _, err := r.AWS.IAM.CreateRole(ctx, in); err != nil {
+		return err
+	}
+	// All that it carries, too, and not once it is seen: that can take a minute.
+	for _, d := range r.missing(carried{}) {
+		if err := d.Put(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *roleKeeper) tag(ctx context.Context, tags map[string]string) error {
@@ -299,6 +326,7 @@ func (r *roleKeeper) remove(ctx context.Context, s *State) error {
 		}
 	}
 	_, err := r.AWS.IAM.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: &r.Role.Name})
+	r.deleted = err == nil
 	return err
 }
 
