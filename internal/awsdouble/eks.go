@@ -239,7 +239,36 @@ func (w *world) LaunchTemplate(ctx context.Context, at eks.Where, id, name, vers
 	if item.one("launchTemplateId") == "" {
 		return nil, nil
 	}
-	return &eks.LaunchTemplate{ID: item.one("launchTemplateId"), Name: item.one("launchTemplateName"), Version: item.one("versionNumber"), Image: item.one("launchTemplateData.imageId")}, nil
+	data := item.child("launchTemplateData")
+	template := &eks.LaunchTemplate{ID: item.one("launchTemplateId"), Name: item.one("launchTemplateName"), Version: item.one("versionNumber"),
+		Image: data.one("imageId"), InstanceType: data.one("instanceType")}
+	for _, field := range templateRefused {
+		if len(data.at(field.path)) > 0 {
+			template.Refused = field.name
+		}
+	}
+	return template, nil
+}
+
+// templateRefused are what EKS itself gives to nodes (Amazon EKS User Guide, Customize
+// managed nodes with launch templates).
+var templateRefused = []struct{ path, name string }{
+	{"iamInstanceProfile", "an instance profile"}, {"networkInterfaceSet.item.subnetId", "a subnet"},
+	{"instanceMarketOptions", "an instance market type"}, {"hibernationOptions", "hibernation"}, {"instanceInitiatedShutdownBehavior", "a shutdown behavior"},
+}
+
+func (w *world) InstanceTypes(ctx context.Context, at eks.Where, names []string) (map[string][]string, error) {
+	found := map[string][]string{}
+	for _, name := range names {
+		answer, err := w.in(ctx, at, "DescribeInstanceTypes", "InstanceType.1", name)
+		if err != nil {
+			return nil, err
+		}
+		for _, item := range answer.items("instanceTypeSet") {
+			found[item.one("instanceType")] = item.all("processorInfo.supportedArchitectures.item")
+		}
+	}
+	return found, nil
 }
 
 func (e eksCloud) WayOut(ctx context.Context, at eks.Where, subnet string) (eks.WayOut, error) {

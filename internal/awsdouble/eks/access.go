@@ -38,7 +38,7 @@ type scope struct {
 // access policy permissions).
 var accessPolicies = []string{"AmazonEKSAdminPolicy", "AmazonEKSAdminViewPolicy", "AmazonEKSClusterAdminPolicy", "AmazonEKSEditPolicy", "AmazonEKSViewPolicy"}
 
-var entryTypes = []string{"STANDARD", "EC2_LINUX", "EC2_WINDOWS", "FARGATE_LINUX", "EC2", "HYBRID_LINUX"}
+var entryTypes = []string{"STANDARD", "EC2_LINUX", "EC2_WINDOWS", "FARGATE_LINUX", "EC2", "HYBRID_LINUX", "HYPERPOD_LINUX"}
 
 func accessPolicyARN(w Where, name string) string {
 	return "arn:" + w.Partition + ":eks::aws:cluster-access-policy/" + name
@@ -137,11 +137,18 @@ func (s *Service) createAccessEntry(r *request) (any, error) {
 		return nil, invalidParameter("The specified type %s is none of %s.", in.Type, strings.Join(entryTypes, ", "))
 	}
 	if in.Type != "STANDARD" {
+		// Amazon EKS User Guide, Create access entries: those of nodes are roles of the account.
+		if !strings.HasPrefix(in.PrincipalARN, "arn:"+r.Where.Partition+":iam::"+r.Where.Account+":role/") {
+			return nil, invalidParameter("The specified principalArn is invalid: an access entry of type %s needs a role of the cluster's account.", in.Type)
+		}
 		if len(in.KubernetesGroups) > 0 || in.Username != "" {
 			return nil, invalidRequest("An access entry of type %s cannot have kubernetesGroups or a username.", in.Type)
 		}
 		in.Username, in.KubernetesGroups = "system:node:{{EC2PrivateDNSName}}", []string{"system:nodes"}
 	} else if err := checkIdentity(in.KubernetesGroups, in.Username); err != nil {
+		return nil, err
+	}
+	if err := checkTags(in.Tags); err != nil {
 		return nil, err
 	}
 	e := c.letIn(r, in.PrincipalARN, in.Type, in.KubernetesGroups, in.Username, in.Tags)
@@ -160,6 +167,11 @@ func checkIdentity(groups []string, username string) error {
 	for _, prefix := range []string{"system:", "eks:", "aws:", "amazon:", "iam:"} {
 		if strings.HasPrefix(username, prefix) {
 			return invalidParameter("The username %s is invalid, it cannot start with %s", username, prefix)
+		}
+	}
+	for _, variable := range []string{"{{SessionName}}", "{{SessionNameRaw}}"} {
+		if i := strings.Index(username, variable); i >= 0 && !strings.Contains(username[:i], ":") {
+			return invalidParameter("The username %s is invalid, a colon needs to come before %s", username, variable)
 		}
 	}
 	return nil
@@ -306,4 +318,44 @@ func (s *Service) listAccessPolicies(r *request) (any, error) {
 	}
 	part, next, err := page(all, in, 100)
 	return map[string]any{"accessPolicies": part, "nextToken": next}, err
+}
+
+// Identity is who a principal of IAM is in a cluster.
+type Identity struct {
+	Username string
+	// Groups are those of the entry, and eks:POLICY for each access policy that it has
+	// for all of the cluster.
+	Groups []string
+}
+
+// Clusters are the names of those in an account and region that have an API server.
+func (s *Service) Clusters(at Where) []string {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(s.clusters[at])) {
+		if s.clusters[at][name].Endpoint != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Identify is what EKS's authenticator makes of who signed a token; false for who has
+// no entry. session is the name of the role's session.
+func (s *Service) Identify(at Where, name, principal, session string) (Identity, bool) {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	c := s.clusters[at][name]
+	if c == nil || c.entries[principal] == nil {
+		return Identity{}, false
+	}
+	e := c.entries[principal]
+	identity := Identity{Username: strings.ReplaceAll(e.Username, "{{SessionName}}", strings.ReplaceAll(session, "@", "-")), Groups: slices.Clone(e.Groups)}
+	for _, arn := range slices.Sorted(maps.Keys(e.policies)) {
+		if e.policies[arn].AccessScope.Type == "cluster" {
+			identity.Groups = append(identity.Groups, "eks:"+arn[strings.LastIndexByte(arn, '/')+1:])
+		}
+	}
+	return identity, true
 }

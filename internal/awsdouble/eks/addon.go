@@ -3,11 +3,14 @@ package eks
 import (
 	"cmp"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/goccy/go-yaml"
 
 	"biplane.dev/biplane/internal/awsdouble/typical"
 )
@@ -25,6 +28,7 @@ type addon struct {
 	RoleARN             string            `json:"serviceAccountRoleArn,omitempty"`
 	Tags                map[string]string `json:"tags"`
 	ConfigurationValues string            `json:"configurationValues,omitempty"`
+	PodIdentities       []string          `json:"podIdentityAssociations,omitempty"` // ARNs
 	Publisher           string            `json:"publisher"`
 	Owner               string            `json:"owner"`
 
@@ -33,12 +37,25 @@ type addon struct {
 	updates []*update
 }
 
+// addonIdentity is a role for one of an add-on's service accounts
+// (AddonPodIdentityAssociations).
+type addonIdentity struct {
+	ServiceAccount string `json:"serviceAccount"`
+	RoleARN        string `json:"roleArn"`
+}
+
+// resolutions are what is done about fields of an add-on that somebody else has set.
+// Nothing runs here, so nothing conflicts.
+var resolutions = []string{"OVERWRITE", "NONE", "PRESERVE"}
+
 func (s *Service) createAddon(r *request) (any, error) {
 	var in struct {
 		AddonName             string            `json:"addonName"`
 		AddonVersion          string            `json:"addonVersion"`
 		ServiceAccountRoleARN string            `json:"serviceAccountRoleArn"`
 		ConfigurationValues   string            `json:"configurationValues"`
+		ResolveConflicts      string            `json:"resolveConflicts"`
+		PodIdentities         []addonIdentity   `json:"podIdentityAssociations"`
 		Tags                  map[string]string `json:"tags"`
 	}
 	if err := r.into(&in); err != nil {
@@ -72,16 +89,20 @@ func (s *Service) createAddon(r *request) (any, error) {
 	if err := s.addonRole(r, in.ServiceAccountRoleARN); err != nil {
 		return nil, err
 	}
-	if err := checkConfiguration(in.ConfigurationValues); err != nil {
+	if err := errors.Join(kind.checkConfiguration(in.ConfigurationValues), oneOf("resolveConflicts", cmp.Or(in.ResolveConflicts, "NONE"), resolutions...), checkTags(in.Tags)); err != nil {
+		return nil, err
+	}
+	if err := s.addonIdentities(r, c, kind.name, in.PodIdentities); err != nil {
 		return nil, err
 	}
 	a := &addon{
 		Name: kind.name, ClusterName: c.Name, Status: "CREATING", Version: version, Health: health{Issues: []issue{}},
 		ARN: r.Where.arn("eks", "addon/"+c.Name+"/"+kind.name+"/"+randomUUID()), CreatedAt: timestamp(r.now), ModifiedAt: timestamp(r.now),
-		RoleARN: in.ServiceAccountRoleARN, Tags: tagsOf(in.Tags), ConfigurationValues: in.ConfigurationValues, Publisher: kind.publisher, Owner: "aws",
+		RoleARN: in.ServiceAccountRoleARN, Tags: tagsOf(in.Tags), ConfigurationValues: in.ConfigurationValues, Publisher: addonPublisher, Owner: "aws",
 		due: r.now.Add(typical.CreateAddon), fail: r.Fail,
 	}
 	c.addons[a.Name] = a
+	c.giveIdentities(r, a, in.PodIdentities)
 	remember(a.ARN)
 	return map[string]any{"addon": a}, nil
 }
@@ -109,12 +130,68 @@ func (s *Service) addonRole(r *request, arn string) error {
 	return nil
 }
 
-func checkConfiguration(values string) error {
+// checkConfiguration refuses what is not in the schema that DescribeAddonConfiguration
+// gives.
+func (k *addonKind) checkConfiguration(values string) error {
+	if values == "" {
+		return nil
+	}
 	var object map[string]any
-	if values != "" && json.Unmarshal([]byte(values), &object) != nil {
-		return invalidParameter("ConfigurationValue provided in request is not supported: it is no JSON object")
+	if err := yaml.Unmarshal([]byte(values), &object); err != nil { // JSON is YAML, too
+		return invalidParameter("ConfigurationValue provided in request is not supported: it is no JSON or YAML object")
+	}
+	for _, key := range slices.Sorted(maps.Keys(object)) {
+		if !slices.Contains(k.settings, key) {
+			return invalidParameter("ConfigurationValue provided in request is not supported: Json schema validation failed with error: [$.%s: is not defined in the schema and the schema does not allow additional properties]", key)
+		}
 	}
 	return nil
+}
+
+// addonIdentities refuses roles that pods cannot take, and service accounts that have
+// one from elsewhere.
+func (s *Service) addonIdentities(r *request, c *cluster, addon string, wanted []addonIdentity) error {
+	for _, one := range wanted {
+		if err := s.podRole(r, one.RoleARN); err != nil {
+			return err
+		}
+		for _, p := range c.identities {
+			if p.Namespace == addonNamespace && p.ServiceAccount == one.ServiceAccount && !strings.Contains(p.Owner, "addon/"+c.Name+"/"+addon+"/") {
+				return inUse("Association already exists: %s", p.ID)
+			}
+		}
+	}
+	return nil
+}
+
+// addonNamespace is where the add-ons' service accounts are.
+const addonNamespace = "kube-system"
+
+// giveIdentities gives an add-on exactly these associations.
+func (c *cluster) giveIdentities(r *request, a *addon, wanted []addonIdentity) {
+	kept := a.PodIdentities
+	a.PodIdentities = nil
+	for _, one := range wanted {
+		var p *podIdentity
+		for _, owned := range c.identities {
+			if owned.Owner == a.ARN && owned.ServiceAccount == one.ServiceAccount {
+				p = owned
+			}
+		}
+		if p == nil {
+			p = c.associate(r, addonNamespace, one.ServiceAccount, one.RoleARN)
+			p.Owner = a.ARN
+		}
+		if p.RoleARN != one.RoleARN {
+			p.RoleARN, p.ModifiedAt = one.RoleARN, timestamp(r.now)
+		}
+		a.PodIdentities = append(a.PodIdentities, p.ARN)
+	}
+	for id, p := range c.identities {
+		if slices.Contains(kept, p.ARN) && !slices.Contains(a.PodIdentities, p.ARN) {
+			delete(c.identities, id)
+		}
+	}
 }
 
 func (c *cluster) settleAddon(ctx context.Context, a *addon, now time.Time) (gone bool, err error) {
@@ -186,6 +263,8 @@ func (s *Service) updateAddon(r *request) (any, error) {
 		ServiceAccountRoleARN *string `json:"serviceAccountRoleArn"`
 		ConfigurationValues   *string `json:"configurationValues"`
 		ResolveConflicts      string  `json:"resolveConflicts"`
+
+		PodIdentities *[]addonIdentity `json:"podIdentityAssociations"`
 	}
 	if err := r.into(&in); err != nil {
 		return nil, err
@@ -214,6 +293,9 @@ func (s *Service) updateAddon(r *request) (any, error) {
 	}
 	params := []updateParam{{"AddonVersion", version}}
 	if in.ResolveConflicts != "" {
+		if err := oneOf("resolveConflicts", in.ResolveConflicts, resolutions...); err != nil {
+			return nil, err
+		}
 		params = append(params, updateParam{"ResolveConflicts", in.ResolveConflicts})
 	}
 	if in.ServiceAccountRoleARN != nil {
@@ -223,10 +305,16 @@ func (s *Service) updateAddon(r *request) (any, error) {
 		params = append(params, updateParam{"ServiceAccountRoleArn", *in.ServiceAccountRoleARN})
 	}
 	if in.ConfigurationValues != nil {
-		if err := checkConfiguration(*in.ConfigurationValues); err != nil {
+		if err := addonNamed(a.Name).checkConfiguration(*in.ConfigurationValues); err != nil {
 			return nil, err
 		}
 		params = append(params, updateParam{"ConfigurationValues", *in.ConfigurationValues})
+	}
+	if in.PodIdentities != nil {
+		if err := s.addonIdentities(r, c, a.Name, *in.PodIdentities); err != nil {
+			return nil, err
+		}
+		params = append(params, updateParam{"PodIdentityAssociations", asJSON(*in.PodIdentities)})
 	}
 	u := newUpdate(r, "AddonUpdate", typical.UpdateAddon, func(context.Context) error {
 		a.Version = version
@@ -236,6 +324,9 @@ func (s *Service) updateAddon(r *request) (any, error) {
 		if in.ConfigurationValues != nil {
 			a.ConfigurationValues = *in.ConfigurationValues
 		}
+		if in.PodIdentities != nil {
+			c.giveIdentities(r, a, *in.PodIdentities)
+		}
 		return nil
 	}, params...)
 	a.updates, a.Status, a.ModifiedAt = append(a.updates, u), "UPDATING", timestamp(r.now)
@@ -244,12 +335,27 @@ func (s *Service) updateAddon(r *request) (any, error) {
 }
 
 func (s *Service) deleteAddon(r *request) (any, error) {
-	_, a, err := s.findAddon(r)
+	var in struct {
+		Preserve truth `json:"preserve"`
+	}
+	if err := r.into(&in); err != nil {
+		return nil, err
+	}
+	c, a, err := s.findAddon(r)
 	if err != nil {
 		return nil, err
 	}
 	if a.Status != "DELETING" {
 		a.Status, a.due = "DELETING", r.now.Add(typical.DeleteAddon)
+		if in.Preserve { // the software stays in the cluster, and its roles with it
+			for _, p := range c.identities {
+				if p.Owner == a.ARN {
+					p.Owner = ""
+				}
+			}
+		} else {
+			c.giveIdentities(r, a, nil)
+		}
 	}
 	return map[string]any{"addon": a}, nil
 }

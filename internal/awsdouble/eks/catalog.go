@@ -1,7 +1,6 @@
 package eks
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -116,24 +115,31 @@ type addonRelease struct {
 // addonKind is an add-on that can be installed. Source: Amazon EKS User Guide, AWS
 // add-ons; the versions follow that page's and the projects' release notes.
 type addonKind struct {
-	name, publisher string
-	nodes           bool // it needs nodes to be healthy: a Deployment, not only a DaemonSet
-	role            bool // it wants a role
-	releases        []addonRelease
+	name, kind string
+	nodes      bool // it needs nodes to be healthy: a Deployment, not only a DaemonSet
+	role       bool // it wants a role
+	releases   []addonRelease
+	settings   []string // on top of its schema; what is below them is not looked at
 }
 
 var addonKinds = []addonKind{
-	{"vpc-cni", "eks", false, true, []addonRelease{
-		{"v1.21.1-eksbuild.1", 31, 35, 35}, {"v1.20.4-eksbuild.2", 31, 34, 0}, {"v1.19.6-eksbuild.1", 30, 33, 0}}},
-	{"kube-proxy", "eks", false, false, kubeProxies()},
-	{"coredns", "eks", true, false, []addonRelease{
-		{"v1.13.1-eksbuild.1", 34, 35, 35}, {"v1.12.4-eksbuild.1", 33, 35, 34}, {"v1.12.1-eksbuild.2", 33, 34, 33}, {"v1.11.4-eksbuild.24", 30, 33, 32}}},
-	{"aws-ebs-csi-driver", "eks", true, true, []addonRelease{
-		{"v1.55.0-eksbuild.1", 31, 35, 35}, {"v1.50.1-eksbuild.1", 30, 34, 0}}},
-	{"eks-pod-identity-agent", "eks", false, false, []addonRelease{
-		{"v1.3.10-eksbuild.2", 31, 35, 35}, {"v1.3.8-eksbuild.2", 30, 34, 0}}},
-	{"metrics-server", "eks", true, false, []addonRelease{
-		{"v0.8.0-eksbuild.6", 31, 35, 35}, {"v0.7.2-eksbuild.4", 30, 34, 0}}},
+	{"vpc-cni", "networking", false, true, []addonRelease{
+		{"v1.21.1-eksbuild.1", 31, 35, 35}, {"v1.20.4-eksbuild.2", 31, 34, 0}, {"v1.19.6-eksbuild.1", 30, 33, 0}},
+		[]string{"affinity", "apiService", "autoMode", "enableNetworkPolicy", "enableWindowsIpam", "enableWindowsPrefixDelegation", "env", "eniConfig", "extraVolumes", "init", "livenessProbeTimeoutSeconds", "minimumWindowsIPTarget",
+			"nodeAgent", "nodeSelector", "originalMatchLabels", "podAnnotations", "podLabels", "readinessProbeTimeoutSeconds", "resources", "serviceAccount", "tolerations", "updateStrategy", "warmWindowsIPTarget", "warmWindowsPrefixTarget"}},
+	{"kube-proxy", "networking", false, false, kubeProxies(), []string{"ipvs", "mode", "podAnnotations", "podLabels", "resources"}},
+	{"coredns", "networking", true, false, []addonRelease{
+		{"v1.13.1-eksbuild.1", 34, 35, 35}, {"v1.12.4-eksbuild.1", 33, 35, 34}, {"v1.12.1-eksbuild.2", 33, 34, 33}, {"v1.11.4-eksbuild.24", 30, 33, 32}},
+		[]string{"affinity", "autoScaling", "computeType", "corefile", "nodeSelector", "podAnnotations", "podDisruptionBudget", "podLabels", "replicaCount", "resources", "tolerations", "topologySpreadConstraints"}},
+	{"aws-ebs-csi-driver", "storage", true, true, []addonRelease{
+		{"v1.55.0-eksbuild.1", 31, 35, 35}, {"v1.50.1-eksbuild.1", 30, 34, 0}},
+		[]string{"controller", "customLabels", "debugLogs", "defaultStorageClass", "enableFIPS", "fips", "image", "node", "nodeComponentOnly", "sidecars", "snapshotter", "storageClasses", "volumeSnapshotClasses"}},
+	{"eks-pod-identity-agent", "security", false, false, []addonRelease{
+		{"v1.3.10-eksbuild.2", 31, 35, 35}, {"v1.3.8-eksbuild.2", 30, 34, 0}},
+		[]string{"affinity", "agent", "daemonsets", "env", "init", "nodeSelector", "podAnnotations", "priorityClassName", "resources", "tolerations", "updateStrategy"}},
+	{"metrics-server", "observability", true, false, []addonRelease{
+		{"v0.8.0-eksbuild.6", 31, 35, 35}, {"v0.7.2-eksbuild.4", 30, 34, 0}},
+		[]string{"addonResizer", "affinity", "args", "extraArgs", "nodeSelector", "podAnnotations", "podDisruptionBudget", "podLabels", "replicas", "resources", "tolerations", "topologySpreadConstraints", "updateStrategy"}},
 }
 
 // kubeProxies has one for each version of Kubernetes; a cluster takes those of up
@@ -207,7 +213,7 @@ func (s *Service) describeAddonVersions(r *request) (any, error) {
 	all := []map[string]any{}
 	for _, kind := range addonKinds {
 		if in.AddonName != "" && kind.name != in.AddonName || len(in.Owners) > 0 && !slices.Contains(in.Owners, "aws") ||
-			len(in.Publishers) > 0 && !slices.Contains(in.Publishers, kind.publisher) {
+			len(in.Publishers) > 0 && !slices.Contains(in.Publishers, addonPublisher) || len(in.Types) > 0 && !slices.Contains(in.Types, kind.kind) {
 			continue
 		}
 		versions := []map[string]any{}
@@ -231,7 +237,7 @@ func (s *Service) describeAddonVersions(r *request) (any, error) {
 		}
 		if len(versions) > 0 {
 			all = append(all, map[string]any{
-				"addonName": kind.name, "type": "networking", "publisher": kind.publisher, "owner": "aws", "defaultNamespace": "kube-system",
+				"addonName": kind.name, "type": kind.kind, "publisher": addonPublisher, "owner": "aws", "defaultNamespace": addonNamespace,
 				"addonVersions": versions,
 			})
 		}
@@ -255,8 +261,29 @@ func (s *Service) describeAddonConfiguration(r *request) (any, error) {
 	if !slices.ContainsFunc(kind.releases, func(one addonRelease) bool { return one.version == in.AddonVersion }) {
 		return nil, notFound("Addon version %s of %s not found", in.AddonVersion, in.AddonName)
 	}
+	properties := map[string]any{}
+	for _, setting := range kind.settings {
+		properties[setting] = map[string]any{}
+	}
 	return map[string]any{
-		"addonName": in.AddonName, "addonVersion": in.AddonVersion,
-		"configurationSchema": fmt.Sprintf(`{"$schema":"http://json-schema.org/draft-06/schema#","title":%q,"type":"object"}`, in.AddonName),
+		"addonName": in.AddonName, "addonVersion": in.AddonVersion, "podIdentityConfiguration": kind.podIdentities(),
+		"configurationSchema": asJSON(map[string]any{"$schema": "http://json-schema.org/draft-06/schema#", "title": in.AddonName, "type": "object",
+			"properties": properties, "additionalProperties": false}),
 	}, nil
+}
+
+// addonPublisher has all of them.
+const addonPublisher = "eks"
+
+// podIdentities are the service accounts that want a role, and the managed policies
+// that it needs (Amazon EKS User Guide, AWS add-ons).
+func (k *addonKind) podIdentities() []map[string]any {
+	policies := "arn:aws:iam::aws:policy/"
+	switch k.name {
+	case "vpc-cni":
+		return []map[string]any{{"serviceAccount": "aws-node", "recommendedManagedPolicies": []string{policies + "AmazonEKS_CNI_Policy"}}}
+	case "aws-ebs-csi-driver":
+		return []map[string]any{{"serviceAccount": "ebs-csi-controller-sa", "recommendedManagedPolicies": []string{policies + "service-role/AmazonEBSCSIDriverPolicy"}}}
+	}
+	return []map[string]any{}
 }

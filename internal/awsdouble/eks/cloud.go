@@ -22,6 +22,8 @@ type Cloud interface {
 	// LaunchTemplate finds a template by id or name, with the number of its
 	// version, which may be given as $Latest or $Default; nil for none.
 	LaunchTemplate(ctx context.Context, w Where, id, name, version string) (*LaunchTemplate, error)
+	// InstanceTypes returns the architectures (x86_64, arm64) of each that exists.
+	InstanceTypes(ctx context.Context, w Where, names []string) (map[string][]string, error)
 	// WayOut says how nodes in a subnet reach AWS.
 	WayOut(ctx context.Context, w Where, subnet string) (WayOut, error)
 
@@ -60,6 +62,8 @@ type Role struct {
 type LaunchTemplate struct {
 	ID, Name, Version string
 	Image             string // an AMI of one's own; "" for EKS's
+	InstanceType      string
+	Refused           string // a field that templates of node groups cannot have; "" for none
 }
 
 // WayOut is how a subnet's nodes reach AWS.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -37,6 +38,7 @@ type cluster struct {
 	AccessConfig            accessConfig      `json:"accessConfig"`
 	UpgradePolicy           map[string]string `json:"upgradePolicy"`
 	DeletionProtection      bool              `json:"deletionProtection"`
+	ZonalShiftConfig        *switched         `json:"zonalShiftConfig,omitempty"`
 
 	where      Where
 	due        time.Time // of CREATING and DELETING
@@ -47,6 +49,7 @@ type cluster struct {
 	entries    map[string]*entry       // by principal
 	identities map[string]*podIdentity // by id
 	updates    []*update
+	refresh    time.Time // when insights were last asked for anew
 }
 
 type vpcConfig struct {
@@ -80,6 +83,11 @@ type accessConfig struct {
 	Mode      string `json:"authenticationMode"`
 }
 
+// switched is what is on or off.
+type switched struct {
+	Enabled bool `json:"enabled"`
+}
+
 // vpcRequest are the parameters on a cluster's network.
 type vpcRequest struct {
 	SubnetIDs             []string `json:"subnetIds"`
@@ -100,7 +108,10 @@ var (
 	atLeastFree = 6
 )
 
-const interfacesOf = 2 // two to four; each in another zone
+const (
+	interfacesOf = 2 // two to four; each in another zone
+	mostGroups   = 5 // security groups besides the cluster's own (CreateCluster)
+)
 
 func (s *Service) createCluster(r *request) (any, error) {
 	var in struct {
@@ -111,10 +122,16 @@ func (s *Service) createCluster(r *request) (any, error) {
 		Logging                 *logging     `json:"logging"`
 		EncryptionConfig        []encryption `json:"encryptionConfig"`
 		KubernetesNetworkConfig struct {
-			ServiceIPv4CIDR string `json:"serviceIpv4Cidr"`
-			IPFamily        string `json:"ipFamily"`
+			ServiceIPv4CIDR string   `json:"serviceIpv4Cidr"`
+			IPFamily        string   `json:"ipFamily"`
+			LoadBalancing   switched `json:"elasticLoadBalancing"`
 		} `json:"kubernetesNetworkConfig"`
-		AccessConfig struct {
+		ComputeConfig switched `json:"computeConfig"`
+		StorageConfig struct {
+			BlockStorage switched `json:"blockStorage"`
+		} `json:"storageConfig"`
+		ZonalShiftConfig *switched `json:"zonalShiftConfig"`
+		AccessConfig     struct {
 			Bootstrap *bool  `json:"bootstrapClusterCreatorAdminPermissions"`
 			Mode      string `json:"authenticationMode"`
 		} `json:"accessConfig"`
@@ -146,6 +163,21 @@ func (s *Service) createCluster(r *request) (any, error) {
 	if !supported(version) {
 		return nil, invalidParameter("unsupported Kubernetes version")
 	}
+	if err := errors.Join(checkTags(in.Tags), checkLogging(in.Logging)); err != nil {
+		return nil, err
+	}
+	switch auto := [3]bool{in.ComputeConfig.Enabled, in.StorageConfig.BlockStorage.Enabled, in.KubernetesNetworkConfig.LoadBalancing.Enabled}; auto {
+	case [3]bool{}:
+	case [3]bool{true, true, true}:
+		return nil, notImplemented("The AWS double has no EKS Auto Mode.")
+	default:
+		return nil, invalidParameter("For EKS Auto Mode, please ensure that all required configs, including computeConfig, kubernetesNetworkConfig, and blockStorage are all either fully enabled or fully disabled.")
+	}
+	for _, one := range []string{"outpostConfig", "remoteNetworkConfig"} {
+		if r.Input[one] != nil {
+			return nil, notImplemented("The AWS double has no " + one + " of clusters.")
+		}
+	}
 	subnets, vpc, err := s.subnetsFor(r, in.Name, in.ResourcesVPCConfig.SubnetIDs)
 	if err != nil {
 		return nil, err
@@ -156,22 +188,33 @@ func (s *Service) createCluster(r *request) (any, error) {
 	if err := s.assumable(r, in.RoleARN, "eks.amazonaws.com"); err != nil {
 		return nil, err
 	}
+	if len(in.EncryptionConfig) > 1 {
+		return nil, invalidParameter("encryptionConfig has one entry at most")
+	}
 	for _, one := range in.EncryptionConfig {
 		if err := s.usableKey(r, one); err != nil {
 			return nil, err
 		}
+	}
+	switch in.KubernetesNetworkConfig.IPFamily {
+	case "", "ipv4":
+	case "ipv6":
+		return nil, notImplemented("The AWS double has no clusters of the ipFamily ipv6.")
+	default:
+		return nil, oneOf("ipFamily", in.KubernetesNetworkConfig.IPFamily, "ipv4", "ipv6")
 	}
 	serviceCIDR, err := serviceRange(in.KubernetesNetworkConfig.ServiceIPv4CIDR, vpc)
 	if err != nil {
 		return nil, err
 	}
 	mode := cmp.Or(in.AccessConfig.Mode, "CONFIG_MAP")
-	if !slices.Contains(modes, mode) {
-		return nil, invalidParameter("authenticationMode %s is none of %s", mode, strings.Join(modes, ", "))
-	}
 	support := cmp.Or(in.UpgradePolicy.SupportType, "EXTENDED")
-	if support != "EXTENDED" && support != "STANDARD" {
-		return nil, invalidParameter("supportType %s is none of STANDARD, EXTENDED", support)
+	if err := errors.Join(oneOf("authenticationMode", mode, modes...), oneOf("supportType", support, "STANDARD", "EXTENDED")); err != nil {
+		return nil, err
+	}
+	bootstrap := in.AccessConfig.Bootstrap == nil || *in.AccessConfig.Bootstrap
+	if mode == "CONFIG_MAP" && !bootstrap {
+		return nil, invalidParameter("bootstrapClusterCreatorAdminPermissions must be true if cluster authentication mode is set to CONFIG_MAP")
 	}
 	c := &cluster{
 		Name: in.Name, ARN: r.Where.arn("eks", "cluster/"+in.Name), CreatedAt: timestamp(r.now), Version: version, RoleARN: in.RoleARN,
@@ -179,9 +222,10 @@ func (s *Service) createCluster(r *request) (any, error) {
 		Logging:                 mergeLogging(logging{ClusterLogging: []logSetup{{logTypes, false}}}, in.Logging),
 		Status:                  "CREATING", CertificateAuthority: map[string]any{}, ClientRequestToken: in.ClientRequestToken, PlatformVersion: platformOf(version),
 		Tags: tagsOf(in.Tags), EncryptionConfig: in.EncryptionConfig, Health: map[string]any{"issues": []any{}},
-		AccessConfig:       accessConfig{Bootstrap: in.AccessConfig.Bootstrap == nil || *in.AccessConfig.Bootstrap, Mode: mode},
+		AccessConfig:       accessConfig{Bootstrap: bootstrap, Mode: mode},
 		UpgradePolicy:      map[string]string{"supportType": support},
 		DeletionProtection: in.DeletionProtection,
+		ZonalShiftConfig:   in.ZonalShiftConfig,
 		ResourcesVPCConfig: vpcConfig{
 			SubnetIDs: in.ResourcesVPCConfig.SubnetIDs, SecurityGroupIDs: nonNil(in.ResourcesVPCConfig.SecurityGroupIDs), VPCID: vpc.ID,
 			EndpointPublicAccess:  in.ResourcesVPCConfig.EndpointPublicAccess == nil || *in.ResourcesVPCConfig.EndpointPublicAccess,
@@ -381,7 +425,7 @@ func (s *Service) deleteCluster(r *request) (any, error) {
 	switch {
 	case len(c.nodegroups) > 0:
 		return nil, inUse("Cluster has nodegroups attached")
-	case c.DeletionProtection:
+	case c.DeletionProtection && c.Status != "FAILED" && c.Status != "DELETING":
 		return nil, invalidRequest("Cluster %s cannot be deleted because deletion protection is enabled.", c.Name)
 	case c.Status == "CREATING" || c.Status == "UPDATING":
 		return nil, inUse("Cannot delete cluster %s because it currently has an update in progress or is being created", c.Name)
@@ -446,6 +490,9 @@ func (s *Service) groupsIn(r *request, vpc string, ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
+	if len(ids) > mostGroups {
+		return invalidParameter("%d security groups are too many: a cluster has %d at most", len(ids), mostGroups)
+	}
 	found, err := s.cloud.SecurityGroups(r.ctx, r.Where, ids)
 	if err != nil {
 		return fmt.Errorf("looking at security groups: %w", err)
@@ -506,7 +553,7 @@ func serviceRange(asked string, vpc *VPC) (string, error) {
 		return "172.20.0.0/16", nil
 	}
 	p, err := netip.ParsePrefix(asked)
-	if err != nil || p.Bits() < 12 || p.Bits() > 24 || !p.Addr().IsPrivate() {
+	if err != nil || p != p.Masked() || p.Bits() < 12 || p.Bits() > 24 || !p.Addr().IsPrivate() {
 		return "", invalidParameter("serviceIpv4Cidr %s needs to be between /12 and /24, within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16", asked)
 	}
 	if overlaps(p) {
@@ -520,10 +567,8 @@ func checkAccess(v *vpcConfig) error {
 	if !v.EndpointPrivateAccess && !v.EndpointPublicAccess {
 		return invalidParameter("Private and public endpoint access cannot be false")
 	}
-	for _, cidr := range v.PublicAccessCIDRs {
-		if _, err := netip.ParsePrefix(cidr); err != nil {
-			return invalidParameter("%s in publicAccessCidrs is no CIDR block", cidr)
-		}
+	if err := checkPublicCIDRs(v.PublicAccessCIDRs); err != nil {
+		return err
 	}
 	if len(v.PublicAccessCIDRs) == 0 {
 		v.PublicAccessCIDRs = []string{"0.0.0.0/0"}

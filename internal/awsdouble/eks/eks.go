@@ -18,6 +18,7 @@
 //	access.go    access entries and their policies
 //	podidentity.go, insight.go, tags.go
 //	catalog.go   the versions of Kubernetes and of the add-ons
+//	check.go     what requests may say wherever they say it
 //	errors.go    errors and paging
 package eks
 
@@ -155,8 +156,14 @@ var operations = map[string]func(*Service, *request) (any, error){
 	"UpdatePodIdentityAssociation":   (*Service).updatePodIdentity,
 	"DeletePodIdentityAssociation":   (*Service).deletePodIdentity,
 
-	"ListInsights":    (*Service).listInsights,
-	"DescribeInsight": (*Service).describeInsight,
+	"ListInsights":            (*Service).listInsights,
+	"DescribeInsight":         (*Service).describeInsight,
+	"StartInsightsRefresh":    (*Service).startRefresh,
+	"DescribeInsightsRefresh": (*Service).describeRefresh,
+
+	"ListFargateProfiles":         none("fargateProfileNames"),
+	"ListIdentityProviderConfigs": none("identityProviderConfigs"),
+	"ListCapabilities":            none("capabilities"),
 
 	"TagResource":         (*Service).tagResource,
 	"UntagResource":       (*Service).untagResource,
@@ -175,7 +182,7 @@ type request struct {
 func (s *Service) Serve(ctx context.Context, c Call) ([]byte, error) {
 	operation, ok := operations[c.Operation]
 	if !ok {
-		return nil, &Error{"NotImplemented", "The AWS double has no " + c.Operation + " of EKS.", 501, nil}
+		return nil, notImplemented("The AWS double has no " + c.Operation + " of EKS.")
 	}
 	s.lock.Lock()
 	defer s.lock.Unlock()

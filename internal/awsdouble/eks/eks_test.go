@@ -87,7 +87,19 @@ func (w *world) LaunchTemplate(_ context.Context, _ eks.Where, id, name, version
 	if id != "lt-1" && name != "nodes" {
 		return nil, nil
 	}
-	return &eks.LaunchTemplate{ID: "lt-1", Name: "nodes", Version: strings.NewReplacer("$Default", "1", "$Latest", "2").Replace(version)}, nil
+	template := &eks.LaunchTemplate{ID: "lt-1", Name: "nodes", Version: strings.NewReplacer("$Default", "1", "$Latest", "2").Replace(version)}
+	switch version {
+	case "own":
+		template.Image = "ami-1"
+	case "typed":
+		template.InstanceType = "t3.medium"
+	case "profiled":
+		template.Refused = "an instance profile"
+	}
+	return template, nil
+}
+func (w *world) InstanceTypes(_ context.Context, _ eks.Where, names []string) (map[string][]string, error) {
+	return map[string][]string{"t3.medium": {"x86_64"}, "m7i.large": {"x86_64"}, "m7g.large": {"arm64"}}, nil
 }
 func (w *world) WayOut(_ context.Context, _ eks.Where, subnet string) (eks.WayOut, error) {
 	return w.ways[subnet], nil

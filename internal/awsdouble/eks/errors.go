@@ -32,6 +32,10 @@ func notFound(format string, args ...any) *Error {
 	return &Error{"ResourceNotFoundException", fmt.Sprintf(format, args...), 404, nil}
 }
 
+func notImplemented(message string) *Error {
+	return &Error{"NotImplemented", message, 501, nil}
+}
+
 // paging are the parameters of every list.
 type paging struct {
 	MaxResults number `json:"maxResults"`

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"biplane.dev/biplane/internal/awsdouble/typical"
 )
 
 // insight is what EKS finds about the next version (Amazon EKS User Guide, Prepare
@@ -121,4 +123,41 @@ func (s *Service) describeInsight(r *request) (any, error) {
 		}}, nil
 	}
 	return nil, notFound("No insight found for ID: %s", id)
+}
+
+// startRefresh looks at everything again, which takes a moment.
+func (s *Service) startRefresh(r *request) (any, error) {
+	c, err := s.findActive(r)
+	if err != nil {
+		return nil, err
+	}
+	if c.refresh.IsZero() || !r.now.Before(c.refresh.Add(typical.RefreshInsights)) {
+		c.refresh = r.now
+	}
+	return map[string]any{"message": "Insights refresh is in progress", "status": "IN_PROGRESS"}, nil
+}
+
+func (s *Service) describeRefresh(r *request) (any, error) {
+	c, err := s.findActive(r)
+	if err != nil {
+		return nil, err
+	}
+	if c.refresh.IsZero() {
+		return nil, notFound("No insights refresh found for cluster: %s", c.Name)
+	}
+	ends := c.refresh.Add(typical.RefreshInsights)
+	if r.now.Before(ends) {
+		return map[string]any{"message": "Insights refresh is in progress", "status": "IN_PROGRESS", "startedAt": timestamp(c.refresh)}, nil
+	}
+	return map[string]any{"message": "Insights refresh completed", "status": "COMPLETED", "startedAt": timestamp(c.refresh), "endedAt": timestamp(ends)}, nil
+}
+
+// none answers the lists of what clusters here never have.
+func none(list string) func(*Service, *request) (any, error) {
+	return func(s *Service, r *request) (any, error) {
+		if _, err := s.find(r); err != nil {
+			return nil, err
+		}
+		return map[string]any{list: []any{}}, nil
+	}
 }

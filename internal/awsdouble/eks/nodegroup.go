@@ -3,6 +3,7 @@ package eks
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -35,7 +36,8 @@ type nodegroup struct {
 	Resources      map[string]any    `json:"resources"`
 	DiskSize       int               `json:"diskSize,omitempty"`
 	Health         health            `json:"health"`
-	UpdateConfig   map[string]any    `json:"updateConfig"`
+	UpdateConfig   disruption        `json:"updateConfig"`
+	RepairConfig   map[string]any    `json:"nodeRepairConfig,omitempty"`
 	LaunchTemplate *templateChoice   `json:"launchTemplate,omitempty"`
 	Tags           map[string]string `json:"tags"`
 
@@ -88,15 +90,17 @@ func (s *Service) createNodegroup(r *request) (any, error) {
 		NodegroupName  string            `json:"nodegroupName"`
 		NodeRole       string            `json:"nodeRole"`
 		Subnets        []string          `json:"subnets"`
-		ScalingConfig  *scaling          `json:"scalingConfig"`
+		ScalingConfig  *scalingRequest   `json:"scalingConfig"`
 		InstanceTypes  []string          `json:"instanceTypes"`
 		AMIType        string            `json:"amiType"`
 		CapacityType   string            `json:"capacityType"`
-		DiskSize       int               `json:"diskSize"`
+		DiskSize       *int              `json:"diskSize"`
+		RemoteAccess   map[string]any    `json:"remoteAccess"`
 		Labels         map[string]string `json:"labels"`
 		Taints         []taint           `json:"taints"`
 		LaunchTemplate *templateChoice   `json:"launchTemplate"`
-		UpdateConfig   map[string]any    `json:"updateConfig"`
+		UpdateConfig   *disruption       `json:"updateConfig"`
+		RepairConfig   map[string]any    `json:"nodeRepairConfig"`
 		Version        string            `json:"version"`
 		ReleaseVersion string            `json:"releaseVersion"`
 		Tags           map[string]string `json:"tags"`
@@ -128,15 +132,20 @@ func (s *Service) createNodegroup(r *request) (any, error) {
 	if minor(version) > minor(c.Version) || !supported(version) || minor(version) < minor(c.Version)-skew {
 		return nil, invalidParameter("Requested Nodegroup Kubernetes version %s is not compatible with the version %s of cluster %s", version, c.Version, c.Name)
 	}
-	size := scaling{1, 2, 2}
-	if in.ScalingConfig != nil {
-		size = *in.ScalingConfig
+	size := in.ScalingConfig.over(scaling{1, 2, 2})
+	disk, one := 20, 1
+	if in.UpdateConfig == nil {
+		in.UpdateConfig = &disruption{MaxUnavailable: &one}
 	}
-	if err := size.check(); err != nil {
+	capacity := cmp.Or(in.CapacityType, "ON_DEMAND")
+	if err := errors.Join(size.check(), checkTaints(in.Taints), checkLabels(in.Labels), checkTags(in.Tags), in.UpdateConfig.check(),
+		oneOf("capacityType", capacity, "ON_DEMAND", "SPOT", "CAPACITY_BLOCK")); err != nil {
 		return nil, err
 	}
-	if err := checkTaints(in.Taints); err != nil {
-		return nil, err
+	if in.DiskSize != nil {
+		if disk = *in.DiskSize; disk < 1 {
+			return nil, invalidParameter("diskSize %d needs to be 1 at least", disk)
+		}
 	}
 	role, err := s.cloud.Role(r.ctx, in.NodeRole)
 	if err != nil {
@@ -163,39 +172,56 @@ func (s *Service) createNodegroup(r *request) (any, error) {
 			return nil, invalidParameter("Subnet %s is not in the VPC %s of cluster %s", id, c.ResourcesVPCConfig.VPCID, c.Name)
 		}
 	}
-	amiType := cmp.Or(in.AMIType, "AL2023_x86_64_STANDARD")
-	types := in.InstanceTypes
-	disk := in.DiskSize
+	amiType, types := cmp.Or(in.AMIType, "AL2023_x86_64_STANDARD"), in.InstanceTypes
+	release := cmp.Or(in.ReleaseVersion, releaseOf(version))
+	started := types
 	if in.LaunchTemplate != nil {
-		if disk != 0 {
-			return nil, invalidParameter("Disk size must be specified within the launch template.")
-		}
 		template, err := s.template(r, in.LaunchTemplate)
 		if err != nil {
 			return nil, err
 		}
 		in.LaunchTemplate = &templateChoice{template.ID, template.Name, template.Version}
-		if template.Image != "" {
-			amiType = "CUSTOM"
-			if in.Version != "" || in.ReleaseVersion != "" {
-				return nil, invalidParameter("You cannot specify a version or a release version when the launch template has an image ID")
-			}
+		switch {
+		case in.DiskSize != nil:
+			return nil, invalidParameter("Disk size must be specified within the launch template.")
+		case in.RemoteAccess != nil:
+			return nil, invalidParameter("Remote access configuration cannot be specified with a launch template.")
+		case template.Image != "" && in.AMIType != "" && in.AMIType != "CUSTOM":
+			return nil, invalidParameter("You cannot specify an AMI Type other than CUSTOM when the launch template has an image ID")
+		case template.Image != "" && (in.Version != "" || in.ReleaseVersion != ""):
+			return nil, invalidParameter("You cannot specify a version or a release version when the launch template has an image ID")
+		case template.InstanceType != "" && len(types) > 0:
+			return nil, invalidParameter("Instance types must be specified in either the launch template or the request, and not in both.")
+		case template.Image != "":
+			amiType, release = "CUSTOM", template.Image
+		case in.AMIType == "CUSTOM":
+			return nil, invalidParameter("The AMI Type CUSTOM needs a launch template that has an image ID")
+		}
+		disk = 0
+		if template.InstanceType != "" {
+			started = []string{template.InstanceType}
 		}
 	} else {
-		disk = cmp.Or(disk, 20)
+		if in.RemoteAccess != nil {
+			return nil, notImplemented("The AWS double has no remote access to nodes.")
+		}
+		if amiType == "CUSTOM" {
+			return nil, invalidParameter("The AMI Type CUSTOM needs a launch template that has an image ID")
+		}
 		if len(types) == 0 {
 			types = []string{"t3.medium"}
 		}
+		started = types
 	}
-	if in.UpdateConfig == nil {
-		in.UpdateConfig = map[string]any{"maxUnavailable": 1}
+	if err := errors.Join(checkRelease(in.ReleaseVersion, version, amiType), s.checkImage(r, amiType, version, started)); err != nil {
+		return nil, err
 	}
 	id := randomUUID()
 	n := &nodegroup{
 		Name: in.NodegroupName, ARN: r.Where.arn("eks", "nodegroup/"+c.Name+"/"+in.NodegroupName+"/"+id), ClusterName: c.Name,
-		Version: version, ReleaseVersion: cmp.Or(in.ReleaseVersion, releaseOf(version)), CreatedAt: timestamp(r.now), ModifiedAt: timestamp(r.now), Status: "CREATING",
-		CapacityType: cmp.Or(in.CapacityType, "ON_DEMAND"), ScalingConfig: size, InstanceTypes: types, Subnets: in.Subnets, AMIType: amiType, NodeRole: in.NodeRole,
-		Labels: tagsOf(in.Labels), Taints: in.Taints, DiskSize: disk, Health: health{Issues: []issue{}}, UpdateConfig: in.UpdateConfig, LaunchTemplate: in.LaunchTemplate, Tags: tagsOf(in.Tags),
+		Version: version, ReleaseVersion: release, CreatedAt: timestamp(r.now), ModifiedAt: timestamp(r.now), Status: "CREATING",
+		CapacityType: capacity, ScalingConfig: size, InstanceTypes: types, Subnets: in.Subnets, AMIType: amiType, NodeRole: in.NodeRole,
+		Labels: tagsOf(in.Labels), Taints: in.Taints, DiskSize: disk, Health: health{Issues: []issue{}}, UpdateConfig: *in.UpdateConfig, RepairConfig: in.RepairConfig, LaunchTemplate: in.LaunchTemplate, Tags: tagsOf(in.Tags),
 		Resources: map[string]any{"autoScalingGroups": []any{map[string]any{"name": "eks-" + in.NodegroupName + "-" + id}}},
 		fail:      r.Fail,
 	}
@@ -215,12 +241,18 @@ func (s *Service) createNodegroup(r *request) (any, error) {
 }
 
 func (s *Service) template(r *request, choice *templateChoice) (*LaunchTemplate, error) {
+	if (choice.ID == "") == (choice.Name == "") {
+		return nil, invalidParameter("You must specify either the launch template ID or the launch template name in the request, but not both.")
+	}
 	template, err := s.cloud.LaunchTemplate(r.ctx, r.Where, choice.ID, choice.Name, cmp.Or(choice.Version, "$Default"))
 	if err != nil {
 		return nil, fmt.Errorf("looking at launch template %s: %w", choice.ID+choice.Name, err)
 	}
 	if template == nil {
 		return nil, invalidRequest("Launch template %s in version %s doesn't exist", cmp.Or(choice.ID, choice.Name), cmp.Or(choice.Version, "$Default"))
+	}
+	if template.Refused != "" {
+		return nil, invalidParameter("Launch template %s should not specify %s.", cmp.Or(choice.ID, choice.Name), template.Refused)
 	}
 	return template, nil
 }
@@ -427,14 +459,14 @@ func (s *Service) freeNodegroup(r *request) (c *cluster, n *nodegroup, earlier *
 }
 
 func (n *nodegroup) begin(u *update, remember func(string)) (any, error) {
-	n.updates, n.Status = append(n.updates, u), "UPDATING"
+	n.updates, n.Status, n.ModifiedAt = append(n.updates, u), "UPDATING", u.CreatedAt
 	remember(u.ID)
 	return map[string]any{"update": u}, nil
 }
 
 func (s *Service) updateNodegroupConfig(r *request) (any, error) {
 	var in struct {
-		ScalingConfig *scaling `json:"scalingConfig"`
+		ScalingConfig *scalingRequest `json:"scalingConfig"`
 		Labels        struct {
 			AddOrUpdate map[string]string `json:"addOrUpdateLabels"`
 			Remove      []string          `json:"removeLabels"`
@@ -443,7 +475,8 @@ func (s *Service) updateNodegroupConfig(r *request) (any, error) {
 			AddOrUpdate []taint `json:"addOrUpdateTaints"`
 			Remove      []taint `json:"removeTaints"`
 		} `json:"taints"`
-		UpdateConfig map[string]any `json:"updateConfig"`
+		UpdateConfig *disruption    `json:"updateConfig"`
+		RepairConfig map[string]any `json:"nodeRepairConfig"`
 	}
 	if err := r.into(&in); err != nil {
 		return nil, err
@@ -456,13 +489,11 @@ func (s *Service) updateNodegroupConfig(r *request) (any, error) {
 		return map[string]any{"update": earlier}, nil
 	}
 	var params []updateParam
+	size := in.ScalingConfig.over(n.ScalingConfig)
 	if in.ScalingConfig != nil {
-		if err := in.ScalingConfig.check(); err != nil {
-			return nil, err
-		}
-		params = append(params, updateParam{"MinSize", fmt.Sprint(in.ScalingConfig.Min)}, updateParam{"MaxSize", fmt.Sprint(in.ScalingConfig.Max)}, updateParam{"DesiredSize", fmt.Sprint(in.ScalingConfig.Desired)})
+		params = append(params, updateParam{"MinSize", fmt.Sprint(size.Min)}, updateParam{"MaxSize", fmt.Sprint(size.Max)}, updateParam{"DesiredSize", fmt.Sprint(size.Desired)})
 	}
-	if err := checkTaints(in.Taints.AddOrUpdate); err != nil {
+	if err := errors.Join(size.check(), checkTaints(in.Taints.AddOrUpdate), checkLabels(in.Labels.AddOrUpdate)); err != nil {
 		return nil, err
 	}
 	for kind, value := range map[string]any{"LabelsToAdd": in.Labels.AddOrUpdate, "LabelsToRemove": in.Labels.Remove, "TaintsToAdd": in.Taints.AddOrUpdate, "TaintsToRemove": in.Taints.Remove} {
@@ -471,15 +502,19 @@ func (s *Service) updateNodegroupConfig(r *request) (any, error) {
 		}
 	}
 	if in.UpdateConfig != nil {
-		params = append(params, updateParam{"MaxUnavailable", fmt.Sprint(in.UpdateConfig["maxUnavailable"])})
+		if err := in.UpdateConfig.check(); err != nil {
+			return nil, err
+		}
+		params = append(params, in.UpdateConfig.params()...)
+	}
+	if in.RepairConfig != nil {
+		params = append(params, updateParam{"NodeRepairConfig", asJSON(in.RepairConfig)})
 	}
 	if len(params) == 0 {
 		return nil, invalidParameter("No changes were given for node group %s", n.Name)
 	}
 	return n.begin(newUpdate(r, "ConfigUpdate", typical.UpdateNodegroupConfig, func(context.Context) error {
-		if in.ScalingConfig != nil {
-			n.ScalingConfig = *in.ScalingConfig
-		}
+		n.ScalingConfig = size
 		maps.Copy(n.Labels, in.Labels.AddOrUpdate)
 		for _, key := range in.Labels.Remove {
 			delete(n.Labels, key)
@@ -489,7 +524,10 @@ func (s *Service) updateNodegroupConfig(r *request) (any, error) {
 		}
 		n.Taints = append(n.Taints, in.Taints.AddOrUpdate...)
 		if in.UpdateConfig != nil {
-			n.UpdateConfig = in.UpdateConfig
+			n.UpdateConfig = *in.UpdateConfig
+		}
+		if in.RepairConfig != nil {
+			n.RepairConfig = in.RepairConfig
 		}
 		return nil
 	}, params...), remember)
@@ -521,8 +559,10 @@ func (s *Service) updateNodegroupVersion(r *request) (any, error) {
 	if minor(version) > minor(c.Version) || minor(version) < minor(n.Version) || !supported(version) {
 		return nil, invalidParameter("Nodegroup Kubernetes version cannot go from %s to %s: the cluster %s has %s", n.Version, version, c.Name, c.Version)
 	}
-	params := []updateParam{{"Version", version}, {"ReleaseVersion", cmp.Or(in.ReleaseVersion, releaseOf(version))}}
-	choice := n.LaunchTemplate
+	if err := checkRelease(in.ReleaseVersion, version, n.AMIType); err != nil {
+		return nil, err
+	}
+	release, choice := cmp.Or(in.ReleaseVersion, releaseOf(version)), n.LaunchTemplate
 	if in.LaunchTemplate != nil {
 		if n.LaunchTemplate == nil {
 			return nil, invalidParameter("Node group %s was made without a launch template, and cannot be given one", n.Name)
@@ -535,12 +575,43 @@ func (s *Service) updateNodegroupVersion(r *request) (any, error) {
 			return nil, invalidParameter("Node group %s cannot be given another launch template than %s, only another version of it", n.Name, n.LaunchTemplate.ID)
 		}
 		choice = &templateChoice{template.ID, template.Name, template.Version}
-		params = append(params, updateParam{"LaunchTemplateName", template.Name}, updateParam{"LaunchTemplateVersion", template.Version})
+		if template.Image != "" {
+			if in.Version != "" || in.ReleaseVersion != "" {
+				return nil, invalidParameter("You cannot specify a version or a release version when the launch template has an image ID")
+			}
+			release = template.Image
+		}
+	}
+	params := []updateParam{{"Version", version}, {"ReleaseVersion", release}}
+	if in.LaunchTemplate != nil {
+		params = append(params, updateParam{"LaunchTemplateName", choice.Name}, updateParam{"LaunchTemplateVersion", choice.Version})
 	}
 	return n.begin(newUpdate(r, "VersionUpdate", typical.UpdateNodegroupVersion, func(context.Context) error {
-		n.Version, n.ReleaseVersion, n.LaunchTemplate = version, cmp.Or(in.ReleaseVersion, releaseOf(version)), choice
+		n.Version, n.ReleaseVersion, n.LaunchTemplate = version, release, choice
 		return nil
 	}, params...), remember)
+}
+
+// scalingRequest is a change of it; what is not given stays.
+type scalingRequest struct {
+	Min     *int `json:"minSize"`
+	Max     *int `json:"maxSize"`
+	Desired *int `json:"desiredSize"`
+}
+
+func (r *scalingRequest) over(c scaling) scaling {
+	if r == nil {
+		return c
+	}
+	set := func(to, value *int) {
+		if value != nil {
+			*to = *value
+		}
+	}
+	set(&c.Min, r.Min)
+	set(&c.Max, r.Max)
+	set(&c.Desired, r.Desired)
+	return c
 }
 
 func (c scaling) check() error {
@@ -549,15 +620,6 @@ func (c scaling) check() error {
 	}
 	if c.Desired < c.Min || c.Desired > c.Max {
 		return invalidParameter("desired capacity %d must be between the minimum size %d and the maximum size %d", c.Desired, c.Min, c.Max)
-	}
-	return nil
-}
-
-func checkTaints(taints []taint) error {
-	for _, t := range taints {
-		if t.Key == "" || !slices.Contains([]string{"NO_SCHEDULE", "NO_EXECUTE", "PREFER_NO_SCHEDULE"}, t.Effect) {
-			return invalidParameter("taint %s has the effect %s, which is none of NO_SCHEDULE, NO_EXECUTE, PREFER_NO_SCHEDULE", t.Key, t.Effect)
-		}
 	}
 	return nil
 }

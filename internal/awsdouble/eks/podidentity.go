@@ -1,6 +1,8 @@
 package eks
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,6 +20,62 @@ type podIdentity struct {
 	Tags           map[string]string `json:"tags"`
 	CreatedAt      timestamp         `json:"createdAt"`
 	ModifiedAt     timestamp         `json:"modifiedAt"`
+	Owner          string            `json:"ownerArn,omitempty"` // the add-on that has it
+
+	DisableSessionTags bool   `json:"disableSessionTags"`
+	TargetRoleARN      string `json:"targetRoleArn,omitempty"`
+	ExternalID         string `json:"externalId,omitempty"` // for the target role's trust
+	Policy             string `json:"policy,omitempty"`
+}
+
+// sessionSettings are how the sessions of an association are.
+type sessionSettings struct {
+	DisableSessionTags *bool   `json:"disableSessionTags"`
+	TargetRoleARN      *string `json:"targetRoleArn"`
+	Policy             *string `json:"policy"`
+}
+
+// check refuses a policy for sessions that have tags (CreatePodIdentityAssociation).
+func (in sessionSettings) check(now bool) error {
+	if in.DisableSessionTags != nil {
+		now = *in.DisableSessionTags
+	}
+	if in.Policy == nil || *in.Policy == "" {
+		return nil
+	}
+	if !json.Valid([]byte(*in.Policy)) {
+		return invalidParameter("The policy is no JSON document")
+	}
+	if !now {
+		return invalidParameter("A policy needs disableSessionTags to be true")
+	}
+	return nil
+}
+
+func (in sessionSettings) apply(p *podIdentity) {
+	if in.DisableSessionTags != nil {
+		p.DisableSessionTags = *in.DisableSessionTags
+	}
+	if in.Policy != nil {
+		p.Policy = *in.Policy
+	}
+	if in.TargetRoleARN != nil && *in.TargetRoleARN != p.TargetRoleARN {
+		p.TargetRoleARN, p.ExternalID = *in.TargetRoleARN, ""
+		if p.TargetRoleARN != "" {
+			p.ExternalID = randomUUID()
+		}
+	}
+}
+
+// associate makes an association.
+func (c *cluster) associate(r *request, namespace, account, role string) *podIdentity {
+	id := "a-" + randomHex(17)
+	p := &podIdentity{
+		ClusterName: c.Name, Namespace: namespace, ServiceAccount: account, RoleARN: role, ID: id, Tags: map[string]string{},
+		ARN: r.Where.arn("eks", "podidentityassociation/"+c.Name+"/"+id), CreatedAt: timestamp(r.now), ModifiedAt: timestamp(r.now),
+	}
+	c.identities[id] = p
+	return p
 }
 
 func (s *Service) createPodIdentity(r *request) (any, error) {
@@ -26,6 +84,7 @@ func (s *Service) createPodIdentity(r *request) (any, error) {
 		ServiceAccount string            `json:"serviceAccount"`
 		RoleARN        string            `json:"roleArn"`
 		Tags           map[string]string `json:"tags"`
+		sessionSettings
 	}
 	if err := r.into(&in); err != nil {
 		return nil, err
@@ -52,12 +111,12 @@ func (s *Service) createPodIdentity(r *request) (any, error) {
 	if err := s.podRole(r, in.RoleARN); err != nil {
 		return nil, err
 	}
-	id := "a-" + randomHex(17)
-	p := &podIdentity{
-		ClusterName: c.Name, Namespace: in.Namespace, ServiceAccount: in.ServiceAccount, RoleARN: in.RoleARN, ID: id, Tags: tagsOf(in.Tags),
-		ARN: r.Where.arn("eks", "podidentityassociation/"+c.Name+"/"+id), CreatedAt: timestamp(r.now), ModifiedAt: timestamp(r.now),
+	if err := errors.Join(checkTags(in.Tags), in.check(false)); err != nil {
+		return nil, err
 	}
-	c.identities[id] = p
+	p := c.associate(r, in.Namespace, in.ServiceAccount, in.RoleARN)
+	p.Tags = tagsOf(in.Tags)
+	in.apply(p)
 	remember(p.ARN)
 	return map[string]any{"association": p}, nil
 }
@@ -116,15 +175,26 @@ func (s *Service) listPodIdentities(r *request) (any, error) {
 		if in.Namespace != "" && p.Namespace != in.Namespace || in.ServiceAccount != "" && p.ServiceAccount != in.ServiceAccount {
 			continue
 		}
-		all = append(all, map[string]string{"clusterName": c.Name, "namespace": p.Namespace, "serviceAccount": p.ServiceAccount, "associationArn": p.ARN, "associationId": p.ID})
+		summary := map[string]string{"clusterName": c.Name, "namespace": p.Namespace, "serviceAccount": p.ServiceAccount, "associationArn": p.ARN, "associationId": p.ID}
+		if p.Owner != "" {
+			summary["ownerArn"] = p.Owner
+		}
+		all = append(all, summary)
 	}
 	part, next, err := page(all, in.paging, 100)
 	return map[string]any{"associations": part, "nextToken": next}, err
 }
 
 func (s *Service) updatePodIdentity(r *request) (any, error) {
+	var in sessionSettings
+	if err := r.into(&in); err != nil {
+		return nil, err
+	}
 	_, p, err := s.findPodIdentity(r)
 	if err != nil {
+		return nil, err
+	}
+	if err := in.check(p.DisableSessionTags); err != nil {
 		return nil, err
 	}
 	if arn, _ := r.Input["roleArn"].(string); arn != "" {
@@ -133,6 +203,7 @@ func (s *Service) updatePodIdentity(r *request) (any, error) {
 		}
 		p.RoleARN = arn
 	}
+	in.apply(p)
 	p.ModifiedAt = timestamp(r.now)
 	return map[string]any{"association": p}, nil
 }

@@ -68,6 +68,11 @@ func (s *Service) tagResource(r *request) (any, error) {
 	if len(in.Tags) == 0 {
 		return nil, &Error{"BadRequestException", "tags are needed", 400, nil}
 	}
+	next := maps.Clone(tags)
+	maps.Copy(next, in.Tags)
+	if problem := tagProblem(next); problem != "" {
+		return nil, &Error{"BadRequestException", "Tags are not valid: " + problem, 400, nil}
+	}
 	maps.Copy(tags, in.Tags)
 	return map[string]any{}, nil
 }

@@ -114,7 +114,8 @@ func (s *Service) updateClusterConfig(r *request) (any, error) {
 		UpgradePolicy *struct {
 			SupportType string `json:"supportType"`
 		} `json:"upgradePolicy"`
-		DeletionProtection *bool `json:"deletionProtection"`
+		DeletionProtection *bool     `json:"deletionProtection"`
+		ZonalShiftConfig   *switched `json:"zonalShiftConfig"`
 	}
 	if err := r.into(&in); err != nil {
 		return nil, err
@@ -132,6 +133,9 @@ func (s *Service) updateClusterConfig(r *request) (any, error) {
 	}
 	switch {
 	case in.Logging != nil:
+		if err := checkLogging(in.Logging); err != nil {
+			return nil, err
+		}
 		next := mergeLogging(c.Logging, in.Logging)
 		if asJSON(next) == asJSON(c.Logging) {
 			return nil, invalidParameter("No changes needed for the logging config provided")
@@ -143,6 +147,9 @@ func (s *Service) updateClusterConfig(r *request) (any, error) {
 	case in.ResourcesVPCConfig != nil:
 		return s.updateNetwork(r, c, in.ResourcesVPCConfig, remember)
 	case in.AccessConfig != nil:
+		if err := oneOf("authenticationMode", in.AccessConfig.Mode, modes...); err != nil {
+			return nil, err
+		}
 		from, to := slices.Index(modes, c.AccessConfig.Mode), slices.Index(modes, in.AccessConfig.Mode)
 		if to <= from {
 			return nil, invalidParameter("Unsupported authentication mode update from %s to %s", c.AccessConfig.Mode, in.AccessConfig.Mode)
@@ -152,20 +159,31 @@ func (s *Service) updateClusterConfig(r *request) (any, error) {
 			return nil
 		}, updateParam{"AuthenticationMode", in.AccessConfig.Mode}), remember)
 	case in.UpgradePolicy != nil:
-		if in.UpgradePolicy.SupportType != "STANDARD" && in.UpgradePolicy.SupportType != "EXTENDED" {
-			return nil, invalidParameter("supportType %s is none of STANDARD, EXTENDED", in.UpgradePolicy.SupportType)
+		if err := oneOf("supportType", in.UpgradePolicy.SupportType, "STANDARD", "EXTENDED"); err != nil {
+			return nil, err
+		}
+		if c.UpgradePolicy["supportType"] == in.UpgradePolicy.SupportType {
+			return nil, invalidParameter("No changes needed for the upgrade policy provided")
 		}
 		return s.begin(r, c, newUpdate(r, "UpgradePolicyUpdate", typical.UpdateClusterPolicy, func(context.Context) error {
 			c.UpgradePolicy = map[string]string{"supportType": in.UpgradePolicy.SupportType}
 			return nil
 		}, updateParam{"UpgradePolicy", asJSON(in.UpgradePolicy)}), remember)
 	case in.DeletionProtection != nil:
+		if c.DeletionProtection == *in.DeletionProtection {
+			return nil, invalidParameter("No changes needed for the deletion protection provided")
+		}
 		return s.begin(r, c, newUpdate(r, "DeletionProtectionUpdate", typical.UpdateClusterPolicy, func(context.Context) error {
 			c.DeletionProtection = *in.DeletionProtection
 			return nil
 		}, updateParam{"DeletionProtection", fmt.Sprint(*in.DeletionProtection)}), remember)
+	case in.ZonalShiftConfig != nil:
+		return s.begin(r, c, newUpdate(r, "ZonalShiftConfigUpdate", typical.UpdateClusterPolicy, func(context.Context) error {
+			c.ZonalShiftConfig = in.ZonalShiftConfig
+			return nil
+		}, updateParam{"ZonalShiftConfig", asJSON(in.ZonalShiftConfig)}), remember)
 	}
-	return nil, &Error{"NotImplemented", "The AWS double cannot change " + given[0] + " of a cluster.", 501, nil}
+	return nil, notImplemented("The AWS double cannot change " + given[0] + " of a cluster.")
 }
 
 // updateNetwork changes who reaches the API server, or where it has its

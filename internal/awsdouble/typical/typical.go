@@ -38,6 +38,8 @@ const (
 	CreateAddon = 30 * time.Second
 	UpdateAddon = 40 * time.Second
 	DeleteAddon = 10 * time.Second
+
+	RefreshInsights = 2 * time.Minute // StartInsightsRefresh says no time
 )
 
 // Amazon VPC and PrivateLink.
