@@ -3,6 +3,7 @@ package jumper
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -19,13 +20,18 @@ const (
 	// After a lookup that failed, the next one is this far off, then twice as far.
 	firstRetry = time.Second
 	// More addresses than this are not used. EKS has two to four.
-	mostAddresses = 16
+	mostAddresses = 1024
+	// More than this are not named in the log.
+	namedAddresses = 16
 )
 
 // answer is what a lookup says: at least one address.
 type answer struct {
 	addresses []netip.Addr
 	ttl       time.Duration // for how long; negative: for ever
+	// missing says of which addresses the DNS gave no answer, good or bad, while it
+	// did of the others; nil: of none.
+	missing func(netip.Addr) bool
 }
 
 // addresses keeps the upstream's addresses. What is known is used as long as the
@@ -42,6 +48,8 @@ type addresses struct {
 	next     chan struct{} // closed when the next lookup to begin has ended
 	answered time.Time     // when the DNS last gave an answer
 	failing  time.Time     // since when it gives none; zero while it gives one
+	partial  time.Time     // since when it gives answers with something missing; zero while it gives whole ones
+	why      error         // the last lookup failed; nil if it did not
 	failures int64
 	changes  int64
 }
@@ -96,17 +104,27 @@ func (a *addresses) run(ctx context.Context) {
 }
 
 func (a *addresses) found(found answer) {
-	slices.SortFunc(found.addresses, netip.Addr.Compare)
-	now := slices.Compact(found.addresses)
-	now = now[:min(len(now), mostAddresses)]
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	now := found.addresses
+	switch {
+	case found.missing == nil:
+		a.partial = time.Time{}
+	case a.partial.IsZero():
+		a.partial = time.Now()
+		fallthrough
+	case time.Since(a.partial) <= a.stale:
+		now = slices.Concat(now, slices.DeleteFunc(slices.Clone(a.current), func(old netip.Addr) bool { return !found.missing(old) }))
+	}
+	slices.SortFunc(now, netip.Addr.Compare)
+	now = slices.Compact(now)
+	now = now[:min(len(now), mostAddresses)]
 	if !a.failing.IsZero() {
 		a.log.Info("the DNS answers again", "after", time.Since(a.failing).String())
 	}
-	a.answered, a.failing = time.Now(), time.Time{}
+	a.answered, a.failing, a.why = time.Now(), time.Time{}, nil
 	if !slices.Equal(now, a.current) {
-		a.log.Info("the upstream's addresses", "now", now, "before", a.current)
+		a.log.Info("the upstream's addresses", "now", named(now), "before", named(a.current))
 		if a.current != nil {
 			a.changes++
 		}
@@ -118,14 +136,34 @@ func (a *addresses) failed(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.failures++
+	a.why = err
 	if a.failing.IsZero() {
 		a.failing = time.Now()
-		a.log.Warn("the DNS does not answer, using what it said before", "addresses", a.current, "for", a.stale.String(), "error", err.Error())
+		a.log.Warn("the DNS does not answer, using what it said before", "addresses", named(a.current), "for", a.stale.String(), "error", err.Error())
 	}
 	if a.current != nil && time.Since(a.answered) > a.stale {
-		a.log.Error("the DNS has not answered for too long, using no addresses any more", "addresses", a.current, "error", err.Error())
+		a.log.Error("the DNS has not answered for too long, using no addresses any more", "addresses", named(a.current), "error", err.Error())
 		a.current = nil
 	}
+}
+
+// named is as many addresses as the log is to have.
+func named(all []netip.Addr) string {
+	text := fmt.Sprint(all[:min(len(all), namedAddresses)])
+	if more := len(all) - namedAddresses; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+// none is the error of there being no addresses.
+func (a *addresses) none() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.why != nil {
+		return fmt.Errorf("%w: %w", errNoAddress, a.why)
+	}
+	return errNoAddress
 }
 
 // known is what is known now. It is not to be changed.

@@ -25,7 +25,7 @@ func (o *oracle) lookup(context.Context) (answer, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.asked = append(o.asked, time.Since(o.start))
-	return answer{slices.Clone(o.says.addresses), o.says.ttl}, o.fails
+	return answer{slices.Clone(o.says.addresses), o.says.ttl, o.says.missing}, o.fails
 }
 
 // now lets it say something else, or fail.
@@ -78,7 +78,7 @@ func TestAddresses(t *testing.T) {
 		t.Run("it "+c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				o := &oracle{says: answer{ips("10.0.0.1"), c.ttl}}
+				o := &oracle{says: answer{addresses: ips("10.0.0.1"), ttl: c.ttl}}
 				keep(t, o)
 				after(c.want[len(c.want)-1])
 				if !slices.Equal(o.asked, c.want) {
@@ -91,7 +91,7 @@ func TestAddresses(t *testing.T) {
 	t.Run("it knows a new set with the answer that has it", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			o := &oracle{says: answer{ips("10.0.0.2", "10.0.0.1", "10.0.0.2"), 5 * time.Second}}
+			o := &oracle{says: answer{addresses: ips("10.0.0.2", "10.0.0.1", "10.0.0.2"), ttl: 5 * time.Second}}
 			a := keep(t, o)
 			if got, want := a.known(), ips("10.0.0.1", "10.0.0.2"); !slices.Equal(got, want) {
 				t.Errorf("got %v, want %v", got, want)
@@ -110,7 +110,7 @@ func TestAddresses(t *testing.T) {
 	t.Run("it keeps the last set while the DNS is away for a minute", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			o := &oracle{says: answer{ips("10.0.0.1"), 5 * time.Second}}
+			o := &oracle{says: answer{addresses: ips("10.0.0.1"), ttl: 5 * time.Second}}
 			a := keep(t, o)
 			o.now(errors.New("away"))
 			for range 60 {
@@ -137,10 +137,30 @@ func TestAddresses(t *testing.T) {
 		})
 	})
 
+	t.Run("it keeps the addresses of which the DNS says nothing while it names others, for --stale", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			o := &oracle{says: answer{addresses: ips("10.0.0.1", "fd00::1"), ttl: 5 * time.Second}}
+			a := keep(t, o)
+			o.mu.Lock()
+			o.says = answer{addresses: ips("10.0.0.2"), ttl: 5 * time.Second, missing: netip.Addr.Is6}
+			o.mu.Unlock()
+			for _, step := range []struct {
+				after time.Duration
+				want  []netip.Addr
+			}{{5 * time.Second, ips("10.0.0.2", "fd00::1")}, {50 * time.Minute, ips("10.0.0.2", "fd00::1")}, {15 * time.Minute, ips("10.0.0.2")}} {
+				after(step.after)
+				if got := a.known(); !slices.Equal(got, step.want) {
+					t.Errorf("got %v, want %v", got, step.want)
+				}
+			}
+		})
+	})
+
 	t.Run("it has no addresses when the DNS has been away for longer than --stale", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			o := &oracle{says: answer{ips("10.0.0.1"), 5 * time.Second}}
+			o := &oracle{says: answer{addresses: ips("10.0.0.1"), ttl: 5 * time.Second}}
 			a := keep(t, o)
 			o.now(errors.New("away"))
 			after(time.Hour - time.Second)
@@ -157,7 +177,7 @@ func TestAddresses(t *testing.T) {
 	t.Run("it asks at once for who waits, once for all of them and not more than ten times a second", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			o := &oracle{says: answer{ips("10.0.0.1"), time.Minute}}
+			o := &oracle{says: answer{addresses: ips("10.0.0.1"), ttl: time.Minute}}
 			a := keep(t, o)
 			after(5 * time.Second)
 			o.now(nil, ips("10.0.0.2")...)

@@ -3,6 +3,7 @@ package jumper
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -40,6 +41,9 @@ func (j *Jumper) dial(ctx context.Context) (*net.TCPConn, netip.AddrPort, error)
 		tried := known
 		known = slices.DeleteFunc(slices.Clone(after), func(a netip.Addr) bool { return slices.Contains(tried, a) })
 		if asked != nil || len(known) == 0 {
+			if len(tried) == 0 {
+				err = j.addresses.none()
+			}
 			return nil, netip.AddrPort{}, joined(err, asked)
 		}
 	}
@@ -114,13 +118,18 @@ func dialAny[Conn interface{ Close() error }](ctx context.Context, addresses []n
 	return conn, at, joined(failures...)
 }
 
+// errorsSaid is how many of several errors are said.
+const errorsSaid = 8
+
 // joined says what several errors say, in one line.
 func joined(errs ...error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	var said []string
-	for _, err := range errs {
-		if err != nil {
-			said = append(said, err.Error())
-		}
+	for _, err := range errs[:min(len(errs), errorsSaid)] {
+		said = append(said, err.Error())
+	}
+	if more := len(errs) - errorsSaid; more > 0 {
+		said = append(said, fmt.Sprintf("and %d more", more))
 	}
 	return errors.New(strings.Join(said, "; "))
 }

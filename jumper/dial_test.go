@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -89,6 +90,26 @@ func TestDialAny(t *testing.T) {
 			})
 		})
 	}
+
+	t.Run("it finds the one that answers among hundreds that refuse", func(t *testing.T) {
+		t.Parallel()
+		all := ips(hundreds()...)
+		_, at, err := dialAny(t.Context(), all, func(_ context.Context, to netip.Addr) (*ends, netip.AddrPort, error) {
+			if to != all[7] {
+				return nil, netip.AddrPort{}, refused
+			}
+			return &ends{}, netip.AddrPortFrom(to, 443), nil
+		})
+		if err != nil || at.Addr() != all[7] {
+			t.Errorf("got %v, %v, want %v", at, err, all[7])
+		}
+		_, _, err = dialAny(t.Context(), all, func(context.Context, netip.Addr) (*ends, netip.AddrPort, error) {
+			return nil, netip.AddrPort{}, refused
+		})
+		if err == nil || len(err.Error()) > 200 || !strings.HasSuffix(err.Error(), "and 492 more") {
+			t.Errorf("got %v, want some of the errors, and how many there are", err)
+		}
+	})
 
 	t.Run("it tries addresses in any order", func(t *testing.T) {
 		t.Parallel()

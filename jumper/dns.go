@@ -22,6 +22,7 @@ import (
 const (
 	dnsTimeout  = 2 * time.Second // of one question to one server
 	dnsAttempts = 2               // through all servers
+	dnsOther    = time.Second     // for addresses of the other kind, once there are some of one
 	dnsServers  = 3               // more are not asked, as in resolv.conf(5)
 	dnsPayload  = 1232            // of a UDP answer: what passes everywhere in one piece
 	dnsAliases  = 8               // CNAMEs in a row
@@ -45,10 +46,10 @@ type resolver struct {
 // the DNS.
 func (r *resolver) lookup(ctx context.Context) (answer, error) {
 	if ip, err := netip.ParseAddr(r.host); err == nil {
-		return answer{[]netip.Addr{ip.Unmap()}, -1}, nil
+		return answer{addresses: []netip.Addr{ip.Unmap()}, ttl: -1}, nil
 	}
 	if found := inHosts(r.hosts, r.host); len(found) > 0 {
-		return answer{found, -1}, nil // the file may change, so it is read again after --refresh
+		return answer{addresses: found, ttl: -1}, nil // the file may change, so it is read again after --refresh
 	}
 	name, err := dnsmessage.NewName(strings.TrimSuffix(r.host, ".") + ".")
 	if err != nil {
@@ -59,20 +60,43 @@ func (r *resolver) lookup(ctx context.Context) (answer, error) {
 		servers = nameservers(r.resolvConf)
 	}
 	kinds := []dnsmessage.Type{dnsmessage.TypeA, dnsmessage.TypeAAAA}
-	answers, errs := make([]answer, len(kinds)), make([]error, len(kinds))
+	type result struct {
+		kind dnsmessage.Type
+		answer
+		err error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	results := make(chan result, len(kinds))
 	var asking sync.WaitGroup
-	for i, kind := range kinds {
+	for _, kind := range kinds {
 		asking.Go(func() {
-			answers[i], errs[i] = resolve(ctx, servers, dnsmessage.Question{Name: name, Type: kind, Class: dnsmessage.ClassINET})
+			found, err := resolve(ctx, servers, dnsmessage.Question{Name: name, Type: kind, Class: dnsmessage.ClassINET})
+			results <- result{kind, found, err}
 		})
 	}
-	asking.Wait()
-	both := answer{ttl: -1}
-	for _, a := range answers {
-		if len(a.addresses) > 0 && (both.ttl < 0 || a.ttl < both.ttl) {
-			both.ttl = a.ttl
+	go func() { asking.Wait(); close(results) }()
+	both, late := answer{ttl: -1}, (*time.Timer)(nil)
+	var errs []error
+	for one := range results {
+		switch {
+		case one.err == nil:
+			if both.ttl < 0 || one.ttl < both.ttl {
+				both.ttl = one.ttl
+			}
+			both.addresses = append(both.addresses, one.addresses...)
+			if late == nil { // the other kind has not for ever: many servers leave out one
+				late = time.AfterFunc(dnsOther, cancel)
+			}
+		case !errors.Is(one.err, errNoSuchName) && one.kind == dnsmessage.TypeA:
+			both.missing = netip.Addr.Is4
+		case !errors.Is(one.err, errNoSuchName):
+			both.missing = netip.Addr.Is6
 		}
-		both.addresses = append(both.addresses, a.addresses...)
+		errs = append(errs, one.err)
+	}
+	cancel()
+	if late != nil {
+		late.Stop()
 	}
 	if len(both.addresses) > 0 {
 		return both, nil

@@ -2,6 +2,7 @@ package jumper
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -88,6 +89,9 @@ func (d *dnsServer) respond(packet []byte, udp bool) [][]byte {
 	defer d.mu.Unlock()
 	d.asked = append(d.asked, query.Questions[0])
 	response := d.answers(query.Questions[0])
+	if response.RCode == silent.RCode {
+		return nil
+	}
 	response.ID, response.Response, response.RecursionAvailable = query.ID, true, true
 	response.Questions = query.Questions
 	if udp && response.Truncated {
@@ -106,6 +110,9 @@ func (d *dnsServer) respond(packet []byte, udp bool) [][]byte {
 	question, _ := response.Pack()
 	return [][]byte{[]byte("no DNS"), id, question, good}
 }
+
+// silent is the answer that is not given.
+var silent = dnsmessage.Message{Header: dnsmessage.Header{RCode: 0xfff}}
 
 // says lets it answer everything with a code.
 func (d *dnsServer) says(code dnsmessage.RCode) {
@@ -184,6 +191,18 @@ func TestLookup(t *testing.T) {
 		{"asks again by TCP for what is too long", name, func(q dnsmessage.Question) dnsmessage.Message {
 			return dnsmessage.Message{Header: dnsmessage.Header{Truncated: true}, Answers: records(q, name, time.Minute, "10.0.0.1")}
 		}, []string{"10.0.0.1"}, time.Minute, ""},
+		{"takes one family where the server is silent on the other", name, func(q dnsmessage.Question) dnsmessage.Message {
+			if q.Type == dnsmessage.TypeAAAA {
+				return silent
+			}
+			return dnsmessage.Message{Answers: records(q, name, time.Minute, "10.0.0.1")}
+		}, []string{"10.0.0.1"}, time.Minute, ""},
+		{"takes more addresses than fit in a packet", name, func(q dnsmessage.Question) dnsmessage.Message {
+			return dnsmessage.Message{Header: dnsmessage.Header{Truncated: true}, Answers: records(q, name, time.Minute, hundreds()...)}
+		}, hundreds(), time.Minute, ""},
+		{"says that the name has no address", name, func(q dnsmessage.Question) dnsmessage.Message {
+			return dnsmessage.Message{}
+		}, nil, 0, "no such name"},
 		{"takes one family where the server has no word on the other", name, func(q dnsmessage.Question) dnsmessage.Message {
 			if q.Type == dnsmessage.TypeAAAA {
 				return dnsmessage.Message{Header: dnsmessage.Header{RCode: dnsmessage.RCodeServerFailure}}
@@ -210,6 +229,7 @@ func TestLookup(t *testing.T) {
 				}
 				return
 			}
+			slices.SortFunc(got.addresses, netip.Addr.Compare)
 			if err != nil || !slices.Equal(got.addresses, ips(c.want...)) || got.ttl != c.ttl {
 				t.Errorf("got %v, %v, want %v for %v", got, err, c.want, c.ttl)
 			}
@@ -239,6 +259,55 @@ func TestLookup(t *testing.T) {
 			t.Errorf("got %v of the last server, want nothing asked", last.asked)
 		}
 	})
+}
+
+func TestLookupMissing(t *testing.T) {
+	t.Parallel()
+	const name = "eks.example.test"
+	for _, c := range []struct {
+		says string // of the other kind
+		of   dnsmessage.Type
+		then dnsmessage.Message
+		want []string // that are missing
+	}{
+		{"nothing of IPv6", dnsmessage.TypeAAAA, dnsmessage.Message{Header: dnsmessage.Header{RCode: dnsmessage.RCodeServerFailure}}, []string{"fd00::1"}},
+		{"nothing of IPv4", dnsmessage.TypeA, dnsmessage.Message{Header: dnsmessage.Header{RCode: dnsmessage.RCodeServerFailure}}, []string{"10.0.0.1"}},
+		{"that there is none of IPv6", dnsmessage.TypeAAAA, dnsmessage.Message{}, nil},
+	} {
+		t.Run("it knows what is missing where the server says "+c.says, func(t *testing.T) {
+			t.Parallel()
+			d := serveDNS(t)
+			d.set(func(q dnsmessage.Question) dnsmessage.Message {
+				if q.Type == c.of {
+					return c.then
+				}
+				return dnsmessage.Message{Answers: records(q, name, time.Minute, "10.0.0.1", "fd00::1")}
+			})
+			r := &resolver{host: name, servers: []netip.AddrPort{d.at}}
+			got, err := r.lookup(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var missing []netip.Addr
+			for _, address := range ips("10.0.0.1", "fd00::1") {
+				if got.missing != nil && got.missing(address) {
+					missing = append(missing, address)
+				}
+			}
+			if !slices.Equal(missing, ips(c.want...)) {
+				t.Errorf("got %v missing, want %v", missing, c.want)
+			}
+		})
+	}
+}
+
+// hundreds are more addresses than a DNS packet has room for.
+func hundreds() []string {
+	var all []string
+	for i := range 500 {
+		all = append(all, fmt.Sprintf("10.0.%d.%d", i/100, i%100))
+	}
+	return all
 }
 
 func TestNameservers(t *testing.T) {

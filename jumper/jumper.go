@@ -12,6 +12,7 @@
 package jumper
 
 import (
+	"container/list"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -49,7 +50,7 @@ type Options struct {
 	Refresh        time.Duration    // the upstream is resolved again after this, or sooner: when its record's TTL is over; 15 s
 	Stale          time.Duration    // addresses are used this long after the last good answer of the DNS; 1 h
 	Drain          time.Duration    // streams go on this long after the end was asked for; 115 s
-	MaxConnections int              // connections at once; more are closed at once; 5000
+	MaxConnections int              // connections at once; who is more is closed at once, or who has not said a hello for longest; 10000
 	MaxAge         time.Duration    // a stream is closed after this, give or take a tenth; 0: never; 24 h
 	CloseVanished  time.Duration    // a stream that is idle is closed when its address has been gone from the DNS for this; 0: never
 	DNS            []netip.AddrPort // servers to ask; default those of /etc/resolv.conf, read each time
@@ -69,19 +70,20 @@ type Jumper struct {
 	addresses *addresses // where the upstream is
 	prober    *prober    // whether it is there
 	counters  *counters
-	lines     *lines // the log of connections
+	lines     *output // the log of connections
 
 	draining atomic.Bool
 	mu       sync.Mutex
 	streams  map[*stream]struct{}
+	opening  list.List // of those *stream whose hello is not there yet, the longest first
 }
 
 // New returns a jumper that does nothing yet.
 func New(o Options) *Jumper {
-	j := &Jumper{options: o, streams: map[*stream]struct{}{}, counters: newCounters(), lines: &lines{to: o.Connections}}
+	j := &Jumper{options: o, streams: map[*stream]struct{}{}, counters: newCounters()}
 	names := &resolver{host: o.Upstream, servers: o.DNS, resolvConf: "/etc/resolv.conf", hosts: "/etc/hosts"}
 	j.addresses = newAddresses(names.lookup, o.Refresh, o.Stale, o.Log)
-	j.prober = newProber(o.Upstream, o.UpstreamPort, o.CA, j.addresses, o.Log)
+	j.prober = newProber(o.Upstream, o.Names, o.UpstreamPort, o.CA, j.addresses, o.Log)
 	return j
 }
 
@@ -90,13 +92,15 @@ func New(o Options) *Jumper {
 // the last stream has ended or was cut after Options.Drain.
 func (j *Jumper) Serve(ctx context.Context, traffic, ready net.Listener) {
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	j.lines = newOutput(j.options.Connections, func(err error) { j.options.Log.Error("lines of connections are lost", "error", err.Error()) })
+	defer j.lines.close()
 	var parts sync.WaitGroup
 	parts.Go(func() { j.addresses.run(working) }) // addresses.go, dns.go: the upstream's addresses, again and again
 	parts.Go(func() { j.prober.run(working) })    // ready.go: a handshake with them, again and again
 	parts.Go(func() { j.closeVanished(working) }) // below
 	web := &http.Server{                          // ready.go, metrics.go: /livez, /readyz, /metrics
 		Handler:           j.handler(),
-		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute,
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 15 * time.Second,
 		MaxHeaderBytes: 4 << 10,
 		ErrorLog:       slog.NewLogLogger(j.options.Log.Handler(), slog.LevelDebug),
 	}
@@ -147,12 +151,16 @@ func (j *Jumper) accept(traffic net.Listener, connections *sync.WaitGroup) {
 		select {
 		case slots <- struct{}{}:
 		default:
-			s.end(reasonTooMany)
-			s.log()
-			continue
+			if !j.giveWay() {
+				s.end(reasonTooMany)
+				s.log()
+				continue
+			}
+			slots <- struct{}{} // of the one that gave way, in a moment
 		}
 		j.mu.Lock()
 		j.streams[s] = struct{}{}
+		s.opening = j.opening.PushBack(s)
 		j.mu.Unlock()
 		connections.Go(func() {
 			s.serve()
@@ -163,6 +171,36 @@ func (j *Jumper) accept(traffic net.Listener, connections *sync.WaitGroup) {
 			<-slots
 		})
 	}
+}
+
+// giveWay ends the stream that has been waiting longest for its client's hello, if
+// there is one: who opens connections and says nothing keeps nobody else out.
+func (j *Jumper) giveWay() bool {
+	j.mu.Lock()
+	longest := j.opening.Front()
+	if longest != nil {
+		j.opening.Remove(longest)
+		longest.Value.(*stream).opening = nil
+	}
+	j.mu.Unlock()
+	if longest == nil {
+		return false
+	}
+	longest.Value.(*stream).end(reasonTooMany)
+	return true
+}
+
+// opened is told that a stream waits for no hello any more. It is false if the
+// stream had to give way.
+func (j *Jumper) opened(s *stream) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if s.opening == nil {
+		return false
+	}
+	j.opening.Remove(s.opening)
+	s.opening = nil
+	return true
 }
 
 func (j *Jumper) open() int {

@@ -2,12 +2,16 @@ package jumper
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
+	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -19,17 +23,20 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
+// probeName is what a jumper's own probes ask for at front: the first of --sni.
+const probeName = "probe.example.test"
+
 // front starts a jumper in front of one upstream with a fixed address.
 func front(t testing.TB, handle func(*called), args ...string) (*running, *upstream) {
 	t.Helper()
 	u := serveUpstream(t, "127.0.0.1", 0, func(conn *net.TCPConn) {
 		buffer := make([]byte, helloLimit)
 		name, n, _ := peek(conn, buffer)
-		if name != "" { // a probe has none in front of an address
+		if name != probeName {
 			handle(&called{TCPConn: conn, said: io.MultiReader(bytes.NewReader(buffer[:n]), conn)})
 		}
 	})
-	return start(t, append([]string{"--upstream", "127.0.0.1", "--upstream-port", fmt.Sprint(u.at.Port()), "--sni", upstreamName + ",Jumper.Example.test"}, args...)...), u
+	return start(t, append([]string{"--upstream", "127.0.0.1", "--upstream-port", fmt.Sprint(u.at.Port()), "--sni", probeName + "," + upstreamName + ",Jumper.Example.test"}, args...)...), u
 }
 
 // called is a client's connection at the upstream.
@@ -348,6 +355,43 @@ func TestRefuse(t *testing.T) {
 		r.metric(t, "streams", "0")
 	})
 
+	t.Run("it serves who says a hello where others open connections and say none", func(t *testing.T) {
+		t.Parallel()
+		a := newAuthority(t, upstreamName)
+		r, _ := front(t, a.answers, "--max-connections", "2")
+		silent := r.dial(t)
+		r.dial(t)
+		r.metric(t, "streams", "2")
+		if err := r.talk(a, upstreamName, "between them"); err != nil {
+			t.Error(err)
+		}
+		if _, err := io.Copy(io.Discard, silent); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("got the first who said nothing still there, want it closed")
+		}
+		reasons := map[string]int{}
+		for range 2 {
+			reasons[r.line(t).Reason]++
+		}
+		if reasons[reasonTooMany] != 1 || reasons[reasonClosed] != 1 {
+			t.Errorf("got %v, want one that gave way and one served", reasons)
+		}
+	})
+
+	t.Run("it does not log what is longer than a name", func(t *testing.T) {
+		t.Parallel()
+		r, _ := front(t, served(new(atomic.Int64)))
+		long := bytes.Repeat([]byte("x"), 4000)
+		extension := append([]byte{0}, binary.BigEndian.AppendUint16(nil, uint16(len(long)))...)
+		extension = append(binary.BigEndian.AppendUint16(nil, uint16(len(long)+3)), append(extension, long...)...)
+		extension = append([]byte{0, 0}, append(binary.BigEndian.AppendUint16(nil, uint16(len(extension))), extension...)...)
+		if _, err := r.dial(t).Write(withExtensions(extension)); err != nil {
+			t.Fatal(err)
+		}
+		if l := r.line(t); l.Reason != reasonName || l.SNI != string(long[:longestName]) {
+			t.Errorf("got %s and %d bytes of a name, want %s and %d", l.Reason, len(l.SNI), reasonName, longestName)
+		}
+	})
+
 	t.Run("it closes on who comes when there are enough, and takes the next when one has gone", func(t *testing.T) {
 		t.Parallel()
 		a := newAuthority(t, upstreamName)
@@ -385,6 +429,8 @@ func TestReady(t *testing.T) {
 	a := newAuthority(t, upstreamName)
 	other := newAuthority(t, upstreamName)
 	wrong := newAuthority(t, "elsewhere.example.test")
+	private := newAuthority(t, "private.example.test")
+	expired := a.expired()
 
 	t.Run("it is ready once the upstream has proven itself, and lives all the while", func(t *testing.T) {
 		t.Parallel()
@@ -394,7 +440,9 @@ func TestReady(t *testing.T) {
 		if code, body := r.get(t, "/livez"); code != 200 || body != "ok\n" {
 			t.Errorf("got %d %q, want it to live", code, body)
 		}
-		r.until(t, "/readyz", func(code int, body string) bool { return code == 503 && strings.Contains(body, errNoAddress.Error()) })
+		r.until(t, "/readyz", func(code int, body string) bool {
+			return code == 503 && strings.Contains(body, errNoAddress.Error()) && strings.Contains(body, errNoSuchName.Error())
+		})
 		r.metric(t, "ready", "0")
 		d.has(upstreamName, time.Minute, "127.0.0.1")
 		r.until(t, "/readyz", func(code int, body string) bool { return code == 200 && body == "ok\n" })
@@ -415,6 +463,8 @@ func TestReady(t *testing.T) {
 		{"is ready in front of a certificate of the CA", a, a, ""},
 		{"is not ready in front of another CA's", other, a, "signed by unknown authority"},
 		{"is not ready in front of another name's", wrong, wrong, "not " + upstreamName},
+		{"is not ready in front of one that is over", expired, a, "expired"},
+		{"is ready in front of one for a name of --sni", private, private, ""},
 		{"is ready without --ca in front of the name", other, nil, ""},
 		{"is not ready without --ca in front of another name", wrong, nil, "not " + upstreamName},
 	} {
@@ -423,7 +473,7 @@ func TestReady(t *testing.T) {
 			d := serveDNS(t)
 			d.has(upstreamName, time.Minute, "127.0.0.1")
 			u := serveUpstream(t, "127.0.0.1", 0, c.upstream.echoes)
-			args := []string{"--upstream", upstreamName, "--upstream-port", fmt.Sprint(u.at.Port()), "--dns", d.at.String()}
+			args := []string{"--upstream", upstreamName, "--upstream-port", fmt.Sprint(u.at.Port()), "--dns", d.at.String(), "--sni", upstreamName + ",private.example.test."}
 			if c.ca != nil {
 				args = append(args, "--ca", c.ca.file)
 			}
@@ -436,6 +486,44 @@ func TestReady(t *testing.T) {
 			})
 		})
 	}
+
+	t.Run("it asks an upstream that is an address for the first name of --sni", func(t *testing.T) {
+		t.Parallel()
+		asked := make(chan string, 1)
+		u := serveUpstream(t, "127.0.0.1", 0, func(conn *net.TCPConn) {
+			_ = tls.Server(conn, &tls.Config{GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+				select {
+				case asked <- hello.ServerName:
+				default:
+				}
+				return &a.certificate, nil
+			}}).Handshake()
+		})
+		r := start(t, "--upstream", "127.0.0.1", "--upstream-port", fmt.Sprint(u.at.Port()), "--ca", a.file, "--sni", strings.ToUpper(upstreamName)+".,other.example.test")
+		r.until(t, "/readyz", func(code int, _ string) bool { return code == 200 })
+		if got := <-asked; got != upstreamName {
+			t.Errorf("got %q asked for, want %s", got, upstreamName)
+		}
+	})
+
+	t.Run("it answers GET and HEAD, and nothing else", func(t *testing.T) {
+		t.Parallel()
+		r, _ := front(t, served(new(atomic.Int64)))
+		for method, want := range map[string]int{"GET": 200, "HEAD": 200, "POST": 405, "PUT": 405, "DELETE": 405, "OPTIONS": 405} {
+			request, err := http.NewRequestWithContext(t.Context(), method, "http://"+r.ready+"/livez", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			if response.StatusCode != want {
+				t.Errorf("got %d to %s, want %d", response.StatusCode, method, want)
+			}
+		}
+	})
 
 	t.Run("it is ready as long as one address proves itself", func(t *testing.T) {
 		t.Parallel()
@@ -711,6 +799,37 @@ func TestDrain(t *testing.T) {
 		}
 		if code := <-r.exit; code != 0 {
 			t.Errorf("got exit status %d, want 0", code)
+		}
+	})
+
+	t.Run("it serves while nobody reads its log, and exits 0", func(t *testing.T) {
+		t.Parallel()
+		u := serveUpstream(t, "127.0.0.1", 0, a.echoes)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		_, unread := io.Pipe()
+		listening, stderr := io.Pipe()
+		exit := make(chan int, 1)
+		go func() {
+			exit <- Run(ctx, []string{"--listen", "127.0.0.1:0", "--ready", "127.0.0.1:0", "--upstream", "127.0.0.1", "--upstream-port", fmt.Sprint(u.at.Port()), "--sni", upstreamName}, unread, stderr)
+		}()
+		var first struct{ Listen string }
+		if err := json.NewDecoder(listening).Decode(&first); err != nil { // and nothing more of it
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := (&running{listen: first.Listen}).talk(a, upstreamName, "unheard of"); err != nil {
+				t.Error(err)
+			}
+		}
+		cancel()
+		select {
+		case code := <-exit:
+			if code != 0 {
+				t.Errorf("got exit status %d, want 0", code)
+			}
+		case <-time.After(patience):
+			t.Error("got no end, want one")
 		}
 	})
 

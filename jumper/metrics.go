@@ -56,6 +56,7 @@ func (j *Jumper) metrics() []byte {
 
 	j.counters.mu.Lock()
 	defer j.counters.mu.Unlock()
+	one("log_lines_lost_total", "counter", "Lines of connections that nobody read in time, or that could not be written.", j.lines.lost.Load())
 	one("dial_errors_total", "counter", "Addresses that took no connection.", j.counters.dialErrors)
 	one("received_bytes_total", "counter", "Bytes from clients, of connections that have ended.", j.counters.in)
 	one("sent_bytes_total", "counter", "Bytes to clients, of connections that have ended.", j.counters.out)

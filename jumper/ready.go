@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -20,6 +21,7 @@ const (
 	probeEvery   = 10 * time.Second
 	probeRetry   = time.Second     // after one that failed
 	probeTimeout = 5 * time.Second // of the handshake, after the connection
+	probesAtOnce = 64
 )
 
 // prober proves the way to the upstream: it makes TLS handshakes with it.
@@ -34,14 +36,41 @@ type prober struct {
 	failed error     // since then
 }
 
-func newProber(host string, port uint16, ca *x509.CertPool, addresses *addresses, log *slog.Logger) *prober {
-	name := strings.TrimSuffix(host, ".")
-	config := &tls.Config{ServerName: name, RootCAs: ca, MinVersion: tls.VersionTLS12}
-	if ca == nil {
-		// There is nothing to verify a chain with. The name still tells the cluster
-		// from whatever else may have its address.
-		config.InsecureSkipVerify = true
-		config.VerifyConnection = func(state tls.ConnectionState) error { return state.PeerCertificates[0].VerifyHostname(name) }
+// newProber returns one that asks as clients do: by the upstream's own name, if they
+// may ask for that, or by the first that they may ask for. The certificate has to be
+// for the upstream or for one of these names: the first may be an address, or a name
+// on the way.
+func newProber(host string, names []string, port uint16, ca *x509.CertPool, addresses *addresses, log *slog.Logger) *prober {
+	host = strings.TrimSuffix(host, ".")
+	ask := host
+	if !slices.Contains(names, lower(host)) {
+		ask = names[0]
+	}
+	config := &tls.Config{ServerName: ask, MinVersion: tls.VersionTLS12}
+	// What crypto/tls verifies is a chain and one name. Without a CA there is nothing to
+	// verify a chain with; the name still tells the cluster from whatever else may have
+	// its address.
+	config.InsecureSkipVerify = true
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		leaf, others := state.PeerCertificates[0], x509.NewCertPool()
+		for _, certificate := range state.PeerCertificates[1:] {
+			others.AddCert(certificate)
+		}
+		if ca != nil {
+			if _, err := leaf.Verify(x509.VerifyOptions{Roots: ca, Intermediates: others}); err != nil {
+				return err
+			}
+		}
+		err := leaf.VerifyHostname(host)
+		for _, name := range names {
+			if err == nil {
+				break
+			}
+			if leaf.VerifyHostname(name) == nil {
+				err = nil
+			}
+		}
+		return err
 	}
 	return &prober{addresses: addresses, port: port, config: config, log: log}
 }
@@ -70,29 +99,47 @@ func (p *prober) run(ctx context.Context) {
 // probe is nil once one address proves itself: one suffices for a connection.
 func (p *prober) probe(ctx context.Context, known []netip.Addr) error {
 	if len(known) == 0 {
-		return errNoAddress
+		return p.addresses.none()
 	}
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout+probeTimeout)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	results := make(chan error)
-	for _, address := range known {
-		go func() { results <- p.handshake(ctx, netip.AddrPortFrom(address, p.port)) }()
+	var (
+		shaking sync.WaitGroup
+		at      = make(chan netip.Addr)
+		mu      sync.Mutex
+		proven  bool
+		errs    []error
+	)
+	for range min(len(known), probesAtOnce) {
+		shaking.Go(func() {
+			for address := range at {
+				err := p.handshake(ctx, netip.AddrPortFrom(address, p.port))
+				mu.Lock()
+				proven, errs = proven || err == nil, append(errs, err)
+				mu.Unlock()
+				if err == nil {
+					cancel() // the others see it
+				}
+			}
+		})
 	}
-	var errs []error
-	for range known {
-		err := <-results
-		if err == nil {
-			cancel() // and wait for the others to see it
+	for _, i := range rand.Perm(len(known)) {
+		if ctx.Err() != nil {
+			break
 		}
-		errs = append(errs, err)
+		at <- known[i]
 	}
-	if slices.Contains(errs, nil) {
+	close(at)
+	shaking.Wait()
+	if proven {
 		return nil
 	}
 	return joined(errs...)
 }
 
 func (p *prober) handshake(ctx context.Context, at netip.AddrPort) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout+probeTimeout)
+	defer cancel()
 	conn, err := connector.DialContext(ctx, "tcp", at.String())
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -36,7 +37,7 @@ Flags:
   --refresh DURATION       resolve the upstream again after this, 15s at most and by default, or when its record's TTL is over
   --stale DURATION         use addresses for this long after the last answer of the DNS (default 1h)
   --drain DURATION         after SIGTERM, let streams go on for this long (default 115s)
-  --max-connections N      take no more at once (default 5000)
+  --max-connections N      take no more at once (default 10000)
   --max-age DURATION       close a stream after this, give or take a tenth; 0: never (default 24h)
   --close-vanished DURATION  close an idle stream when its address has been gone from the DNS for this; 0: never (default 0)
   --proxy-protocol         want a PROXY protocol v2 header before the ClientHello, as a target group with that attribute sends it
@@ -76,17 +77,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		_, err := fmt.Fprintf(stdout, "biplane-jumper %s (%s, %s, %s)\n", build.Version, build.Commit, build.Go, build.Platform)
 		return err
 	}
-	log := slog.New(slog.NewJSONHandler(stderr, nil))
 	options, err := f.options()
 	if err != nil {
 		return err
 	}
-	options.Connections, options.Log = stdout, log
-	if fits := fitting(); options.MaxConnections > fits {
-		log.Warn("the limit of open files allows fewer connections", "asked", options.MaxConnections, "connections", fits)
-		options.MaxConnections = fits
-	}
-
 	traffic, err := listen(ctx, "listen", f.listen)
 	if err != nil {
 		return err
@@ -96,8 +90,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	defer ready.Close()
+	errs := newOutput(stderr, nil)
+	defer errs.close()
+	log := slog.New(slog.NewJSONHandler(errs, nil))
+	options.Connections, options.Log = stdout, log
 	log.Info("listening", "version", buildinfo.Read().Version, "listen", traffic.Addr().String(), "ready", ready.Addr().String(),
 		"upstream", options.Upstream, "port", options.UpstreamPort, "names", options.Names)
+	if fits := fitting(); options.MaxConnections > fits {
+		log.Warn("the limit of open files allows fewer connections", "asked", options.MaxConnections, "connections", fits)
+		options.MaxConnections = fits
+	}
 	if options.CA == nil {
 		log.Warn("without --ca, /readyz does not prove the chain of the upstream's certificate")
 	}
@@ -117,13 +120,13 @@ func listen(ctx context.Context, name, address string) (net.Listener, error) {
 }
 
 // fitting is how many connections the limit of open files allows: two files each,
-// and some for all else.
+// and some for all else, half of them if there are few.
 func fitting() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 1 << 20
 	}
-	return int(min((max(limit.Cur, 256)-128)/2, 1<<20))
+	return int(min(max((limit.Cur-min(128, limit.Cur/2))/2, 1), 1<<20))
 }
 
 // longestRefresh is how long a connection may go to where the upstream was.
@@ -142,18 +145,36 @@ func parse(args []string) (flags, error) {
 	set := flag.NewFlagSet("biplane-jumper", flag.ContinueOnError)
 	set.SetOutput(io.Discard)
 	set.StringVar(&f.upstream, "upstream", "", "")
-	set.IntVar(&f.port, "upstream-port", 443, "")
+	number := func(to *int, name string, byDefault int) {
+		*to = byDefault
+		set.Func(name, "", func(text string) (err error) {
+			if *to, err = strconv.Atoi(text); err != nil {
+				return errors.New("it is no whole number")
+			}
+			return nil
+		})
+	}
+	duration := func(to *time.Duration, name string, byDefault time.Duration) {
+		*to = byDefault
+		set.Func(name, "", func(text string) (err error) {
+			if *to, err = time.ParseDuration(text); err != nil {
+				return errors.New("it is no time, write it as 15s or 2m")
+			}
+			return nil
+		})
+	}
+	number(&f.port, "upstream-port", 443)
 	set.StringVar(&f.listen, "listen", "", "")
 	set.StringVar(&f.ready, "ready", "", "")
 	set.StringVar(&f.sni, "sni", "", "")
 	set.StringVar(&f.ca, "ca", "", "")
 	set.StringVar(&f.caData, "ca-data", "", "")
-	set.DurationVar(&f.refresh, "refresh", longestRefresh, "")
-	set.DurationVar(&f.stale, "stale", time.Hour, "")
-	set.DurationVar(&f.drain, "drain", 115*time.Second, "")
-	set.IntVar(&f.connections, "max-connections", 5000, "")
-	set.DurationVar(&f.age, "max-age", 24*time.Hour, "")
-	set.DurationVar(&f.vanished, "close-vanished", 0, "")
+	duration(&f.refresh, "refresh", longestRefresh)
+	duration(&f.stale, "stale", time.Hour)
+	duration(&f.drain, "drain", 115*time.Second)
+	number(&f.connections, "max-connections", 10000)
+	duration(&f.age, "max-age", 24*time.Hour)
+	duration(&f.vanished, "close-vanished", 0)
 	set.BoolVar(&f.proxy, "proxy-protocol", false, "")
 	set.StringVar(&f.endpoints, "vpc-endpoint", "", "")
 	set.StringVar(&f.dns, "dns", "", "")
@@ -161,7 +182,16 @@ func parse(args []string) (flags, error) {
 	if err := set.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return f, err
 	} else if err != nil {
-		return f, invalid("%v", err)
+		return f, invalid("%s", strings.NewReplacer("for flag -", "for --", "defined: -", "defined: --", "argument: -", "argument: --").Replace(err.Error()))
+	}
+	empty := ""
+	set.Visit(func(given *flag.Flag) {
+		if value, ok := given.Value.(flag.Getter); ok && value.Get() == "" {
+			empty = given.Name
+		}
+	})
+	if empty != "" { // of a variable that is not set, most likely: what that means is not to be guessed
+		return f, invalid("--%s is empty: give it a value, or leave it out", empty)
 	}
 	if set.NArg() > 0 {
 		return f, invalid("%q is not understood", set.Arg(0))
@@ -177,7 +207,7 @@ func invalid(format string, args ...any) error {
 func (f flags) options() (Options, error) {
 	o := Options{
 		Upstream: f.upstream, UpstreamPort: uint16(f.port), Refresh: f.refresh, Stale: f.stale, Drain: f.drain,
-		MaxConnections: f.connections, MaxAge: f.age, CloseVanished: f.vanished, ProxyProtocol: f.proxy, VPCEndpoints: list(f.endpoints),
+		MaxConnections: f.connections, MaxAge: f.age, CloseVanished: f.vanished, ProxyProtocol: f.proxy, VPCEndpoints: items(f.endpoints),
 	}
 	for _, required := range []struct{ name, value string }{{"upstream", f.upstream}, {"listen", f.listen}, {"ready", f.ready}} {
 		if required.value == "" {
@@ -211,7 +241,10 @@ func (f flags) options() (Options, error) {
 		return o, invalid("--vpc-endpoint %s needs --proxy-protocol, whose header names the endpoint", f.endpoints)
 	}
 
-	names := list(f.sni)
+	names := items(f.sni)
+	if len(names) == 0 && f.sni != "" {
+		return o, invalid("--sni %q names nothing", f.sni)
+	}
 	if len(names) == 0 {
 		if upstream.IsValid() {
 			return o, invalid("--sni is missing, and --upstream %s is an address, which is no server name", f.upstream)
@@ -222,9 +255,9 @@ func (f flags) options() (Options, error) {
 		if _, err := netip.ParseAddr(name); err == nil || !isHostName(name) {
 			return o, invalid("--sni %q is no host name", name)
 		}
-		o.Names = append(o.Names, lower(name))
+		o.Names = append(o.Names, strings.TrimSuffix(lower(name), ".")) // as a ClientHello has it (RFC 6066, 3)
 	}
-	for _, server := range list(f.dns) {
+	for _, server := range items(f.dns) {
 		at, err := netip.ParseAddrPort(server)
 		if err != nil {
 			return o, invalid("--dns %q is no address with a port, as 10.0.0.2:53", server)
@@ -262,8 +295,8 @@ func (f flags) pool() (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// list is what stands between commas.
-func list(text string) []string {
+// items is what stands between commas.
+func items(text string) []string {
 	var all []string
 	for item := range strings.SplitSeq(text, ",") {
 		if item = strings.TrimSpace(item); item != "" {

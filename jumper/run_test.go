@@ -22,7 +22,11 @@ func TestRun(t *testing.T) {
 		{"wants --listen", "--upstream x --ready :0", "--listen is missing"},
 		{"wants --ready", "--upstream x --listen :0", "--ready is missing"},
 		{"refuses a word too many", good + "more", `"more" is not understood`},
-		{"refuses a flag that it does not have", good + "--snl x", "flag provided but not defined: -snl"},
+		{"refuses a flag that it does not have", good + "--snl x", "flag provided but not defined: --snl"},
+		{"wants a value for a flag", good + "--sni", "flag needs an argument: --sni"},
+		{"refuses server names that are none", good + "--sni ,", `--sni "," names nothing`},
+		{"refuses a number of seconds", good + "--refresh 5", `invalid value "5" for --refresh: it is no time, write it as 15s or 2m`},
+		{"refuses a port with a name", good + "--upstream-port https", `invalid value "https" for --upstream-port: it is no whole number`},
 		{"refuses an upstream that is a URL", good + "--upstream https://eks.example.test", `--upstream "https://eks.example.test" is neither a host name nor an address`},
 		{"refuses a port that is none", good + "--upstream-port 65536", "--upstream-port 65536 is no port"},
 		{"refuses a server name that is none", good + "--sni a.test,*.b.test", `--sni "*.b.test" is no host name`},
@@ -51,6 +55,13 @@ func TestRun(t *testing.T) {
 			}
 		})
 	}
+	t.Run("it refuses a flag that is empty, as of a variable that is not set", func(t *testing.T) {
+		t.Parallel()
+		var stdout, stderr bytes.Buffer
+		if code := Run(t.Context(), append(strings.Fields(good), "--ca", ""), &stdout, &stderr); code != 2 || !strings.Contains(stderr.String(), "--ca is empty") {
+			t.Errorf("got exit status %d and %q, want 2 and --ca named", code, &stderr)
+		}
+	})
 	for _, c := range []struct{ flag, want string }{{"--help", usage}, {"--version", "biplane-jumper devel (unknown, go"}} {
 		t.Run("it answers "+c.flag, func(t *testing.T) {
 			t.Parallel()

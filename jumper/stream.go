@@ -2,6 +2,7 @@ package jumper
 
 import (
 	"bytes"
+	"container/list"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -43,6 +44,10 @@ var reasons = []string{
 	reasonProxy, reasonEndpoint, reasonUnreachable, reasonTooMany, reasonMaxAge, reasonVanished, reasonDrained,
 }
 
+// longestName is the length of the longest host name. What a client says instead of
+// one may be 16 KiB, which is not for the log.
+const longestName = 255
+
 // tries is how often a hello is said until it is heard.
 const tries = 10
 
@@ -63,6 +68,7 @@ type stream struct {
 	from     netip.AddrPort // the client, by the PROXY header's word if there is one
 	endpoint string         // the client's VPC endpoint, by the same
 	name     string         // what the client asked for
+	opening  *list.Element  // in Jumper.opening, until its hello is there; Jumper.mu
 
 	ctx    context.Context // of what is done before there is an upstream
 	cancel context.CancelFunc
@@ -89,7 +95,8 @@ func (s *stream) serve() {
 	if age := s.jumper.options.MaxAge; age > 0 {
 		defer time.AfterFunc(jittered(age), func() { s.end(reasonMaxAge) }).Stop()
 	}
-	if hello, ok := s.admit(); ok {
+	hello, ok := s.admit()
+	if s.jumper.opened(s) && ok {
 		for try := 1; s.connect() && s.exchange(hello, try < tries); try++ {
 			s.jumper.look(s.ctx) // for where the upstream is by now
 		}
@@ -106,7 +113,7 @@ func (s *stream) admit() (hello []byte, ok bool) {
 		return nil, false
 	}
 	name, n, err := peek(s.client, buffer[:])
-	s.name = name
+	s.name = name[:min(len(name), longestName)]
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, s.failed(reasonHelloTime, nil)
@@ -284,9 +291,11 @@ func (s *stream) log() {
 		l.Error = s.cause.Error()
 	}
 	s.jumper.counters.ended(l)
-	if err := s.jumper.lines.write(l); err != nil {
-		s.jumper.options.Log.Error("writing the line of a connection", "id", l.ID, "error", err.Error())
+	text, err := json.Marshal(l)
+	if err != nil {
+		panic(err) // text and numbers are always JSON
 	}
+	_, _ = s.jumper.lines.Write(append(text, '\n')) // counts what it loses
 }
 
 // newID is a random name, so that those of all tasks and their predecessors
@@ -295,21 +304,4 @@ func newID() string {
 	var id [8]byte
 	rand.Read(id[:])
 	return hex.EncodeToString(id[:])
-}
-
-// lines writes whole lines, one at a time.
-type lines struct {
-	mu sync.Mutex
-	to io.Writer
-}
-
-func (l *lines) write(of line) error {
-	text, err := json.Marshal(of)
-	if err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	_, err = l.to.Write(append(text, '\n'))
-	return err
 }

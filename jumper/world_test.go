@@ -38,6 +38,7 @@ type authority struct {
 	pem         []byte
 	pool        *x509.CertPool
 	certificate tls.Certificate
+	until       func(end time.Time) tls.Certificate // the same, with another end
 }
 
 func newAuthority(t testing.TB, names ...string) *authority {
@@ -62,13 +63,23 @@ func newAuthority(t testing.TB, names ...string) *authority {
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "kube-apiserver"}, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
 		DNSNames: names, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)
-	must(err)
-	a := &authority{file: filepath.Join(t.TempDir(), "ca.crt"), pool: x509.NewCertPool(), certificate: tls.Certificate{Certificate: [][]byte{leafDER}, PrivateKey: key}}
+	a := &authority{file: filepath.Join(t.TempDir(), "ca.crt"), pool: x509.NewCertPool()}
+	a.until = func(end time.Time) tls.Certificate {
+		leaf.NotAfter = end
+		der, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)
+		must(err)
+		return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	}
+	a.certificate = a.until(ca.NotAfter)
 	a.pem = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})
 	must(os.WriteFile(a.file, a.pem, 0o600))
 	a.pool.AppendCertsFromPEM(a.pem)
 	return a
+}
+
+// expired is the same authority with a certificate that is over.
+func (a *authority) expired() *authority {
+	return &authority{file: a.file, pem: a.pem, pool: a.pool, certificate: a.until(time.Now().Add(-time.Minute))}
 }
 
 // upstream is a cluster's endpoint: one address and what it does with a connection.

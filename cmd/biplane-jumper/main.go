@@ -12,7 +12,12 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // the first signal drains, the second kills
+	signal.Ignore(syscall.SIGPIPE) // streams outlive who reads the log
+	signalled, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, drain := context.WithCancel(context.Background())
+	context.AfterFunc(signalled, func() {
+		stop() // the second signal kills
+		drain()
+	})
 	os.Exit(jumper.Run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
