@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -29,10 +30,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"biplane.dev/biplane/internal/buildinfo"
+	"biplane.dev/biplane/internal/clock"
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/access"
 	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/operations"
+	"biplane.dev/biplane/provision/step"
 )
 
 // awsFlags choose the AWS account and region that a command speaks to. What
@@ -41,6 +44,10 @@ import (
 type awsFlags struct {
 	profile string
 	region  string
+
+	// patient is the clock of a command that takes minutes anyway, and so waits for
+	// minutes where AWS throttles it; nil for others.
+	patient *clock.Clock
 }
 
 func (f *awsFlags) add(cmd *cobra.Command) {
@@ -132,7 +139,7 @@ func (a *app) loadConfig(ctx context.Context, profile string) (aws.Config, error
 	// makes calls too (single sign-on, chained roles), which are not ours.
 	cfg.APIOptions = append(cfg.APIOptions, operations.Guard(operations.Everyone))
 	if cfg.RetryMode != aws.RetryModeAdaptive && cfg.RetryMaxAttempts == 0 {
-		cfg.Retryer = newRetryer // AWS_RETRY_MODE=adaptive and AWS_MAX_ATTEMPTS win over our choice
+		cfg.Retryer = a.aws.newRetryer // AWS_RETRY_MODE=adaptive and AWS_MAX_ATTEMPTS win over our choice
 	}
 	return cfg, nil
 }
@@ -141,24 +148,50 @@ func (a *app) loadConfig(ctx context.Context, profile string) (aws.Config, error
 // three attempts are too few; an endpoint that isn't there must be reported
 // within seconds. The SDK's adaptive mode is no remedy: after one throttled call
 // it slows all others down for minutes.
+//
+// A command that provisions is throttled for minutes where others work in the account,
+// and to end half-way would help nobody: it tries for about ten minutes.
 const (
-	attemptsThrottled = 10
-	attemptsOtherwise = 4
-	longestPause      = 5 * time.Second
+	attemptsThrottled        = 10
+	attemptsThrottledPatient = 45
+	attemptsOtherwise        = 4
+	longestPause             = 5 * time.Second
+	longestPausePatient      = 20 * time.Second
 )
 
-func newRetryer() aws.Retryer {
+func (f awsFlags) newRetryer() aws.Retryer {
 	return retry.NewStandard(func(o *retry.StandardOptions) {
 		o.MaxAttempts = attemptsThrottled
+		if f.patient != nil {
+			o.MaxAttempts = attemptsThrottledPatient
+		}
 		o.RateLimiter = ratelimit.None // a run is short, and each call has its own bound
 		pauses := retry.NewExponentialJitterBackoff(longestPause)
 		o.Backoff = retry.BackoffDelayerFunc(func(attempt int, err error) (time.Duration, error) {
-			if attempt >= attemptsOtherwise && !throttled(err) {
+			switch {
+			case throttled(err) && f.patient != nil:
+				// Half of it at random, so that calls that were refused at once do not all come again at once.
+				pause := min(time.Second<<min(attempt, 10), longestPausePatient)
+				return f.patient.Machine(pause/2 + rand.N(pause/2)), nil
+			case attempt >= attemptsOtherwise && !throttled(err):
 				return 0, err
 			}
 			return pauses.BackoffDelay(attempt, err)
 		})
 	})
+}
+
+// sayThrottled has each wait for AWS's throttling told to step.WaitingFor.
+func sayThrottled(stack *smithymiddleware.Stack) error {
+	return stack.Finalize.Insert(smithymiddleware.FinalizeMiddlewareFunc("BiplaneSayThrottled", func(
+		ctx context.Context, in smithymiddleware.FinalizeInput, next smithymiddleware.FinalizeHandler,
+	) (smithymiddleware.FinalizeOutput, smithymiddleware.Metadata, error) {
+		out, metadata, err := next.HandleFinalize(ctx, in)
+		if err != nil && throttled(err) {
+			step.WaitingFor(ctx, fmt.Sprintf("AWS is throttling %s %s; it is tried again", awsmiddleware.GetServiceID(ctx), awsmiddleware.GetOperationName(ctx)))
+		}
+		return out, metadata, err
+	}), "Retry", smithymiddleware.After)
 }
 
 func throttled(err error) bool {

@@ -10,7 +10,10 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,10 +53,45 @@ type Streams struct {
 // something or refused, 2 could not run. When ctx ends early, the command stops
 // at the next point where it can be run again.
 func Run(ctx context.Context, args []string, streams Streams) int {
+	out := &results{to: streams.Out}
+	streams.Out = out
 	a := &app{Streams: streams}
 	root := a.root()
 	root.SetArgs(args)
-	return a.exit(ctx, root.ExecuteContext(ctx))
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		err = out.failed // whoever printed it may not have looked
+	}
+	return a.exit(ctx, err)
+}
+
+// Interrupts are the signals after which a command stops where it can go on: Ctrl-C, a
+// service manager's, and a terminal that is closed, unless nohup has it ignored.
+func Interrupts() []os.Signal {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signals
+}
+
+// results is stdout, which may be a full disk.
+type results struct {
+	to     io.Writer
+	failed error // of the first write that failed
+}
+
+// Write writes, or says in a sentence why not.
+func (r *results) Write(p []byte) (int, error) {
+	n, err := r.to.Write(p)
+	if err != nil {
+		err = usererr.New(usererr.Unavailable, "the results cannot be written: %v", last(err)).
+			WithHint("make room, or send them elsewhere, and run the same command again").Because(err)
+		if r.failed == nil {
+			r.failed = err
+		}
+	}
+	return n, err
 }
 
 // app is one run of the command line: the streams and what the flags of the

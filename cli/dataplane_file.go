@@ -101,11 +101,12 @@ func (a *app) openFile(ctx context.Context, f *planeFile, as operations.Roles) (
 
 // assume is openFile without the steps: a session, which has asked for nothing yet.
 func (a *app) assume(ctx context.Context, f *planeFile, as operations.Roles) (*opened, error) {
-	a.aws.region = f.file.Spec.Region
+	a.aws.region, a.aws.patient = f.file.Spec.Region, &f.clock
 	cfg, err := a.awsConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
+	cfg.APIOptions = append(cfg.APIOptions, sayThrottled)
 	p, err := plane.Open(ctx, plane.Options{DataPlane: f.file, Vendor: f.vendor, Vendors: cfg, As: as, Clock: f.clock})
 	if err != nil {
 		return nil, a.notAssumed(f.file, as, err)
@@ -191,6 +192,12 @@ func (o *opened) sentence(err error) error {
 	}
 	if said := usedUp(err); said != nil {
 		return usererr.New(said.Kind, "%s %s: %s", failed.Action, failed.Step, said.Error()).WithHint("%s", said.Hint).Because(err)
+	}
+	// AWS that cannot be reached, is busy, or fails on its side.
+	var busy *usererr.Error
+	if errors.As(awsSentence(failed.Err), &busy) && busy.Kind == usererr.Unavailable {
+		return usererr.New(busy.Kind, "%s %s: %s", failed.Action, failed.Step, busy.Error()).
+			WithHint("%s; what was made stays, and the same command goes on", strings.TrimSuffix(busy.Hint, " and run the same command again")).Because(err)
 	}
 	if errors.Is(err, step.ErrPlanChanged) {
 		return usererr.New(usererr.Refused, "%s: somebody else changed the account after the plan was shown", failed.Step).

@@ -141,6 +141,9 @@ func (a *app) kubeconfig(ctx context.Context, file, as, through string) (*api.Co
 
 // addToKubeconfig writes the entries beside those that are in the file.
 func (a *app) addToKubeconfig(file string, config *api.Config) error {
+	if is, err := os.Stat(file); err == nil && !is.Mode().IsRegular() {
+		return usererr.New(usererr.Invalid, "%s is no file that a kubeconfig can be in", called(file)).WithHint("name a file with --kubeconfig, or leave it out for stdout")
+	}
 	all, err := clientcmd.LoadFromFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -37,11 +37,12 @@ Exit status: 0 nothing to do; 1 there are changes; 2 it could not run.`,
 func (a *app) showPlan(ctx context.Context, open func(context.Context) (*opened, error)) error {
 	p := a.progress("looking at what is there")
 	defer p.stop()
-	o, err := open(ctx)
+	looking := p.waits(ctx)
+	o, err := open(looking)
 	if err != nil {
 		return err
 	}
-	plan, err := o.runner.Plan(ctx, step.Present)
+	plan, err := o.runner.Plan(looking, step.Present)
 	p.stop()
 	if err != nil {
 		return o.sentence(err)
@@ -162,17 +163,18 @@ type undertaking struct {
 func (a *app) carryOutPlane(ctx context.Context, file string, u undertaking, f applyFlags) error {
 	p := a.progress("looking at what is there")
 	defer p.stop()
-	o, err := a.open(ctx, file, u.as)
+	looking := p.waits(ctx)
+	o, err := a.open(looking, file, u.as)
 	if err != nil {
 		return err
 	}
 	if u.steps != nil {
-		if o.steps, err = u.steps(ctx, o); err != nil {
+		if o.steps, err = u.steps(looking, o); err != nil {
 			return err
 		}
 		o.runner.Steps = o.steps
 	}
-	plan, err := o.runner.Plan(ctx, u.goal)
+	plan, err := o.runner.Plan(looking, u.goal)
 	p.stop()
 	if err != nil {
 		return o.sentence(err)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"biplane.dev/biplane/provision/step"
 )
 
 // progress says on stderr what a command is waiting for, once it has waited for
@@ -63,6 +65,22 @@ func (p *progress) now(what string) {
 	if p.drawn {
 		p.draw()
 	}
+}
+
+// waits returns a context in which what is waited for is said, too.
+func (p *progress) waits(ctx context.Context) context.Context {
+	p.mu.Lock()
+	what, said := p.what, ""
+	p.mu.Unlock()
+	var mu sync.Mutex
+	return step.OnWaiting(ctx, func(reason string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if reason != said {
+			said = reason
+			p.now(what + ": " + reason)
+		}
+	})
 }
 
 // say writes a line that stays, above the one that changes.

@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -27,7 +26,7 @@ var update = flag.Bool("update", false, "write what commands printed into the tr
 func TestMain(m *testing.M) {
 	program := func(run func(context.Context) int) func() {
 		return func() {
-			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+			ctx, stop := signal.NotifyContext(context.Background(), cli.Interrupts()...)
 			context.AfterFunc(ctx, stop)
 			os.Exit(run(ctx))
 		}

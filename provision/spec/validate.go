@@ -36,7 +36,7 @@ var retention = []int{1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 
 func (dp *DataPlane) validate() error {
 	for _, check := range []func(*Spec) error{
 		func(s *Spec) error { return checkName(dp.Metadata.Name) },
-		checkAccess, checkControlPlane, checkNetwork, checkCluster, checkNodeGroups, checkRegistry, checkEndpoint, checkTags,
+		checkAccess, checkControlPlane, checkNetwork, checkCluster, checkRanges, checkNodeGroups, checkRegistry, checkEndpoint, checkTags,
 	} {
 		if err := check(&dp.Spec); err != nil {
 			return err
@@ -154,19 +154,6 @@ func checkNetwork(s *Spec) error {
 			return invalid("spec.network.create.zoneIds", zone, "is named twice", "name each zone once")
 		}
 	}
-	taken := []netip.Prefix{cidr}
-	for _, text := range append(slices.Clone(c.SecondaryCIDRs), n.OnPremises...) {
-		other, err := prefix("spec.network", text)
-		if err != nil {
-			return err
-		}
-		for _, t := range taken {
-			if t.Overlaps(other) {
-				return invalid("spec.network", text, "overlaps "+t.String(), "choose ranges that share no address")
-			}
-		}
-		taken = append(taken, other)
-	}
 	if err := oneOf("spec.network.create.nat", c.NAT, NATPerZone, NATSingle, NATNone); err != nil {
 		return err
 	}
@@ -195,6 +182,59 @@ func checkGiven(n *NetworkThatIs) error {
 		}
 		if slices.Contains(all[:i], subnet) {
 			return invalid("spec.network.existing", subnet, "is named twice", "name each subnet once, as public or as private")
+		}
+	}
+	return nil
+}
+
+const serviceField = "spec.cluster.serviceCidr"
+
+// serviceRanges are those of which EKS takes one for services where it is told none
+// (Amazon EKS User Guide, Amazon EKS networking requirements for VPC and subnets).
+var serviceRanges = []string{"10.100.0.0/16", "172.20.0.0/16"}
+
+// checkRanges refuses two ranges that share addresses: of the network, of what is behind
+// a VPN, of the cluster's services. The fields are known to be ranges.
+func checkRanges(s *Spec) error {
+	type ranges struct {
+		field string
+		list  []string
+	}
+	var all []ranges
+	if n := s.Network.Create; n != nil {
+		all = append(all, ranges{"spec.network.create.cidr", []string{n.CIDR}}, ranges{"spec.network.create.secondaryCidrs", n.SecondaryCIDRs})
+	}
+	all = append(all, ranges{"spec.network.onPremises", s.Network.OnPremises})
+	if s.Cluster.ServiceCIDR != "" {
+		all = append(all, ranges{serviceField, []string{s.Cluster.ServiceCIDR}})
+	}
+	type taken struct {
+		netip.Prefix
+		field string
+	}
+	var before []taken
+	for _, r := range all {
+		for _, text := range r.list {
+			p, err := prefix(r.field, text)
+			if err != nil {
+				return err
+			}
+			for _, t := range before {
+				if t.Overlaps(p) {
+					return invalid(r.field, text, fmt.Sprintf("overlaps %s of %s", t.Prefix, t.field), "choose ranges that share no address")
+				}
+			}
+			before = append(before, taken{p, r.field})
+		}
+	}
+	if s.Cluster.ServiceCIDR != "" {
+		return nil
+	}
+	for _, text := range s.Network.OnPremises {
+		for _, service := range serviceRanges {
+			if netip.MustParsePrefix(text).Overlaps(netip.MustParsePrefix(service)) {
+				return invalid("spec.network.onPremises", text, "overlaps "+service+", which EKS may take for the cluster's services", "write "+serviceField+": a private range of /12 to /24 that nothing uses")
+			}
 		}
 	}
 	return nil
@@ -236,17 +276,12 @@ func checkCluster(s *Spec) error {
 		}
 	}
 	if c.ServiceCIDR != "" {
-		service, err := prefix("spec.cluster.serviceCidr", c.ServiceCIDR)
+		service, err := prefix(serviceField, c.ServiceCIDR)
 		if err != nil {
 			return err
 		}
 		if service.Bits() < 12 || service.Bits() > 24 || !service.Addr().IsPrivate() {
 			return invalid("spec.cluster.serviceCidr", c.ServiceCIDR, "is not a private range between /12 and /24", "write one such as 172.20.0.0/16, or leave it to EKS")
-		}
-		if n := s.Network.Create; n != nil {
-			if own, err := netip.ParsePrefix(n.CIDR); err == nil && own.Overlaps(service) {
-				return invalid("spec.cluster.serviceCidr", c.ServiceCIDR, "overlaps the network "+n.CIDR, "choose ranges that share no address")
-			}
 		}
 	}
 	return oneOf("spec.cluster.endpoint", c.Endpoint, PublicAddress, PrivateAddress)

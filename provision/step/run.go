@@ -224,6 +224,12 @@ func (r Runner) apply(ctx context.Context, s Step, goal Goal, approved Action, b
 
 type waitingKey struct{}
 
+// OnWaiting returns a context in which tell hears what is waited for, outside of a
+// Runner's Apply.
+func OnWaiting(ctx context.Context, tell func(reason string)) context.Context {
+	return context.WithValue(ctx, waitingKey{}, tell)
+}
+
 // WaitingFor tells the Runner's Progress what a step waits for that waits by itself,
 // in its Make, Remove or Check, as with a waiter of the SDK.
 func WaitingFor(ctx context.Context, reason string) {
