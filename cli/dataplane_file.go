@@ -15,7 +15,6 @@ import (
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/dataplane"
 	"biplane.dev/biplane/provision/fault"
-	"biplane.dev/biplane/provision/network"
 	"biplane.dev/biplane/provision/operations"
 	"biplane.dev/biplane/provision/plane"
 	"biplane.dev/biplane/provision/spec"
@@ -89,7 +88,7 @@ func (a *app) openFile(ctx context.Context, f *planeFile, as operations.Roles) (
 	if err != nil {
 		return nil, err
 	}
-	if err := network.ChooseZones(ctx, o.Plane); err != nil {
+	if err := dataplane.LookFirst(ctx, o.Plane); err != nil {
 		return nil, o.sentence(err)
 	}
 	if o.steps, err = dataplane.Steps(o.Plane); err != nil {

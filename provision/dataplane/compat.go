@@ -30,7 +30,7 @@ func within(p *plane.Plane, steps []step.Step) ([]step.Step, error) {
 		return steps, nil
 	}
 	missing, err := access.Missing(access.Options{Profile: access.Compat, Account: p.Place.Account, Region: p.Place.Region, Vendor: p.Vendor,
-		ExternalID: p.Spec.Access.ExternalID, PrivateEndpoint: p.Spec.PrivateEndpoint.Enabled})
+		ExternalID: p.Spec.Access.ExternalID, PrivateEndpoint: p.Spec.PrivateEndpoint.Enabled || p.One(plane.PrivateEndpoint) != ""})
 	if err != nil {
 		return nil, err
 	}

@@ -16,12 +16,18 @@
 package dataplane
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"biplane.dev/biplane/provision/cluster"
 	"biplane.dev/biplane/provision/endpoint"
+	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/network"
+	"biplane.dev/biplane/provision/operations"
 	"biplane.dev/biplane/provision/plane"
 	"biplane.dev/biplane/provision/roles"
 	"biplane.dev/biplane/provision/spec"
@@ -49,12 +55,31 @@ func Steps(p *plane.Plane) ([]step.Step, error) {
 		return nil, err
 	}
 	var private []step.Step
-	if p.Spec.PrivateEndpoint.Enabled {
+	if wanted := p.Spec.PrivateEndpoint.Enabled; wanted || p.One(plane.PrivateEndpoint) != "" {
 		if private, err = endpoint.Steps(p, endpoint.After{Network: after.Subnets, Ways: after.Ways, Cluster: cluster.StepName(p)}); err != nil {
 			return nil, err
 		}
+		if !wanted {
+			private = noLonger(private)
+		}
 	}
 	return within(p, slices.Concat(steps, buckets, workloads, private))
+}
+
+// LookFirst asks what the graph itself depends on: which zones there are, which the
+// steps' names have, and whether there is a private endpoint that the file no longer asks
+// for. It comes before Steps.
+func LookFirst(ctx context.Context, p *plane.Plane) error {
+	looking, within := errgroup.WithContext(ctx)
+	looking.Go(func() error { return network.ChooseZones(within, p) })
+	looking.Go(func() error {
+		err := endpoint.Find(within, p)
+		if unlisted := (*operations.UnlistedCallError)(nil); fault.Denied(err) || errors.As(err, &unlisted) {
+			return nil // who may not look removes nothing
+		}
+		return err
+	})
+	return looking.Wait()
 }
 
 // names are those of the steps whose names begin so.
@@ -68,12 +93,20 @@ func names(steps []step.Step, prefix string) []string {
 	return out
 }
 
+// encryptionKey is the ARN of the key; until it is known, one that nobody has.
+func encryptionKey(p *plane.Plane) string {
+	if key := p.One(plane.EncryptionKey); key != "" {
+		return key
+	}
+	return p.ARN("kms", "key/"+NotYet)
+}
+
 // Buckets are the two buckets, encrypted by a key that may be unknown yet.
 func Buckets(p *plane.Plane) (*storage.Set, error) {
 	return storage.Generate(storage.Config{
 		Vendor: p.Vendor, DataPlane: p.Name, Org: p.Spec.Org, Partition: p.Place.Partition, Account: p.Place.Account, Region: p.Place.Region,
 		Prefix: strings.TrimSuffix(p.Prefix(), p.Name), Suffix: p.Spec.Buckets.Suffix, Origins: p.Spec.Buckets.Origins, Adopt: p.Spec.Buckets.Adopt,
-		KMSKey: p.One(plane.EncryptionKey), DeleteData: p.DeleteData,
+		KMSKey: encryptionKey(p), DeleteData: p.DeleteData,
 		// Under strict nobody of the vendor may write a bucket policy: it could open the data to others.
 		TLSOnly: p.Spec.Access.Policy == spec.Compat,
 	})
@@ -112,18 +145,15 @@ func Roles(p *plane.Plane) (*roles.Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	issuer, key := p.One(plane.ClusterIssuer), p.One(plane.EncryptionKey)
+	issuer := p.One(plane.ClusterIssuer)
 	if issuer == "" {
 		issuer = "oidc.eks." + p.Place.Region + "." + p.Place.DNSSuffix + "/id/" + NotYet
-	}
-	if key == "" {
-		key = p.ARN("kms", "key/"+NotYet)
 	}
 	cfg := roles.Config{
 		Vendor: p.Vendor, DataPlane: p.Name, Org: p.Spec.Org, Mode: roles.Mode(p.Spec.WorkspaceRoles),
 		Partition: p.Place.Partition, Account: p.Place.Account, Issuer: issuer, Domains: Domains,
 		Metadata: buckets.Metadata, FastRegistration: buckets.FastRegistration,
-		Path: p.RolePath(), Prefix: strings.TrimSuffix(p.Prefix(), p.Name), Boundary: p.Boundary(), KMSKey: key,
+		Path: p.RolePath(), Prefix: strings.TrimSuffix(p.Prefix(), p.Name), Boundary: p.Boundary(), KMSKey: encryptionKey(p),
 	}
 	if c := p.Spec.ControlPlane; c != nil {
 		cfg.ControlPlaneIssuer = c.Issuer

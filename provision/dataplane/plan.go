@@ -53,6 +53,9 @@ func NewPlan(steps []step.Step, plan step.Plan) Plan {
 			one.Grants = append(one.Grants, grantsOf(one.Calls)...)
 			one.ExpectedSeconds = int(about.Expected(p.Action) / time.Second)
 		}
+		if one.Reason == "" {
+			one.Reason = asItIs[p.Action]
+		}
 		if g, ok := byName[p.Name].(*granted); ok {
 			out.Lacks = append(out.Lacks, g.lacks(plan.Goal)...)
 		}
@@ -62,6 +65,11 @@ func NewPlan(steps []step.Step, plan step.Plan) Plan {
 		out.Steps = append(out.Steps, one)
 	}
 	return out
+}
+
+// asItIs is the reason of an action that has none of its own.
+var asItIs = map[step.Action]string{
+	step.Create: "it is not there", step.Keep: "it is as the file says", step.None: "it is not there, and not wanted", step.Remove: "it is there",
 }
 
 // word is the plan's word for an action.
@@ -152,9 +160,13 @@ func (p Plan) WriteText(w io.Writer) error {
 	}
 	var b strings.Builder
 	counts := map[string]int{}
+	stay := 0
 	for _, s := range p.Steps {
 		counts[s.Action]++
 		left := s.change.Action == step.Leave
+		if left || s.change.Action == step.Keep {
+			stay++
+		}
 		if s.Action == "none" && !left {
 			continue
 		}
@@ -193,7 +205,11 @@ func (p Plan) WriteText(w io.Writer) error {
 	if len(parts) == 0 {
 		parts = []string{"nothing to do"}
 	}
-	fmt.Fprintf(&b, "Plan: %s; %d stay as they are.", strings.Join(parts, ", "), counts["none"])
+	fmt.Fprintf(&b, "Plan: %s", strings.Join(parts, ", "))
+	if stay > 0 {
+		fmt.Fprintf(&b, "; %d stay%s", stay, map[bool]string{true: "s as it is", false: " as they are"}[stay == 1])
+	}
+	b.WriteString(".")
 	if expected := p.Expected(); expected > 0 {
 		fmt.Fprintf(&b, " It takes about %s.", expected.Round(time.Minute))
 	}

@@ -55,6 +55,38 @@ func PrivateEndpoint(p *plane.Plane, goal step.Goal, accept []string) ([]step.St
 	return within(p, all)
 }
 
+// noLonger are the steps of a private endpoint that is there, and that the file no longer
+// asks for. Who provisions may not remove anything: so it is shown until it is removed.
+func noLonger(steps []step.Step) []step.Step {
+	out := make([]step.Step, len(steps))
+	for i, s := range steps {
+		out[i] = surplus{s}
+	}
+	return out
+}
+
+type surplus struct{ step.Step }
+
+func (s surplus) Describe() step.Description {
+	about := step.Describe(s.Step)
+	return step.Description{Service: about.Service, Removes: about.Removes, ToRemove: about.ToRemove, Patience: about.Patience}
+}
+
+// Drift is none: what is not there is not wanted.
+func (surplus) Drift(context.Context) ([]step.Drift, error) { return nil, nil }
+
+func (s surplus) Look(ctx context.Context, goal step.Goal) (step.Found, error) {
+	found, err := s.Step.Look(ctx, goal)
+	if err != nil || goal == step.Absent {
+		return found, err
+	}
+	action := found.Plan().Action
+	if theirs := len(step.Describe(s.Step).Removes) == 0; theirs || action == step.Create || action == step.Refuse || action == step.None {
+		return foundLooked{step.Change{Action: step.None}}, nil
+	}
+	return foundLooked{step.Change{Action: step.Leave, Details: []string{"the file no longer asks for it; it stays, and costs, until 'biplane private-endpoint remove' takes it away"}}}, nil
+}
+
 // looked is a step of what must be there already: it tells what it finds, and changes
 // nothing.
 type looked struct{ step.Step }

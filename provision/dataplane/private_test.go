@@ -1,11 +1,13 @@
 package dataplane_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
 
 	"biplane.dev/biplane/internal/awsdouble"
@@ -18,7 +20,7 @@ import (
 )
 
 // The published grants are enough for a private endpoint: it is made, found as it is, and
-// removed.
+// removed, also when the file no longer asks for it.
 func TestPrivateEndpointUnderCompat(t *testing.T) {
 	t.Parallel()
 	account, err := provisiontest.Start(t.Context(), awsdouble.Options{Clock: clock.Scaled(1000)}, spec.Compat)
@@ -30,7 +32,11 @@ func TestPrivateEndpointUnderCompat(t *testing.T) {
 	privateEndpoint(t, account, dp)
 	steps := func() []step.Step {
 		t.Helper()
-		steps, err := dataplane.Steps(account.Open(t, dp, operations.Provision))
+		p := account.Open(t, dp, operations.Provision)
+		if err := dataplane.LookFirst(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		steps, err := dataplane.Steps(p)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -42,7 +48,25 @@ func TestPrivateEndpointUnderCompat(t *testing.T) {
 			t.Errorf("%s: got %s (%v), want nothing to do", s.Name, s.Action, s.Details)
 		}
 	}
+
+	dp.Spec.PrivateEndpoint.Enabled = false
+	shown := map[string]bool{}
+	for _, s := range account.Plan(t, steps(), step.Present).Steps {
+		shown[s.Name] = s.Action == step.Leave && strings.Contains(strings.Join(s.Details, ""), "private-endpoint remove")
+		if s.Action.Writes() || s.Action == step.Refuse {
+			t.Errorf("%s: got %s (%v), want what is there to stay", s.Name, s.Action, s.Details)
+		}
+	}
+	for _, name := range []string{"load balancer unionai-access-" + dp.Metadata.Name, "security group of the jumpers", "endpoint service"} {
+		if !shown[name] {
+			t.Errorf("%s: got nothing, want it to be shown as no longer asked for", name)
+		}
+	}
 	account.Reach(t, steps(), step.Absent)
+	balancers, err := elasticloadbalancingv2.NewFromConfig(account.Customer()).DescribeLoadBalancers(t.Context(), &elasticloadbalancingv2.DescribeLoadBalancersInput{})
+	if err != nil || len(balancers.LoadBalancers) > 0 {
+		t.Errorf("got load balancers %v and error %v, want none", balancers, err)
+	}
 }
 
 // privateEndpoint gives a data plane a private endpoint, with a network and a zone of the

@@ -8,7 +8,7 @@
 // has the VPC endpoints that a private cluster needs), and none of the two roles of its
 // tasks, which are the customer's to grant.
 //
-// Start with Steps; Health is what a check asks besides. Where things are, in the order
+// Start with Steps, and Find where the file asks for none; Health is what a check asks besides. Where things are, in the order
 // in which they are made:
 //
 //	roles.go     the two roles of the tasks, looked at
@@ -31,6 +31,8 @@ import (
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"biplane.dev/biplane/internal/usererr"
@@ -96,6 +98,35 @@ func Steps(p *plane.Plane, after After) ([]step.Step, error) {
 	add(vendor && named && m.want.Vendor.PrivateZone == "", m.privateName)
 	add(vendor && named && m.want.Vendor.PrivateZone != "", m.privateRecord)
 	return steps, nil
+}
+
+// Find looks whether there is a private endpoint that the file does not ask for, or a part
+// of one, and tells the fact PrivateEndpoint. Its security groups and its log group are
+// looked for, which everybody may who looks at a data plane: the groups are there before
+// what costs, and go after it.
+func Find(ctx context.Context, p *plane.Plane) error {
+	if p.Spec.PrivateEndpoint.Enabled {
+		return nil
+	}
+	groups, err := p.AWS.EC2.DescribeSecurityGroups(ctx, &ec2.DescribeSecurityGroupsInput{Filters: tagFilters(p, "", "component", "data-plane-id")})
+	if err != nil {
+		return fmt.Errorf("looking for a private endpoint: %w", err)
+	}
+	if len(groups.SecurityGroups) > 0 {
+		p.Know(plane.PrivateEndpoint, aws.ToString(groups.SecurityGroups[0].GroupId))
+		return nil
+	}
+	name := newMaker(p, After{}).logGroupName()
+	logs, err := p.AWS.Logs.DescribeLogGroups(ctx, &cloudwatchlogs.DescribeLogGroupsInput{LogGroupNamePrefix: &name})
+	if err != nil {
+		return fmt.Errorf("looking for a private endpoint: %w", err)
+	}
+	for _, g := range logs.LogGroups {
+		if aws.ToString(g.LogGroupName) == name {
+			p.Know(plane.PrivateEndpoint, name)
+		}
+	}
+	return nil
 }
 
 // whenGranted has a step come after the looks at the roles: where the account was not
@@ -223,10 +254,14 @@ func (m *maker) upstream() (host, port, name string, err error) {
 
 // filters find the things of a logical id that EC2 has.
 func (m *maker) filters(logicalID string) []types.Filter {
-	tags := m.Owner.Tags(component, logicalID)
-	prefix := m.Vendor.TagPrefix
-	var filters []types.Filter
-	for _, key := range []string{m.Vendor.ManagedByKey(), prefix + "component", prefix + "data-plane-id", prefix + "logical-id"} {
+	return tagFilters(m.Plane, logicalID, "component", "data-plane-id", "logical-id")
+}
+
+func tagFilters(p *plane.Plane, logicalID string, keys ...string) []types.Filter {
+	tags := p.Owner.Tags(component, logicalID)
+	filters := []types.Filter{{Name: aws.String("tag:" + p.Vendor.ManagedByKey()), Values: []string{tags[p.Vendor.ManagedByKey()]}}}
+	for _, key := range keys {
+		key = p.Vendor.TagPrefix + key
 		filters = append(filters, types.Filter{Name: aws.String("tag:" + key), Values: []string{tags[key]}})
 	}
 	return filters

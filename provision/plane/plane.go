@@ -73,6 +73,7 @@ const (
 	ClusterIssuer        Fact = "cluster issuer"         // https://oidc.eks.…
 	ClusterVersion       Fact = "cluster version"        // 1.34, as it is
 	NodeTemplate         Fact = "node template"          // lt-…
+	PrivateEndpoint      Fact = "private endpoint"       // what of one was seen, before the steps were worked out
 )
 
 // Know tells the others; nothing after the fact means that it is no longer there.
