@@ -80,6 +80,24 @@ func (d *Double) subnetFree(ctx context.Context, c *call) error {
 	return nil
 }
 
+// subnetDeleted frees the route table that a subnet had: moto keeps the association.
+func (d *Double) subnetDeleted(ctx context.Context, c *call, _ *node) error {
+	id := c.params.one("SubnetId")
+	tables, err := d.network.look(ctx, c.place(), "DescribeRouteTables", "association.subnet-id", id)
+	if err != nil {
+		return err
+	}
+	for _, association := range tables.at("routeTableSet.item.associationSet.item") {
+		if association.one("subnetId") != id {
+			continue
+		}
+		if _, err := d.network.do(ctx, c.place(), "DisassociateRouteTable", "AssociationId", association.one("routeTableAssociationId")); err != nil && !isRefused(err) {
+			return err
+		}
+	}
+	return nil
+}
+
 // groupFree refuses to delete a security group that something has, or refers to.
 func (d *Double) groupFree(ctx context.Context, c *call) error {
 	n, id := d.network, c.params.one("GroupId")
@@ -149,6 +167,48 @@ func (d *Double) vpcFree(ctx context.Context, c *call) error {
 				continue
 			}
 			return dependency("The vpc '%s' has dependencies and cannot be deleted.", id)
+		}
+	}
+	return nil
+}
+
+// groupNamed refuses names that EC2 keeps for itself (CreateSecurityGroup).
+func (d *Double) groupNamed(_ context.Context, c *call) error {
+	switch name := c.params.one("GroupName"); {
+	case strings.EqualFold(name, "default"):
+		return ec2Error("InvalidParameterValue", "Cannot use reserved security group name: %s", name)
+	case strings.HasPrefix(name, "sg-"):
+		return ec2Error("InvalidParameterValue", "Invalid value '%s' for groupName. A security group name cannot begin with sg-", name)
+	}
+	return nil
+}
+
+// subnetWithoutTable refuses a second route table for a subnet.
+func (d *Double) subnetWithoutTable(ctx context.Context, c *call) error {
+	subnet, table := c.params.one("SubnetId"), c.params.one("RouteTableId")
+	if subnet == "" {
+		return nil
+	}
+	tables, err := d.network.look(ctx, c.place(), "DescribeRouteTables", "association.subnet-id", subnet)
+	if err != nil {
+		return err
+	}
+	if there := tables.one("routeTableSet.item.routeTableId"); there != "" && there != table {
+		return ec2Error("Resource.AlreadyAssociated", "the specified association for route table %s conflicts with an existing association", table)
+	}
+	return nil
+}
+
+// tableNotMain refuses to delete the route table that a VPC was made with.
+func (d *Double) tableNotMain(ctx context.Context, c *call) error {
+	id := c.params.one("RouteTableId")
+	tables, err := d.network.look(ctx, c.place(), "DescribeRouteTables", "route-table-id", id)
+	if err != nil {
+		return err
+	}
+	for _, association := range tables.at("routeTableSet.item.associationSet.item") {
+		if association.one("main") == "true" {
+			return dependency("The routeTable '%s' has dependencies and cannot be deleted.", id)
 		}
 	}
 	return nil

@@ -15,16 +15,54 @@ type natState struct {
 	at               place
 	state            string // pending, available, failed, deleting, deleted, and gone for what is no longer shown
 	due              time.Time
-	failure          bool
+	failure          failure // how it will end, or the zero
 	eni, association string
 }
 
-func (d *Double) natCreated(_ context.Context, c *call, answer *node) error {
+// failure is why a NAT gateway cannot be made (VPC User Guide, NAT gateway creation
+// fails).
+type failure struct{ code, message string }
+
+// natFits refuses an address that a NAT gateway cannot have. moto makes the interface
+// before it finds out, and leaves it there.
+func (d *Double) natFits(ctx context.Context, c *call) error {
+	if c.params.one("ConnectivityType") == "private" {
+		return nil
+	}
+	id := c.params.one("AllocationId")
+	if id == "" {
+		return ec2Error("MissingParameter", "The request must contain the parameter AllocationId")
+	}
+	answer, err := d.network.do(ctx, c.place(), "DescribeAddresses", "AllocationId.1", id)
+	if isRefused(err) {
+		return ec2Error("InvalidAllocationID.NotFound", "The allocation ID '%s' does not exist", id)
+	}
+	if err != nil {
+		return err
+	}
+	if address := answer.get("addressesSet").get("item"); address.one("associationId") != "" {
+		return ec2Error("Resource.AlreadyAssociated", "Elastic IP address [%s] is already associated", id)
+	}
+	return nil
+}
+
+func (d *Double) natCreated(ctx context.Context, c *call, answer *node) error {
 	n := d.network
 	gateway := answer.get("natGateway")
 	id := gateway.one("natGatewayId")
-	s := &natState{at: c.place(), state: "pending", due: n.clock.Now().Add(typical.CreateNATGateway), failure: c.fail,
+	s := &natState{at: c.place(), state: "pending", due: n.clock.Now().Add(typical.CreateNATGateway),
 		eni: gateway.one("natGatewayAddressSet.item.networkInterfaceId"), association: gateway.one("natGatewayAddressSet.item.associationId")}
+	vpc := gateway.one("vpcId")
+	way, err := n.gatewayOf(ctx, c.place(), vpc)
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.fail:
+		s.failure = failure{"InsufficientFreeAddressesInSubnet", "There are not enough free addresses in the subnet for the NAT gateway."}
+	case way == "" && c.params.one("ConnectivityType") != "private":
+		s.failure = failure{"Gateway.NotAttached", "Network " + vpc + " has no Internet gateway attached"}
+	}
 	n.own(s.eni, "nat_gateway", "Interface for NAT Gateway "+id, nil)
 	n.lock.Lock()
 	defer n.lock.Unlock()
@@ -39,8 +77,8 @@ func (s *natState) show(item *node) {
 		item.set("connectivityType", "public")
 	}
 	if s.state == "failed" {
-		item.set("failureCode", "InsufficientFreeAddressesInSubnet")
-		item.set("failureMessage", "There are not enough free addresses in the subnet for the NAT gateway.")
+		item.set("failureCode", s.failure.code)
+		item.set("failureMessage", s.failure.message)
 	}
 }
 
@@ -124,7 +162,7 @@ func (n *network) settleNATs(ctx context.Context, now time.Time) error {
 		switch s.state {
 		case "pending":
 			next = "available"
-			if s.failure {
+			if s.failure != (failure{}) {
 				next, until = "failed", s.due.Add(typical.ShowDeletedNAT)
 			}
 		case "deleting":
@@ -152,9 +190,38 @@ func (n *network) settleNATs(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// routeTarget refuses a route to a gateway that is not ready, or elsewhere.
+// gatewayOf is the internet gateway of a VPC, or "".
+func (n *network) gatewayOf(ctx context.Context, at place, vpc string) (string, error) {
+	gateways, err := n.look(ctx, at, "DescribeInternetGateways", "attachment.vpc-id", vpc)
+	return gateways.one("internetGatewaySet.item.internetGatewayId"), err
+}
+
+// routeTargets are the parameters of which a route has one (CreateRoute).
+var routeTargets = []string{"GatewayId", "NatGatewayId", "NetworkInterfaceId", "InstanceId", "VpcPeeringConnectionId", "TransitGatewayId",
+	"EgressOnlyInternetGatewayId", "VpcEndpointId", "LocalGatewayId", "CarrierGatewayId", "CoreNetworkArn", "LocalTarget", "OdbNetworkArn"}
+
+// routeTarget refuses a route to a gateway that is not ready, or elsewhere, and one
+// that is the VPC's own.
 func (d *Double) routeTarget(ctx context.Context, c *call) error {
 	n := d.network
+	given := 0
+	for _, one := range routeTargets {
+		if c.params.one(one) != "" {
+			given++
+		}
+	}
+	if given != 1 {
+		return ec2Error(map[bool]string{true: "MissingParameter", false: "InvalidParameterCombination"}[given == 0],
+			"The request must contain exactly one of gatewayId, natGatewayId, networkInterfaceId, vpcPeeringConnectionId, transitGatewayId or another target")
+	}
+	tables, err := n.look(ctx, c.place(), "DescribeRouteTables", "route-table-id", c.params.one("RouteTableId"))
+	if err != nil {
+		return err
+	}
+	table := tables.get("routeTableSet").get("item")
+	if c.Operation == "CreateRoute" && isLocal(table, c.params.one("DestinationCidrBlock")) {
+		return ec2Error("RouteAlreadyExists", "The route identified by %s already exists.", c.params.one("DestinationCidrBlock"))
+	}
 	if id := c.params.one("NatGatewayId"); id != "" {
 		n.lock.Lock()
 		s := n.nats[id]
@@ -176,13 +243,34 @@ func (d *Double) routeTarget(ctx context.Context, c *call) error {
 		if err != nil {
 			return err
 		}
-		table, err := n.look(ctx, c.place(), "DescribeRouteTables", "route-table-id", c.params.one("RouteTableId"))
-		if err != nil {
-			return err
+		if gateway.one("internetGatewaySet.item.internetGatewayId") == "" {
+			return ec2Error("InvalidGatewayID.NotFound", "The gateway ID '%s' does not exist", id)
 		}
-		if vpc := table.one("routeTableSet.item.vpcId"); vpc != "" && gateway.one("internetGatewaySet.item.attachmentSet.item.vpcId") != vpc {
+		if vpc := table.one("vpcId"); vpc != "" && gateway.one("internetGatewaySet.item.attachmentSet.item.vpcId") != vpc {
 			return ec2Error("InvalidParameterValue", "route table %s and network gateway %s belong to different networks", c.params.one("RouteTableId"), id)
 		}
+	}
+	return nil
+}
+
+// isLocal says whether a destination is that of a table's route in its VPC.
+func isLocal(table *node, destination string) bool {
+	for _, route := range table.items("routeSet") {
+		if destination != "" && route.one("destinationCidrBlock") == destination && route.one("gatewayId") == "local" {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *Double) routeNotLocal(ctx context.Context, c *call) error {
+	table, destination := c.params.one("RouteTableId"), c.params.one("DestinationCidrBlock")
+	tables, err := d.network.look(ctx, c.place(), "DescribeRouteTables", "route-table-id", table)
+	if err != nil {
+		return err
+	}
+	if isLocal(tables.get("routeTableSet").get("item"), destination) {
+		return ec2Error("InvalidParameterValue", "cannot remove local route %s in route table %s", destination, table)
 	}
 	return nil
 }
@@ -200,16 +288,58 @@ func (n *network) routeState(route *node) string {
 	return route.one("state")
 }
 
-func (d *Double) showRoutes(_ context.Context, _ *call, answer *node) error {
-	for _, route := range answer.at("routeTableSet.item.routeSet.item") {
-		route.set("state", d.network.routeState(route))
+// routesByState has moto show tables by all filters but the states of their routes,
+// which it does not know.
+func (d *Double) routesByState(_ context.Context, c *call) error {
+	withoutFilters(c, func(name string) bool { return name == "route.state" })
+	return nil
+}
+
+func (d *Double) showRoutes(ctx context.Context, c *call, answer *node) error {
+	wanted := filters(c)["route.state"]
+	list := answer.get("routeTableSet")
+	for _, route := range list.at("item.routeSet.item") {
+		state := d.network.routeState(route)
+		if eni := route.one("networkInterfaceId"); eni != "" {
+			interfaces, err := d.network.look(ctx, c.place(), "DescribeNetworkInterfaces", "network-interface-id", eni)
+			if err != nil {
+				return err
+			}
+			if len(interfaces.items("networkInterfaceSet")) == 0 {
+				state = "blackhole"
+			}
+		}
+		route.set("state", state)
+	}
+	if len(wanted) > 0 && list != nil {
+		list.keep(func(table *node) bool { return fits(wanted, table.all("routeSet.item.state")...) })
+	}
+	return nil
+}
+
+// gatewayFits refuses a second internet gateway for a VPC.
+func (d *Double) gatewayFits(ctx context.Context, c *call) error {
+	vpc := c.params.one("VpcId")
+	there, err := d.network.gatewayOf(ctx, c.place(), vpc)
+	if err != nil {
+		return err
+	}
+	if there != "" && there != c.params.one("InternetGatewayId") {
+		return ec2Error("InvalidParameterValue", "Network %s already has an internet gateway attached", vpc)
 	}
 	return nil
 }
 
 // gatewayFree refuses to detach an internet gateway that addresses go through.
 func (d *Double) gatewayFree(ctx context.Context, c *call) error {
-	vpc := c.params.one("VpcId")
+	vpc, id := c.params.one("VpcId"), c.params.one("InternetGatewayId")
+	gateways, err := d.network.look(ctx, c.place(), "DescribeInternetGateways", "internet-gateway-id", id)
+	if err != nil {
+		return err
+	}
+	if gateway := gateways.get("internetGatewaySet").get("item"); gateway.one("internetGatewayId") != "" && gateway.one("attachmentSet.item.vpcId") != vpc {
+		return ec2Error("Gateway.NotAttached", "resource %s is not attached to network %s", id, vpc)
+	}
 	addresses, err := d.network.look(ctx, c.place(), "DescribeAddresses")
 	if err != nil {
 		return err
@@ -260,6 +390,46 @@ func (d *Double) addressFree(ctx context.Context, c *call) error {
 	}
 	if address := answer.get("addressesSet").get("item"); address.one("associationId") != "" || address.one("networkInterfaceId") != "" {
 		return &refusal{"InvalidIPAddress.InUse", "Address " + address.one("publicIp") + " is in use.", http.StatusBadRequest}
+	}
+	return nil
+}
+
+// addressReachable refuses to map an address into a VPC that has no internet gateway.
+func (d *Double) addressReachable(ctx context.Context, c *call) error {
+	n, eni := d.network, c.params.one("NetworkInterfaceId")
+	if eni == "" {
+		return nil
+	}
+	interfaces, err := n.look(ctx, c.place(), "DescribeNetworkInterfaces", "network-interface-id", eni)
+	if err != nil {
+		return err
+	}
+	vpc := interfaces.one("networkInterfaceSet.item.vpcId")
+	if vpc == "" {
+		return nil // moto says so
+	}
+	gateway, err := n.gatewayOf(ctx, c.place(), vpc)
+	if err == nil && gateway == "" {
+		err = ec2Error("Gateway.NotAttached", "Network %s is not attached to any internet gateway", vpc)
+	}
+	return err
+}
+
+// addressOwn refuses to take an address from an interface that a service has.
+func (d *Double) addressOwn(ctx context.Context, c *call) error {
+	n, id := d.network, c.params.one("AssociationId")
+	if id == "" {
+		return nil
+	}
+	addresses, err := n.look(ctx, c.place(), "DescribeAddresses", "association-id", id)
+	if err != nil {
+		return err
+	}
+	eni := addresses.one("addressesSet.item.networkInterfaceId")
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	if _, owned := n.interfaces[eni]; owned {
+		return ec2Error("AuthFailure", "You do not have permission to access the specified resource.")
 	}
 	return nil
 }

@@ -148,10 +148,10 @@ func (r *refusal) answer(c *call, requestID string, fields map[string]any) *http
 		code, status = said.code, said.status
 	}
 	if c.protocol == ec2Protocol {
-		switch code {
-		case "UnauthorizedOperation":
+		switch {
+		case code == "UnauthorizedOperation":
 			message = "You are not authorized to perform this operation. " + message
-		case "AuthFailure":
+		case code == "AuthFailure" && r.Code != code:
 			message = "AWS was not able to validate the provided access credentials"
 		}
 	}
