@@ -42,6 +42,7 @@ import (
 // decides thousands of times a second; writes are few, and the same text on both
 // sides means the same.
 type backed struct {
+	folder          sandbox.Folder
 	account, region string
 	cluster         eks.Backing
 	s3, iam         string // endpoints
@@ -67,7 +68,7 @@ func openSandbox(ctx context.Context, dir string) (*backed, error) {
 	if status.Kubernetes == nil || status.S3 == nil || status.IAM == nil {
 		return nil, fmt.Errorf("sandbox %s has no Kubernetes, S3 or IAM: start it with all of its parts", dir)
 	}
-	b := &backed{account: record.Account, region: record.Region, s3: status.S3.Endpoint, iam: status.IAM.Endpoint}
+	b := &backed{folder: folder, account: record.Account, region: record.Region, s3: status.S3.Endpoint, iam: status.IAM.Endpoint}
 	if b.admin, err = readAdmin(folder.AWSCredentials()); err != nil {
 		return nil, err
 	}

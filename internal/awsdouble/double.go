@@ -35,6 +35,7 @@
 //	small.go        the little that is wanted of other services beyond moto's
 //	xml.go          answers of moto's that are changed
 //	backed.go       a sandbox behind the customer's account
+//	tokens.go       who a principal of IAM is before the sandbox's API server
 //	moto.go         the process behind, which sitecustomize.py spares work
 //	calllog.go      a line for each call
 //	run.go          the command biplane-awsdouble
@@ -283,6 +284,12 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 	if err := d.writeProfiles(); err != nil {
 		listener.Close()
 		return nil, err
+	}
+	if behind != nil {
+		if err := d.answerTokens(); err != nil {
+			listener.Close()
+			return nil, err
+		}
 	}
 	d.serveOn(listener)
 	return d, nil

@@ -43,6 +43,10 @@ func Dial(f Folder) *Client {
 // ControlSocket is the supervisor's socket, in the folder's Run.
 const ControlSocket = "control.sock"
 
+// TokenSocket, beside it, is where somebody may listen who stands for EKS, and is
+// asked whose a token is that the API server does not know: a TokenReview, by POST.
+const TokenSocket = "tokens.sock"
+
 // Paths of the supervisor's socket. Version 1 of what is said there; a body is
 // JSON; an error is a Refusal with a status from 400.
 const (
@@ -52,6 +56,7 @@ const (
 	PathDown   = "/v1/down"   // POST: answers once every component is gone
 	PathStop   = "/v1/stop/"  // POST, with a component's name behind it
 	PathStart  = "/v1/start/" // POST, likewise
+	PathTrust  = "/v1/trust"  // POST: the roots are written that clients trust the sandbox and its data planes by
 )
 
 // Refusal is how an error for a person crosses the socket.
@@ -146,6 +151,12 @@ func (c *Client) Join(ctx context.Context, asked Options) error {
 // the next Join. It returns once the process is gone.
 func (c *Client) StopComponent(ctx context.Context, name string) error {
 	return c.call(ctx, http.MethodPost, PathStop+url.PathEscape(name), nil, nil)
+}
+
+// Trust has the file of roots written anew, with those of every data plane that has
+// joined by now.
+func (c *Client) Trust(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, PathTrust, nil, nil)
 }
 
 // StartComponent starts what StopComponent stopped. It returns once the

@@ -31,7 +31,7 @@ type entry struct {
 // letIn is who is let in: the vendor's roles, each with what its work needs, and the
 // autoscaler's nodes. EKS makes the entry of a node group's role itself.
 func (c *cluster) letIn() []entry {
-	admin, view := "AmazonEKSClusterAdminPolicy", "AmazonEKSAdminViewPolicy"
+	admin, view := "AmazonEKSClusterAdminPolicy", "AmazonEKSViewPolicy" // AmazonEKSAdminViewPolicy would show secrets, too
 	base := c.Spec.Access.RoleARN
 	var entries []entry
 	if c.Spec.Access.Policy != spec.Compat { // else the creator of the cluster is let in as such

@@ -14,6 +14,7 @@
 //	generation.go  the number that tells an S3 server to ask again
 //	webhook.go     the admission webhook: AWS_ROLE_ARN and the others
 //	inject.go      what it adds to a pod
+//	tokens.go      whose the tokens are that the API server does not know
 //
 // The program takes these flags. Addresses may be the same one: then one
 // listener answers for them.
@@ -144,6 +145,7 @@ func Run(ctx context.Context, cfg Config) error {
 		fmt.Fprintln(w, "ok")
 	})
 	mux.Handle("POST "+webhookPath, hook)
+	mux.Handle("POST "+TokenPath, newTokens(filepath.Dir(cfg.Socket)))
 	mux.Handle("/", service)
 
 	ctx, stop := context.WithCancelCause(ctx)

@@ -18,11 +18,25 @@ const (
 	KwokUser     = "biplane:kwok"
 )
 
+const seeAll = "biplane:see-all"
+
 // right is a role and who has it. A role without rules is one of Kubernetes' own.
 type right struct {
 	role  string
 	rules []rbac.PolicyRule
 	to    rbac.Subject
+}
+
+// accessPolicies are the ClusterRoles that stand for the access policies of EKS, which
+// decides about them beside RBAC; who has one is in the group eks:POLICY. Those of
+// Kubernetes are what they were made after (Amazon EKS User Guide, Review access policy
+// permissions); the last sees Secrets too.
+var accessPolicies = map[string]string{
+	"AmazonEKSClusterAdminPolicy": "cluster-admin",
+	"AmazonEKSAdminPolicy":        "admin",
+	"AmazonEKSEditPolicy":         "edit",
+	"AmazonEKSViewPolicy":         "view",
+	"AmazonEKSAdminViewPolicy":    seeAll,
 }
 
 // rights are those that a cluster of Kubernetes has not by itself.
@@ -37,7 +51,7 @@ func rights() []right {
 	group := func(name string) rbac.Subject {
 		return rbac.Subject{APIGroup: rbac.GroupName, Kind: rbac.GroupKind, Name: name}
 	}
-	return []right{
+	all := []right{
 		// Everybody may read the documents that verify service-account tokens, as on EKS.
 		{"system:service-account-issuer-discovery", nil, group("system:unauthenticated")},
 		// A process node answers for Services, as kube-proxy does elsewhere.
@@ -59,6 +73,14 @@ func rights() []right {
 			rule("coordination.k8s.io", append([]string{"create", "update", "patch"}, see...), "leases"),
 		}, user(KwokUser)},
 	}
+	for policy, role := range accessPolicies {
+		one := right{role: role, to: group("eks:" + policy)}
+		if role == seeAll {
+			one.rules = []rbac.PolicyRule{rule(rbac.APIGroupAll, see, rbac.ResourceAll)}
+		}
+		all = append(all, one)
+	}
+	return all
 }
 
 // grant gives the rights, also to a cluster that an earlier version made.

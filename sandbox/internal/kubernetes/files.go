@@ -6,6 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiserver "k8s.io/apiserver/pkg/apis/apiserver/v1"
 	audit "k8s.io/apiserver/pkg/apis/audit/v1"
+	clientcmd "k8s.io/client-go/tools/clientcmd/api/v1"
 	"sigs.k8s.io/yaml"
 
 	"biplane.dev/biplane/internal/sandbox"
@@ -18,6 +19,7 @@ type files struct {
 	kubeletClient, frontProxy               pki.Pair
 	serviceAccountKey, serviceAccountPublic string
 	encryption, authentication, audit       string
+	tokens                                  string
 	admin                                   string // kubeconfigs from here on
 	controllerManagerConfig                 string
 	schedulerConfig                         string
@@ -74,6 +76,8 @@ func (c Config) write() (f files, err error) {
 	note(err)
 	f.audit, err = c.writeYAML("audit.yaml", auditPolicy())
 	note(err)
+	f.tokens, err = c.writeYAML("tokens.yaml", c.tokenWebhook())
+	note(err)
 	return f, first
 }
 
@@ -87,6 +91,17 @@ func authentication() apiserver.AuthenticationConfiguration {
 	return apiserver.AuthenticationConfiguration{
 		TypeMeta:  metav1.TypeMeta{APIVersion: apiserver.SchemeGroupVersion.String(), Kind: "AuthenticationConfiguration"},
 		Anonymous: anonymous,
+	}
+}
+
+// tokenWebhook is a kubeconfig, in which the API server is the client.
+func (c Config) tokenWebhook() clientcmd.Config {
+	const name = "tokens"
+	return clientcmd.Config{
+		APIVersion: clientcmd.SchemeGroupVersion.String(), Kind: "Config", CurrentContext: name,
+		Clusters:  []clientcmd.NamedCluster{{Name: name, Cluster: clientcmd.Cluster{Server: c.Tokens, CertificateAuthority: c.PKI.CA()}}},
+		AuthInfos: []clientcmd.NamedAuthInfo{{Name: name}},
+		Contexts:  []clientcmd.NamedContext{{Name: name, Context: clientcmd.Context{Cluster: name, AuthInfo: name}}},
 	}
 }
 

@@ -41,6 +41,9 @@ type Config struct {
 	Advertise string
 	// Services is the range of the Services' addresses.
 	Services string
+	// Tokens is the URL that is asked about tokens that the API server does not know,
+	// as EKS asks about those of IAM; none when empty.
+	Tokens string
 }
 
 // LoopbackServices is a range of Services' addresses in 127/8, where every
@@ -179,6 +182,10 @@ func (c Config) apiServer(f files, ready func(context.Context) error) component.
 		args = append(args, "--advertise-address="+c.Advertise)
 	} else {
 		args = append(args, "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none")
+	}
+	if c.Tokens != "" {
+		args = append(args, "--authentication-token-webhook-config-file="+f.tokens, "--authentication-token-webhook-version=v1",
+			"--authentication-token-webhook-cache-ttl=10s") // an entry that was taken away is seen soon
 	}
 	if c.AuditLog {
 		args = append(args, "--audit-policy-file="+f.audit, "--audit-log-path="+c.Folder.Log("audit"),

@@ -12,6 +12,7 @@ import (
 
 	"biplane.dev/biplane/internal/sandbox"
 	"biplane.dev/biplane/sandbox/internal/container"
+	"biplane.dev/biplane/sandbox/internal/identity"
 	"biplane.dev/biplane/sandbox/internal/kubelet"
 	"biplane.dev/biplane/sandbox/internal/kubernetes"
 	"biplane.dev/biplane/sandbox/internal/pki"
@@ -58,7 +59,7 @@ func (s *Supervisor) makePlan() (plan, error) {
 		{p.has[sandbox.ObjectStore], s.addS3},
 		{p.has[sandbox.Nodes], s.addNodes},
 		{p.has[sandbox.FlyteAdmin], s.addFlyteAdmin},
-		{p.has[sandbox.FlyteDataPlane], s.addDataPlane},
+		{p.has[sandbox.FlyteAdmin] && p.has[sandbox.Nodes], s.addDataPlane},
 	}
 	for _, step := range steps {
 		if !step.wanted {
@@ -99,6 +100,9 @@ func (s *Supervisor) addKubernetes(p *plan) error {
 	p.kubernetes = kubernetes.Config{
 		Folder: s.Folder, PKI: s.pki, Ports: s.record.Ports, Issuer: s.record.Issuer(),
 		AuditLog: *s.record.Options.AuditLog, Services: kubernetes.LoopbackServices(s.record.Cluster),
+	}
+	if p.has[sandbox.Identity] {
+		p.kubernetes.Tokens = s.endpoint(portWebhook) + identity.TokenPath
 	}
 	if s.record.Options.Node == sandbox.KubeletNode && p.has[sandbox.Nodes] {
 		p.kubernetes.Services = p.network.Services().String()
