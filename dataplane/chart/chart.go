@@ -5,7 +5,18 @@
 // Everything can be interrupted, and done again. What a killed run left half-made,
 // a pending release too, the next one takes up.
 //
-// Start with Install.
+// Start with Install. Where things are:
+//
+//	chart.go        Install, Upgrade, Render
+//	compose.go      what the values are made of
+//	values.go       the chart, and what its values may be
+//	cluster.go      the Kubernetes that is meant, and its errors as sentences
+//	definitions.go  CustomResourceDefinitions
+//	lock.go         one run at a time
+//	drift.go        what a run puts back
+//	status.go       what a data plane is, for who may read its Secrets
+//	observe.go      and for who may not
+//	uninstall.go    its end
 package chart
 
 import (
@@ -28,6 +39,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corev1 "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/client-go/rest"
 
 	"biplane.dev/biplane/internal/usererr"
 )
@@ -50,10 +62,18 @@ const (
 	maxHistory   = 10 // revisions that Helm keeps
 )
 
+// Accounts are the service accounts of the chart.
+func Accounts() []string {
+	return []string{"operator-system", "clustersync-system", "executor", "proxy-system"}
+}
+
 // Target says which data plane is meant.
 type Target struct {
 	Kubeconfig string // file; empty: as kubectl finds it
-	Namespace  string // empty: DefaultNamespace
+	// Config is the cluster, in place of a kubeconfig, for who has no file with his
+	// credentials; nil: Kubeconfig.
+	Config    *rest.Config
+	Namespace string // empty: DefaultNamespace
 	// Progress is told, in a line for people, what has been done and what is
 	// waited for. It may be nil.
 	Progress func(line string)

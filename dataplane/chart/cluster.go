@@ -9,13 +9,20 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 
 	"helm.sh/helm/v3/pkg/action"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
 
 	"biplane.dev/biplane/internal/usererr"
 )
@@ -24,6 +31,7 @@ import (
 type cluster struct {
 	namespace string
 	server    string // for messages
+	getter    genericclioptions.RESTClientGetter
 	kube      kubernetes.Interface
 	dynamic   dynamic.Interface
 	helm      *action.Configuration
@@ -36,16 +44,8 @@ func connect(t Target) (*cluster, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	flags := genericclioptions.NewConfigFlags(true).
-		WithWrapConfigFn(func(config *rest.Config) *rest.Config {
-			config.QPS, config.Burst = 50, 100 // the chart is some forty objects
-			return config
-		})
-	flags.Namespace = &c.namespace
-	if t.Kubeconfig != "" {
-		flags.KubeConfig = &t.Kubeconfig
-	}
-	config, err := flags.ToRESTConfig()
+	c.getter = c.getterOf(t)
+	config, err := c.getter.ToRESTConfig()
 	if err != nil {
 		return nil, usererr.New(usererr.Invalid, "no Kubernetes to install into: %v", err).
 			WithHint("name its kubeconfig with --kubeconfig FILE, or in the variable KUBECONFIG").Because(err)
@@ -59,10 +59,65 @@ func connect(t Target) (*cluster, error) {
 	}
 	c.helm = new(action.Configuration)
 	debug := func(format string, args ...any) { log.Debug("helm", "says", fmt.Sprintf(format, args...)) }
-	if err := c.helm.Init(flags, c.namespace, "secret", debug); err != nil {
+	if err := c.helm.Init(c.getter, c.namespace, "secret", debug); err != nil {
 		return nil, fmt.Errorf("setting up Helm: %w", err)
 	}
 	return c, nil
+}
+
+// getterOf is what Helm and kubectl make their clients by.
+func (c *cluster) getterOf(t Target) genericclioptions.RESTClientGetter {
+	const qps, burst = 50, 100 // the chart is some forty objects
+	if t.Config != nil {
+		config := rest.CopyConfig(t.Config)
+		config.QPS, config.Burst = qps, burst
+		return &given{config: config, namespace: c.namespace}
+	}
+	flags := genericclioptions.NewConfigFlags(true).
+		WithWrapConfigFn(func(config *rest.Config) *rest.Config {
+			config.QPS, config.Burst = qps, burst
+			return config
+		})
+	flags.Namespace = &c.namespace
+	if t.Kubeconfig != "" {
+		flags.KubeConfig = &t.Kubeconfig
+	}
+	return flags
+}
+
+// given is a getter of what was handed in, with nothing on the disk.
+type given struct {
+	config    *rest.Config
+	namespace string
+
+	once      sync.Once
+	discovery discovery.CachedDiscoveryInterface
+	err       error
+}
+
+func (g *given) ToRESTConfig() (*rest.Config, error) { return rest.CopyConfig(g.config), nil }
+
+func (g *given) ToDiscoveryClient() (discovery.CachedDiscoveryInterface, error) {
+	g.once.Do(func() {
+		var client *discovery.DiscoveryClient
+		if client, g.err = discovery.NewDiscoveryClientForConfig(g.config); g.err == nil {
+			g.discovery = memory.NewMemCacheClient(client)
+		}
+	})
+	return g.discovery, g.err
+}
+
+func (g *given) ToRESTMapper() (meta.RESTMapper, error) {
+	client, err := g.ToDiscoveryClient()
+	if err != nil {
+		return nil, err
+	}
+	return restmapper.NewDeferredDiscoveryRESTMapper(client), nil
+}
+
+func (g *given) ToRawKubeConfigLoader() clientcmd.ClientConfig {
+	overrides := &clientcmd.ConfigOverrides{Context: api.Context{Namespace: g.namespace}}
+	return clientcmd.NewDefaultClientConfig(*api.NewConfig(), overrides)
 }
 
 func (c *cluster) progress(line string) {

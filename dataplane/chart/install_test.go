@@ -32,7 +32,7 @@ import (
 var cluster *clustertest.Cluster
 
 const (
-	namespace = "planes" // the sandbox has made union, with accounts
+	namespace = "planes"
 	token     = "join-token-of-the-test"
 )
 
@@ -255,7 +255,9 @@ func TestInstall(t *testing.T) {
 
 	t.Run("it names accounts that are somebody else's, and the value to use them", func(t *testing.T) {
 		o := to(options())
-		o.Namespace = "union"
+		o.Namespace = "theirs"
+		create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: o.Namespace}})
+		create(t, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "executor", Namespace: o.Namespace}})
 		wantSaid(t, o, chart.Install, "ServiceAccount", "serviceAccounts.create: false")
 	})
 

@@ -3,11 +3,13 @@ package chart
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"helm.sh/helm/v3/pkg/action"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -117,4 +119,73 @@ func (c *cluster) deleteKind(ctx context.Context, kind string) error {
 		return c.cannot("delete CustomResourceDefinition "+kind+".biplane.dev", err)
 	}
 	return nil
+}
+
+// Left is what an Uninstall with purge would take away.
+type Left struct {
+	Any     bool
+	Cluster string // the name in the control plane of what is there; "" when it cannot be told
+	Running int    // actions that have not ended
+}
+
+// FindLeft looks for it; it reads Secrets.
+func FindLeft(ctx context.Context, t Target) (Left, error) {
+	c, err := connect(t)
+	if err != nil {
+		return Left{}, err
+	}
+	var left Left
+	last, err := c.lastRelease()
+	if err != nil {
+		return left, err
+	}
+	if last != nil {
+		left.Any, left.Cluster = true, clusterIn(last.Config)
+	}
+	all, err := definitions()
+	if err != nil {
+		return left, err
+	}
+	for _, one := range all {
+		_, err := c.definitions().Get(ctx, one.GetName(), metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return left, c.cannot("look at CustomResourceDefinition "+one.GetName(), err)
+		}
+		left.Any = true
+		if one.GetName() == "taskactions.biplane.dev" {
+			if left.Running, err = c.running(ctx); err != nil {
+				return left, err
+			}
+		}
+	}
+	return left, nil
+}
+
+// ended are the phases of actions that have. The kind's own package is for controllers.
+var ended = []string{"SUCCEEDED", "FAILED", "ABORTED", "TIMED_OUT", "RECOVERED"}
+
+// running counts the actions that have not ended.
+func (c *cluster) running(ctx context.Context) (int, error) {
+	resource := c.dynamic.Resource(schema.GroupVersionResource{Group: "biplane.dev", Version: "v1alpha1", Resource: "taskactions"})
+	n := 0
+	for next := ""; ; {
+		page, err := resource.List(ctx, metav1.ListOptions{Limit: 500, Continue: next})
+		if apierrors.IsNotFound(err) {
+			return n, nil
+		}
+		if err != nil {
+			return n, c.cannot("list taskactions", err)
+		}
+		for _, one := range page.Items {
+			if phase, _, _ := unstructured.NestedString(one.Object, "status", "phase"); !slices.Contains(ended, phase) {
+				n++
+			}
+		}
+		if next = page.GetContinue(); next == "" {
+			return n, nil
+		}
+	}
 }
