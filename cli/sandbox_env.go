@@ -45,6 +45,13 @@ clusterresource-template for the pods of tasks. Keys in the environment
 				return usererr.New(usererr.Unavailable, "sandbox %s is still starting", a.where.name).
 					WithHint("'%s' waits until it is ready", a.command("up"))
 			}
+			if status.ControlPlane != nil {
+				// A data plane may have joined since. Of a control plane that does not answer,
+				// what it told before holds.
+				if err := sandbox.Dial(folder).Trust(cmd.Context()); err != nil {
+					a.log.Warn("the roots were not written anew", "error", err)
+				}
+			}
 			env := environment(folder, status)
 			return a.print(env, env.exports)
 		},

@@ -73,6 +73,7 @@ type Node struct {
 // ControlPlane is where Flyte's clients call.
 type ControlPlane struct {
 	Endpoint string `json:"endpoint"` // https://localhost:PORT
+	Gateway  string `json:"gateway"`  // https://127.0.0.1:PORT, which data planes dial
 	Dir      string `json:"dir"`      // its keys and its database
 	Database string `json:"database"` // sqlite:FILE
 	Log      string `json:"log"`      // file

@@ -32,7 +32,7 @@ func (c Config) makeAccount(ctx context.Context, buckets *storage.Set, set *role
 	defer client.CloseIdleConnections()
 	key := credentials.NewStaticCredentialsProvider(c.Admin.ID, c.Admin.Secret, "")
 	steps := roles.Steps(iam.New(iam.Options{Region: c.Region, BaseEndpoint: &c.IAM, HTTPClient: client, Credentials: key}), set)
-	if c.S3 != "" {
+	if c.S3 != "" && !c.Empty {
 		steps = append(steps, storage.Steps(s3.New(s3.Options{Region: c.Region, BaseEndpoint: &c.S3, HTTPClient: client, Credentials: key, UsePathStyle: true}), buckets)...)
 	}
 

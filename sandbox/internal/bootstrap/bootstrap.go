@@ -41,6 +41,13 @@ type Config struct {
 	S3, IAM, STS string // endpoints: https://127.0.0.1:PORT
 	CABundle     string // file of the roots that S3, IAM and STS are trusted by
 	Admin        Key    // of the account's administrator
+
+	// Empty makes no buckets, roles and accounts of a data plane: somebody is going to
+	// make one, in an account that has none.
+	Empty bool
+	// Values are what is particular about the cluster for who installs a data plane there,
+	// as YAML; none when empty.
+	Values string
 }
 
 // Key is an access key of the account.
@@ -91,6 +98,9 @@ func Run(ctx context.Context, cfg Config, report func(Event)) (Result, error) {
 	}
 	result := Result{Roles: map[string]string{}}
 	if cfg.IAM != "" {
+		if cfg.Empty {
+			set.Roles = nil // the provider stays: who the cluster's tokens are from
+		}
 		if err := cfg.makeAccount(ctx, buckets, set, report); err != nil {
 			return Result{}, fmt.Errorf("making buckets and roles: %w", err)
 		}
@@ -100,7 +110,7 @@ func Run(ctx context.Context, cfg Config, report func(Event)) (Result, error) {
 			}
 		}
 	}
-	if cfg.S3 != "" {
+	if cfg.S3 != "" && !cfg.Empty {
 		result.Buckets = sandbox.Buckets{Metadata: buckets.Metadata, FastRegistration: buckets.FastRegistration}
 	}
 	if cfg.Kubeconfig != "" {

@@ -2,7 +2,9 @@ package bootstrap
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"biplane.dev/biplane/dataplane/chart"
 	"biplane.dev/biplane/provision/roles"
 )
 
@@ -23,6 +26,7 @@ type account struct {
 	name      string // in the table
 	namespace string
 	kube      string // its name there
+	vendors   bool   // it lives in the control plane, and here because the sandbox is both
 	role      string // ARN; "" where it has no right to give
 }
 
@@ -31,7 +35,7 @@ type account struct {
 func accounts(set *roles.Set) []account {
 	var all []account
 	for _, row := range roles.Table() {
-		one := account{name: row.Name, namespace: profile().Namespace, kube: row.Kubernetes}
+		one := account{name: row.Name, namespace: profile().Namespace, kube: row.Kubernetes, vendors: row.Plane == roles.ControlPlane}
 		if row.PerWorkspace() {
 			one.namespace = workspace
 		}
@@ -69,6 +73,9 @@ func (c Config) makeAccounts(ctx context.Context, set *roles.Set, report func(Ev
 		return err
 	}
 	for _, name := range []string{profile().Namespace, workspace} {
+		if c.Empty && name == workspace {
+			continue
+		}
 		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		if name == workspace {
 			namespace.Labels = map[string]string{workspaceLabel: name}
@@ -81,7 +88,13 @@ func (c Config) makeAccounts(ctx context.Context, set *roles.Set, report func(Ev
 			return err
 		}
 	}
+	if err := c.writeValues(ctx, client, report); err != nil {
+		return err
+	}
 	for _, a := range accounts(set) {
+		if c.Empty && !a.vendors {
+			continue
+		}
 		if c.IAM == "" {
 			a.role = "" // without AWS a role would be a promise that nobody keeps
 		}
@@ -96,6 +109,49 @@ func (c Config) makeAccounts(ctx context.Context, set *roles.Set, report func(Ev
 	return nil
 }
 
+// writeValues says to who installs a data plane what is particular about this cluster.
+func (c Config) writeValues(ctx context.Context, client kubernetes.Interface, report func(Event)) error {
+	if c.Values == "" {
+		return nil
+	}
+	api, name := client.CoreV1().ConfigMaps(profile().Namespace), chart.OwnValues
+	wanted := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string]string{chart.OwnValuesKey: c.Values}}
+	have, err := api.Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		if _, err = api.Create(ctx, wanted, metav1.CreateOptions{}); err == nil {
+			report(Event{Thing: "values of the cluster", Did: "create"})
+		}
+		return err
+	case err != nil:
+		return err
+	case have.Data[chart.OwnValuesKey] == c.Values:
+		return nil
+	}
+	// Ports may be others at each up; what somebody wants otherwise is for a file of values.
+	have.Data = wanted.Data
+	_, err = api.Update(ctx, have, metav1.UpdateOptions{})
+	if err == nil {
+		report(Event{Thing: "values of the cluster", Did: "update"})
+	}
+	return err
+}
+
+// ofRelease marks the accounts that the chart has, too, as Helm marks what is a
+// release's. So a data plane takes them over that is installed later, with the roles
+// that it has.
+func ofRelease(a account, to *metav1.ObjectMeta) {
+	if !slices.Contains(chart.Accounts(), a.kube) || a.namespace != profile().Namespace {
+		return
+	}
+	to.Labels = map[string]string{"app.kubernetes.io/managed-by": "Helm"}
+	if to.Annotations == nil {
+		to.Annotations = map[string]string{}
+	}
+	to.Annotations["meta.helm.sh/release-name"] = chart.ReleaseName
+	to.Annotations["meta.helm.sh/release-namespace"] = a.namespace
+}
+
 // makeServiceAccount says what it did; "" for nothing. The cluster makes each
 // namespace's default account at a time of its own, so either may be first.
 func makeServiceAccount(ctx context.Context, client kubernetes.Interface, a account) (string, error) {
@@ -104,6 +160,7 @@ func makeServiceAccount(ctx context.Context, client kubernetes.Interface, a acco
 	if a.role != "" {
 		wanted.Annotations = map[string]string{roleAnnotation: a.role}
 	}
+	ofRelease(a, &wanted.ObjectMeta)
 	_, err := api.Create(ctx, wanted, metav1.CreateOptions{})
 	if err == nil {
 		return "create", nil
@@ -115,13 +172,21 @@ func makeServiceAccount(ctx context.Context, client kubernetes.Interface, a acco
 	if err != nil {
 		return "", err
 	}
+	did := ""
 	switch there := have.Annotations[roleAnnotation]; {
 	case a.role == "" || there == a.role:
-		return "", nil
 	case there != "":
 		return "left alone: it has the role " + there, nil
+	default:
+		did = "give it its role"
 	}
-	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, roleAnnotation, a.role)
+	if did == "" && have.Labels["app.kubernetes.io/managed-by"] == wanted.Labels["app.kubernetes.io/managed-by"] {
+		return "", nil
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": wanted.Labels, "annotations": wanted.Annotations}})
+	if err != nil {
+		return "", err
+	}
 	_, err = api.Patch(ctx, a.kube, types.MergePatchType, patch, metav1.PatchOptions{})
-	return "give it its role", err
+	return did, err
 }

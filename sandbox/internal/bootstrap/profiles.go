@@ -50,6 +50,8 @@ func (c Config) writeProfiles(set *roles.Set) ([]string, error) {
 		profiles = append(profiles, a.name)
 		common(a.name)
 		switch {
+		case c.Empty:
+			fmt.Fprintf(&b, "credential_process = /bin/sh -c \"echo '%s has no role: this sandbox is for a data plane that brings its own' >&2; exit 1\"\n", a.name)
 		case a.role == "":
 			fmt.Fprintf(&b, "credential_process = /bin/sh -c \"echo '%s has no role, because it has no right in S3' >&2; exit 1\"\n", a.name)
 		case c.Kubeconfig == "":

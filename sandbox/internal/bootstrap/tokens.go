@@ -12,6 +12,7 @@ import (
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 )
@@ -64,6 +65,9 @@ func (c Config) renewTokens(ctx context.Context) error {
 	var client *kubernetes.Clientset
 	now := time.Now()
 	for _, a := range accounts(set) {
+		if c.Empty && !a.vendors {
+			continue
+		}
 		if a.role == "" || c.lasts(a.name, now.Add(tokenLife/2)) {
 			continue
 		}
@@ -75,6 +79,9 @@ func (c Config) renewTokens(ctx context.Context) error {
 		seconds := int64(tokenLife / time.Second)
 		out, err := client.CoreV1().ServiceAccounts(a.namespace).CreateToken(ctx, a.kube, &authenticationv1.TokenRequest{
 			Spec: authenticationv1.TokenRequestSpec{Audiences: []string{tokenAudience}, ExpirationSeconds: &seconds}}, metav1.CreateOptions{})
+		if apierrors.IsNotFound(err) {
+			continue // somebody took it away, as who uninstalls a data plane does
+		}
 		if err != nil {
 			return fmt.Errorf("asking for a token of %s/%s: %w", a.namespace, a.kube, err)
 		}

@@ -3,7 +3,10 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
+
+	"github.com/goccy/go-yaml"
 
 	"biplane.dev/biplane/internal/sandbox"
 	"biplane.dev/biplane/internal/usererr"
@@ -17,7 +20,10 @@ var prepareNeeds = []string{sandbox.APIServer, sandbox.Identity, sandbox.ObjectS
 // on: buckets, roles, namespaces, service accounts, profiles. At a later up it
 // finds them.
 func (s *Supervisor) prepare(ctx context.Context) (bootstrap.Result, error) {
-	cfg := s.bootstrapConfig()
+	cfg, err := s.bootstrapConfig()
+	if err != nil {
+		return bootstrap.Result{}, err
+	}
 	if cfg.IAM == "" && cfg.Kubeconfig == "" {
 		return bootstrap.Result{}, nil
 	}
@@ -55,8 +61,13 @@ func (s *Supervisor) prepare(ctx context.Context) (bootstrap.Result, error) {
 	return result, nil
 }
 
-func (s *Supervisor) bootstrapConfig() bootstrap.Config {
+func (s *Supervisor) bootstrapConfig() (bootstrap.Config, error) {
+	values, err := yaml.Marshal(s.ownValues())
+	if err != nil {
+		return bootstrap.Config{}, fmt.Errorf("encoding the values of the cluster: %w", err)
+	}
 	cfg := bootstrap.Config{
+		Empty: s.empty(), Values: string(values),
 		Dir: string(s.Folder), CABundle: s.Folder.CABundle(),
 		Region: s.record.Region, Account: s.record.Account, Issuer: s.record.Issuer(),
 	}
@@ -70,7 +81,7 @@ func (s *Supervisor) bootstrapConfig() bootstrap.Config {
 	if s.plan.has[sandbox.ObjectStore] {
 		cfg.S3 = s.endpoint(sandbox.ObjectStore)
 	}
-	return cfg
+	return cfg, nil
 }
 
 // prepareWhenReady prepares once all that it calls is ready.

@@ -45,6 +45,7 @@ func (s *Supervisor) listen() (stop func(), err error) {
 	})
 	handle("POST "+sandbox.PathStop+"{name}", func(r *http.Request) (any, error) { return nil, s.stopOne(r.PathValue("name")) })
 	handle("POST "+sandbox.PathStart+"{name}", func(r *http.Request) (any, error) { return nil, s.startAgain(r.Context(), r.PathValue("name")) })
+	handle("POST "+sandbox.PathTrust, func(r *http.Request) (any, error) { return nil, s.trustAll(r.Context()) })
 	mux.HandleFunc("GET "+sandbox.PathEvents, s.tellEvents)
 	// The answer to a down is the end of the body, which comes with the server's
 	// own end: after the last component.

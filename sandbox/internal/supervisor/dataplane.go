@@ -36,6 +36,12 @@ var dataPlaneProcesses = []string{"operator", "clustersync", "executor", "proxy"
 // portOf is the name in the record of a process's port.
 func portOf(process string) string { return sandbox.FlyteDataPlane + "-" + process }
 
+// empty reports whether the sandbox is for a data plane that somebody is going to make:
+// it has a control plane, and none that has joined.
+func (s *Supervisor) empty() bool {
+	return s.plan.has[sandbox.FlyteAdmin] && !s.plan.has[sandbox.FlyteDataPlane]
+}
+
 // checkDataPlane leaves the data plane out where no node could run its pods:
 // on kwok's nothing runs, and a kubelet would have to be given its image.
 func (s *Supervisor) checkDataPlane(p *plan) error {
@@ -52,7 +58,8 @@ func (s *Supervisor) checkDataPlane(p *plan) error {
 	return nil
 }
 
-// addDataPlane lays ready the image of its processes: a root with the one program.
+// addDataPlane lays ready the image of its processes: a root with the one program. A
+// data plane that somebody else installs has the same.
 func (s *Supervisor) addDataPlane(*plan) error {
 	program, err := s.beside(dataPlaneImage)
 	if err != nil {
@@ -122,10 +129,7 @@ func (s *Supervisor) joinDataPlane(ctx context.Context, made bootstrap.Result) e
 	if err != nil {
 		return s.notJoined(err)
 	}
-	if err := sandbox.WriteFile(s.Folder.DataPlaneCA(), []byte(cluster.GetCaBundle()), 0o600); err != nil {
-		return err
-	}
-	if err := s.pki.Bundle(s.Folder.CABundle(), s.Folder.DataPlaneCA()); err != nil {
+	if err := s.trustAll(ctx); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -133,6 +137,33 @@ func (s *Supervisor) joinDataPlane(ctx context.Context, made bootstrap.Result) e
 	s.mu.Unlock()
 	s.events.add(sandbox.Event{Name: sandbox.FlyteDataPlane, State: sandbox.EventState(sandbox.ComponentReady), Text: "joined as " + dataPlaneCluster, Took: time.Since(began)})
 	return nil
+}
+
+// trustAll has clients trust the proxies of all data planes that have joined: the
+// sandbox's own, and those that somebody else installed.
+func (s *Supervisor) trustAll(ctx context.Context) error {
+	if !s.plan.has[sandbox.FlyteAdmin] {
+		return nil
+	}
+	clusters, err := s.clusterClient()
+	if err != nil {
+		return err
+	}
+	answer, err := clusters.ListClusters(ctx, &clusterv1.ListClustersRequest{})
+	if err != nil {
+		return usererr.New(usererr.Unavailable, "the control plane does not tell its data planes: %v", err).
+			WithHint("see %s", s.Folder.Log(sandbox.FlyteAdmin)).Because(err)
+	}
+	var all []byte
+	for _, cluster := range answer.GetClusters() {
+		all = append(append(all, cluster.GetCaBundle()...), '\n')
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := sandbox.WriteFile(s.Folder.DataPlaneCA(), all, 0o600); err != nil {
+		return err
+	}
+	return s.pki.Bundle(s.Folder.CABundle(), s.Folder.DataPlaneCA())
 }
 
 func (s *Supervisor) notJoined(err error) error {
@@ -194,25 +225,28 @@ func awaitReady(ctx context.Context, clusters clusterv1connect.ClusterServiceCli
 	}
 }
 
-// chartValues are those in which a sandbox differs from an account of AWS.
-func (s *Supervisor) chartValues(made bootstrap.Result) map[string]any {
+// ownValues are those in which a sandbox differs from an account of AWS, for whoever
+// installs a data plane in it.
+func (s *Supervisor) ownValues() map[string]any {
 	values := map[string]any{
-		"image":        map[string]any{"repository": dataPlaneImage},
-		"controlPlane": map[string]any{"gateway": s.address(portGateway), "cluster": dataPlaneCluster},
-		"storage": map[string]any{
-			"region": s.record.Region, "metadataBucket": made.Buckets.Metadata, "fastRegistrationBucket": made.Buckets.FastRegistration,
-			"endpoint": s.endpoint(sandbox.ObjectStore), "stsEndpoint": s.endpoint(portSTS),
-		},
-		"roles": map[string]any{
-			"operator": made.Roles["operator-system"], "executor": made.Roles["executor"], "proxy": made.Roles["proxy-system"],
-			"task": made.Roles["clusterresource-template"], "upload": made.Roles["flyteadmin"],
-		},
-		"priorityClassName": "system-cluster-critical",       // so that a fan-out leaves them time on a small machine
-		"serviceAccounts":   map[string]any{"create": false}, // bootstrap makes them, with or without a data plane
-		"updateStrategy":    "Recreate",                      // an old pod and its new one would want one port
+		"image":             map[string]any{"repository": dataPlaneImage},
+		"storage":           map[string]any{"endpoint": s.endpoint(sandbox.ObjectStore), "stsEndpoint": s.endpoint(portSTS)},
+		"priorityClassName": "system-cluster-critical", // so that a fan-out leaves them time on a small machine
+		"updateStrategy":    "Recreate",                // an old pod and its new one would want one port
 	}
 	for _, process := range dataPlaneProcesses {
 		values[process] = map[string]any{"port": s.record.Ports[portOf(process)], "listenAddress": "127.0.0.1"}
 	}
 	return values
+}
+
+// chartValues are those of the sandbox's own data plane.
+func (s *Supervisor) chartValues(made bootstrap.Result) map[string]any {
+	facts := chart.Facts{
+		Gateway: s.address(portGateway), Cluster: dataPlaneCluster,
+		Region: s.record.Region, Metadata: made.Buckets.Metadata, FastRegistration: made.Buckets.FastRegistration,
+		Operator: made.Roles["operator-system"], Executor: made.Roles["executor"], Proxy: made.Roles["proxy-system"],
+		Task: made.Roles["clusterresource-template"], Upload: made.Roles["flyteadmin"],
+	}
+	return chart.Merge(chart.ValuesOf(facts), s.ownValues())
 }

@@ -69,7 +69,7 @@ func (s *Supervisor) addFlyteAdmin(p *plan) error {
 		Ready: ready, Grace: 2 * time.Second,
 	})
 	p.status.ControlPlane = &sandbox.ControlPlane{
-		Endpoint: endpoint, Dir: dir, Database: database, Log: s.Folder.Log(sandbox.FlyteAdmin), Config: s.Folder.FlyteConfig(),
+		Endpoint: endpoint, Gateway: s.endpoint(portGateway), Dir: dir, Database: database, Log: s.Folder.Log(sandbox.FlyteAdmin), Config: s.Folder.FlyteConfig(),
 	}
 	// By address and not by name, Flyte's clients would take its first number for
 	// the organisation.
