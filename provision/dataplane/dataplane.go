@@ -3,7 +3,7 @@
 // together: a plan that people and programs read, a check, the order of a removal.
 //
 // What a step does is in the package of its kind: provision/network, cluster, storage,
-// roles. Start with Steps. Where things are:
+// roles, endpoint, runtime. Start with Steps. Where things are:
 //
 //	dataplane.go  the graph
 //	private.go    the steps of the private endpoint alone, beside what is there
@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"biplane.dev/biplane/dataplane/chart"
 	"biplane.dev/biplane/provision/cluster"
 	"biplane.dev/biplane/provision/endpoint"
 	"biplane.dev/biplane/provision/fault"
@@ -30,6 +31,7 @@ import (
 	"biplane.dev/biplane/provision/operations"
 	"biplane.dev/biplane/provision/plane"
 	"biplane.dev/biplane/provision/roles"
+	"biplane.dev/biplane/provision/runtime"
 	"biplane.dev/biplane/provision/spec"
 	"biplane.dev/biplane/provision/step"
 	"biplane.dev/biplane/provision/storage"
@@ -45,7 +47,8 @@ func Steps(p *plane.Plane) ([]step.Step, error) {
 	if after.Subnets = names(steps, "subnet private"); len(after.Subnets) == 0 {
 		after.Subnets = after.Ways
 	}
-	steps = append(steps, cluster.Steps(p, after)...)
+	inCluster := cluster.Steps(p, after)
+	steps = append(steps, inCluster...)
 	buckets, err := bucketSteps(p)
 	if err != nil {
 		return nil, err
@@ -63,7 +66,35 @@ func Steps(p *plane.Plane) ([]step.Step, error) {
 			private = noLonger(private)
 		}
 	}
-	return within(p, slices.Concat(steps, buckets, workloads, private))
+	var inside []step.Step
+	if p.Spec.ControlPlane != nil {
+		needs := slices.Concat(names(inCluster, ""), names(buckets, ""), names(workloads, ""))
+		if p.Spec.Cluster.Endpoint == spec.PrivateAddress {
+			needs = append(needs, names(private, "")...) // it may be the way there
+		}
+		inside = append(inside, runtime.New(p, runtime.After{Steps: needs, Facts: func() (chart.Facts, error) { return facts(p) }}))
+	}
+	return within(p, slices.Concat(steps, buckets, workloads, private, inside))
+}
+
+// facts are what the chart of the runtime is told of the account.
+func facts(p *plane.Plane) (chart.Facts, error) {
+	buckets, err := Buckets(p)
+	if err != nil {
+		return chart.Facts{}, err
+	}
+	set, err := Roles(p)
+	if err != nil {
+		return chart.Facts{}, err
+	}
+	role := func(account string) string {
+		role, _ := set.RoleOf(account)
+		return role.ARN
+	}
+	return chart.Facts{
+		Metadata: buckets.Metadata, FastRegistration: buckets.FastRegistration,
+		Operator: role("operator-system"), Executor: role("executor"), Proxy: role("proxy-system"), Task: role("clusterresource-template"), Upload: role("flyteadmin"),
+	}, nil
 }
 
 // LookFirst asks what the graph itself depends on: which zones there are, which the

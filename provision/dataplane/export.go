@@ -14,6 +14,7 @@ import (
 	"biplane.dev/biplane/provision/plane"
 	"biplane.dev/biplane/provision/resource"
 	"biplane.dev/biplane/provision/roles"
+	"biplane.dev/biplane/provision/runtime"
 	"biplane.dev/biplane/provision/spec"
 	"biplane.dev/biplane/provision/step"
 )
@@ -28,6 +29,7 @@ type Exported struct {
 // leftOut are steps that have no form in CloudFormation.
 var leftOut = map[string]string{
 	"default security group": "the account's owner closes it: CloudFormation does not change what AWS made",
+	runtime.StepName:         "it is in the cluster: 'biplane dataplane chart install' installs it",
 	"service-linked roles":   "AWS makes them when their services are first used; 'aws iam create-service-linked-role' does so before",
 }
 

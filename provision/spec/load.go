@@ -2,6 +2,7 @@ package spec
 
 import (
 	"errors"
+	"path/filepath"
 	"strings"
 
 	"biplane.dev/biplane/internal/configfile"
@@ -19,11 +20,22 @@ func Load(file string) (*DataPlane, error) {
 		}
 		return nil, err
 	}
+	if c := dp.Spec.ControlPlane; c != nil {
+		c.TokenFile, c.ValuesFile = beside(file, c.TokenFile), beside(file, c.ValuesFile)
+	}
 	dp.Defaults()
 	if err := dp.validate(); err != nil {
 		return nil, err
 	}
 	return dp, nil
+}
+
+// beside is a path of a file as the file means it: from its own folder.
+func beside(file, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(file), path)
 }
 
 // Defaults fills in what the file leaves out.
