@@ -2,6 +2,7 @@ package jumper
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"encoding/json"
 	"flag"
@@ -94,43 +95,101 @@ func contenders(b *testing.B, upstream string) []contender {
 	return []contender{jumper, theirs}
 }
 
-// BenchmarkThroughput is what one machine carries with the jumper and with HAProxy
-// in TCP mode, in turn, in one run: from an upstream that sends as fast as it can.
-func BenchmarkThroughput(b *testing.B) {
-	opening := hello(&tls.Config{ServerName: upstreamName})
-	u := serveUpstream(b, "127.0.0.1", 0, func(conn *net.TCPConn) {
-		if _, err := io.ReadFull(conn, make([]byte, len(opening))); err != nil {
-			return
-		}
-		for data := make([]byte, 256<<10); ; {
-			if _, err := conn.Write(data); err != nil {
-				return
-			}
-		}
-	})
-	both := contenders(b, u.at.String())
-	for _, streams := range []int{1, 8} {
-		b.Run(fmt.Sprintf("streams=%d", streams), func(b *testing.B) {
-			for b.Loop() {
-				speeds := map[string][]float64{}
-				for range *rounds {
-					for _, c := range both {
-						speeds[c.name] = append(speeds[c.name], carry(b, c, streams, opening))
-					}
-				}
-				middle := func(name string) float64 { slices.Sort(speeds[name]); return speeds[name][*rounds/2] }
-				b.ReportMetric(middle("jumper"), "MB/s-jumper")
-				b.ReportMetric(middle("haproxy"), "MB/s-haproxy")
-				b.ReportMetric(middle("jumper")/middle("haproxy"), "ratio")
-			}
-		})
+// A byte behind the hello tells the upstream who speaks.
+const (
+	upstreamSpeaks = 'd' // until the client is gone
+	clientSpeaks   = 'u' // and the upstream counts
+	upstreamEnds   = 'c' // with a byte
+)
+
+// speaker is an upstream that speaks or listens, as fast as it can.
+type speaker struct {
+	opening []byte
+	heard   atomic.Int64
+}
+
+func (s *speaker) serve(conn *net.TCPConn) {
+	first := make([]byte, len(s.opening)+1)
+	if _, err := io.ReadFull(conn, first); err != nil {
+		return
+	}
+	switch first[len(s.opening)] {
+	case upstreamSpeaks:
+		speak(conn)
+	case clientSpeaks:
+		listenTo(conn, &s.heard)
+	case upstreamEnds:
+		_, _ = conn.Write(first[:1])
 	}
 }
 
-// carry reads through c for a second.
-func carry(b *testing.B, c contender, streams int, opening []byte) float64 {
-	var reading sync.WaitGroup
-	var total atomic.Int64
+func speak(conn net.Conn) {
+	for data := make([]byte, 256<<10); ; {
+		if _, err := conn.Write(data); err != nil {
+			return
+		}
+	}
+}
+
+func listenTo(conn net.Conn, heard *atomic.Int64) {
+	for data := make([]byte, 256<<10); ; {
+		n, err := conn.Read(data)
+		heard.Add(int64(n))
+		if err != nil {
+			return
+		}
+	}
+}
+
+// compare measures both for a second in turn, and reports the middle of each, and
+// what processor time the jumper took for as much as HAProxy: that is the same on a
+// machine with other work.
+func compare(b *testing.B, both []contender, unit string, measure func(contender) float64) {
+	for b.Loop() {
+		got, took := map[string][]float64{}, map[string]float64{}
+		for range *rounds {
+			for _, c := range both {
+				before := processor(b, c.pid)
+				got[c.name] = append(got[c.name], measure(c))
+				took[c.name] += processor(b, c.pid) - before
+			}
+		}
+		each := func(name string) float64 {
+			sum := 0.0
+			for _, one := range got[name] {
+				sum += one
+			}
+			return took[name] / sum
+		}
+		b.ReportMetric(each("jumper")/each("haproxy"), "processor-ratio")
+		middle := func(name string) float64 { slices.Sort(got[name]); return got[name][*rounds/2] }
+		b.ReportMetric(middle("jumper"), unit+"-jumper")
+		b.ReportMetric(middle("haproxy"), unit+"-haproxy")
+		b.ReportMetric(middle("jumper")/middle("haproxy"), "ratio")
+	}
+}
+
+// BenchmarkThroughput is what one machine carries with the jumper and with HAProxy
+// in TCP mode, in turn, in one run, in each direction.
+func BenchmarkThroughput(b *testing.B) {
+	s := &speaker{opening: hello(&tls.Config{ServerName: upstreamName})}
+	both := contenders(b, serveUpstream(b, "127.0.0.1", 0, s.serve).at.String())
+	for _, direction := range []struct {
+		name string
+		byte byte
+	}{{"to-client", upstreamSpeaks}, {"to-upstream", clientSpeaks}} {
+		for _, streams := range []int{1, 8} {
+			b.Run(fmt.Sprintf("%s/streams=%d", direction.name, streams), func(b *testing.B) {
+				compare(b, both, "MB/s", func(c contender) float64 { return s.carry(b, c, streams, direction.byte) })
+			})
+		}
+	}
+}
+
+// carry passes bytes through c for a second.
+func (s *speaker) carry(b *testing.B, c contender, streams int, direction byte) float64 {
+	var passing sync.WaitGroup
+	s.heard.Store(0)
 	began := time.Now()
 	for range streams {
 		conn, err := net.Dial("tcp", c.listen)
@@ -138,22 +197,52 @@ func carry(b *testing.B, c contender, streams int, opening []byte) float64 {
 			b.Fatal(err)
 		}
 		_ = conn.SetDeadline(began.Add(time.Second))
-		if _, err := conn.Write(opening); err != nil {
+		if _, err := conn.Write(append(slices.Clone(s.opening), direction)); err != nil {
 			b.Fatal(err)
 		}
-		reading.Go(func() {
+		passing.Go(func() {
 			defer conn.Close()
-			for data := make([]byte, 256<<10); ; {
-				n, err := conn.Read(data)
-				total.Add(int64(n))
-				if err != nil {
-					return
-				}
+			if direction == clientSpeaks {
+				speak(conn)
+			} else {
+				listenTo(conn, &s.heard)
 			}
 		})
 	}
-	reading.Wait()
-	return float64(total.Load()) / 1e6 / time.Since(began).Seconds()
+	passing.Wait()
+	return float64(s.heard.Load()) / 1e6 / time.Since(began).Seconds()
+}
+
+// BenchmarkConnections is how many connections a second 16 clients open, one after
+// the other, with a hello and an answer.
+func BenchmarkConnections(b *testing.B) {
+	s := &speaker{opening: hello(&tls.Config{ServerName: upstreamName})}
+	both := contenders(b, serveUpstream(b, "127.0.0.1", 0, s.serve).at.String())
+	compare(b, both, "connections/s", func(c contender) float64 {
+		var clients sync.WaitGroup
+		var done atomic.Int64
+		began := time.Now()
+		for range 16 {
+			clients.Go(func() {
+				for time.Since(began) < time.Second {
+					conn, err := net.Dial("tcp", c.listen)
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					_ = conn.SetDeadline(time.Now().Add(patience))
+					_, _ = conn.Write(append(slices.Clone(s.opening), upstreamEnds))
+					if answer, err := io.ReadAll(conn); err != nil || len(answer) != 1 {
+						b.Errorf("got %q, %v, want a byte", answer, err)
+					}
+					conn.Close()
+					done.Add(1)
+				}
+			})
+		}
+		clients.Wait()
+		return float64(done.Load()) / time.Since(began).Seconds()
+	})
 }
 
 // BenchmarkIdle is the memory of a connection that is idle after it was used, of
@@ -191,6 +280,24 @@ func BenchmarkIdle(b *testing.B) {
 			}
 		})
 	}
+}
+
+// processor is the time a process has taken, in ticks.
+func processor(b *testing.B, pid int) float64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	user, err := strconv.ParseFloat(fields[11], 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	system, err := strconv.ParseFloat(fields[12], 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return user + system
 }
 
 // resident is a process's memory in KiB.

@@ -58,18 +58,21 @@ func (j *Jumper) look(ctx context.Context) {
 
 func (j *Jumper) connect(ctx context.Context, to netip.Addr) (*net.TCPConn, netip.AddrPort, error) {
 	address := netip.AddrPortFrom(to, j.options.UpstreamPort)
-	conn, err := connector.DialContext(ctx, "tcp", address.String())
+	conn, err := connector.DialTCP(ctx, "tcp", netip.AddrPort{}, address)
 	if err != nil {
 		j.counters.dialFailed()
 		return nil, address, err
 	}
-	return conn.(*net.TCPConn), address, nil
+	return conn, address, nil
 }
 
 // dialAny tries addresses in any order, one after the other: the next when one
 // fails, or is not there after connectStagger. The first connection wins.
 func dialAny[Conn interface{ Close() error }](ctx context.Context, addresses []netip.Addr,
 	connect func(context.Context, netip.Addr) (Conn, netip.AddrPort, error)) (conn Conn, at netip.AddrPort, err error) {
+	if len(addresses) == 1 { // there is nothing to do meanwhile
+		return connect(ctx, addresses[0])
+	}
 	type result struct {
 		conn Conn
 		at   netip.AddrPort

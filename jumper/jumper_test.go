@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -200,7 +201,7 @@ func TestPass(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		dialled, err := connector.DialContext(t.Context(), "tcp", l.Addr().String())
+		dialled, err := connector.DialTCP(t.Context(), "tcp", netip.AddrPort{}, netip.MustParseAddrPort(l.Addr().String()))
 		if err != nil {
 			t.Fatal(err)
 		}

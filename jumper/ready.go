@@ -140,7 +140,7 @@ func (p *prober) probe(ctx context.Context, known []netip.Addr) error {
 func (p *prober) handshake(ctx context.Context, at netip.AddrPort) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout+probeTimeout)
 	defer cancel()
-	conn, err := connector.DialContext(ctx, "tcp", at.String())
+	conn, err := connector.DialTCP(ctx, "tcp", netip.AddrPort{}, at)
 	if err != nil {
 		return err
 	}
