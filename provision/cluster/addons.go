@@ -123,7 +123,7 @@ func (c *cluster) addon(a addon) *resource.Resource {
 		},
 		Wait: func(ctx context.Context) error {
 			waiter := eks.NewAddonActiveWaiter(c.AWS.EKS, func(o *eks.AddonActiveWaiterOptions) {
-				o.MinDelay, o.MaxDelay = c.Clock.Machine(5*time.Second), c.Clock.Machine(10*time.Second)
+				o.MinDelay, o.MaxDelay = c.Clock.Machine(3*time.Second), c.Clock.Machine(5*time.Second)
 			})
 			return waiter.Wait(ctx, &eks.DescribeAddonInput{ClusterName: &name, AddonName: &a.name}, c.Clock.Machine(10*time.Minute))
 		},

@@ -53,7 +53,7 @@ func (c *cluster) eks() *resource.Resource {
 		},
 		Wait: func(ctx context.Context) error {
 			waiter := eks.NewClusterActiveWaiter(c.AWS.EKS, func(o *eks.ClusterActiveWaiterOptions) {
-				o.MinDelay, o.MaxDelay = c.Clock.Machine(10*time.Second), c.Clock.Machine(30*time.Second)
+				o.MinDelay, o.MaxDelay = c.Clock.Machine(4*time.Second), c.Clock.Machine(6*time.Second)
 			})
 			return waiter.Wait(ctx, &eks.DescribeClusterInput{Name: &name}, c.Clock.Machine(40*time.Minute))
 		},

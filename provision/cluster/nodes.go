@@ -236,7 +236,7 @@ func (c *cluster) nodeGroup(g spec.NodeGroup) *resource.Resource {
 		},
 		Wait: func(ctx context.Context) error {
 			waiter := eks.NewNodegroupActiveWaiter(c.AWS.EKS, func(o *eks.NodegroupActiveWaiterOptions) {
-				o.MinDelay, o.MaxDelay = c.Clock.Machine(10*time.Second), c.Clock.Machine(30*time.Second)
+				o.MinDelay, o.MaxDelay = c.Clock.Machine(4*time.Second), c.Clock.Machine(6*time.Second)
 			})
 			return waiter.Wait(ctx, &eks.DescribeNodegroupInput{ClusterName: &name, NodegroupName: &g.Name}, c.Clock.Machine(40*time.Minute))
 		},

@@ -243,7 +243,8 @@ func WaitingFor(ctx context.Context, reason string) {
 func (r Runner) patiently(ctx context.Context, patience time.Duration, passing []error, waiting func(error), do func() error) error {
 	// As many tries as two minutes hold are made in any case: by a clock that runs fast,
 	// patience is over before a slow machine has asked twice.
-	const first, longest, least = 100 * time.Millisecond, 5 * time.Second, 30
+	// What goes step after step waits half the longest pause too long at each.
+	const first, longest, least = 100 * time.Millisecond, 3 * time.Second, 45
 	// What EC2 has made, it shows within seconds ("eventual consistency", EC2 API reference).
 	const seen = 15 * time.Second
 	clock := r.clock()
