@@ -44,6 +44,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -132,7 +133,7 @@ func Run(t *testing.T, p Program) Report {
 		seed = uint64(time.Now().UnixNano()) % 1e6
 	}
 	began := time.Now()
-	report, err := p.tryAll(t.Context(), *everyKill, seed)
+	report, err := p.tryAll(t.Context(), *everyKill, seed, t.Logf)
 	how := "all of them"
 	if report.Runs < report.Of {
 		how = fmt.Sprintf("with -kill-seed %d", seed)
@@ -145,7 +146,8 @@ func Run(t *testing.T, p Program) Report {
 	return report
 }
 
-func (p Program) tryAll(ctx context.Context, every bool, seed uint64) (Report, error) {
+// tryAll tells every 20 trials how far it is: all of them take long.
+func (p Program) tryAll(ctx context.Context, every bool, seed uint64, tell func(format string, args ...any)) (Report, error) {
 	whole, err := p.try(ctx, trial{})
 	if err != nil {
 		return Report{}, fmt.Errorf("a run that nobody troubles: %w", err)
@@ -173,6 +175,7 @@ func (p Program) tryAll(ctx context.Context, every bool, seed uint64) (Report, e
 	}
 	report.Runs = len(all)
 
+	var passed atomic.Int64
 	trials, ctx := errgroup.WithContext(ctx)
 	trials.SetLimit(Workers())
 	for _, one := range all {
@@ -190,6 +193,9 @@ func (p Program) tryAll(ctx context.Context, every bool, seed uint64) (Report, e
 			}
 			if got.state != whole.state {
 				return fmt.Errorf("%s, and run again: got another end state than untroubled:\n%s", when, difference(got.state, whole.state))
+			}
+			if n := passed.Add(1); n%20 == 0 {
+				tell("%d of %d trials passed", n, report.Runs)
 			}
 			return nil
 		})

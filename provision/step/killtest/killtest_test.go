@@ -95,7 +95,7 @@ func TestRun(t *testing.T) {
 
 	t.Run("it passes a program that looks before it writes, and lets what only looks pass", func(t *testing.T) {
 		t.Parallel()
-		got, err := program("careful").tryAll(t.Context(), true, 0)
+		got, err := program("careful").tryAll(t.Context(), true, 0, t.Logf)
 		if want := (Report{Calls: 6, Writes: 3, Of: 6, Runs: 6}); err != nil || got != want {
 			t.Errorf("got %+v, %v, want %+v", got, err, want)
 		}
@@ -103,7 +103,7 @@ func TestRun(t *testing.T) {
 
 	t.Run("it fails a program that writes twice, and says after which call", func(t *testing.T) {
 		t.Parallel()
-		_, err := program("careless").tryAll(t.Context(), true, 0)
+		_, err := program("careless").tryAll(t.Context(), true, 0, t.Logf)
 		if err == nil || !strings.Contains(err.Error(), "of 3, PUT /") || !strings.Contains(err.Error(), "got  a") {
 			t.Errorf("got %v, want the call and the surplus thing", err)
 		}
@@ -113,12 +113,12 @@ func TestRun(t *testing.T) {
 		t.Parallel()
 		p := program("careful")
 		p.Interrupted = 2
-		got, err := p.tryAll(t.Context(), true, 0)
+		got, err := p.tryAll(t.Context(), true, 0, t.Logf)
 		if want := (Report{Calls: 6, Writes: 3, Of: 12, Runs: 12}); err != nil || got != want {
 			t.Errorf("got %+v, %v, want %+v", got, err, want)
 		}
 		p.Interrupted = 3
-		if _, err := p.tryAll(t.Context(), true, 0); err == nil || !strings.Contains(err.Error(), "status 2, want 3") {
+		if _, err := p.tryAll(t.Context(), true, 0, t.Logf); err == nil || !strings.Contains(err.Error(), "status 2, want 3") {
 			t.Errorf("got %v, want both statuses", err)
 		}
 	})
@@ -129,11 +129,11 @@ func TestRun(t *testing.T) {
 		p.Sample = 1
 		said := map[string]bool{}
 		for seed := range uint64(20) {
-			report, err := p.tryAll(t.Context(), false, seed)
+			report, err := p.tryAll(t.Context(), false, seed, t.Logf)
 			if want := (Report{Calls: 3, Writes: 3, Of: 6, Runs: 1}); report != want {
 				t.Fatalf("got %+v, want %+v", report, want)
 			}
-			if _, again := p.tryAll(t.Context(), false, seed); again == nil || err == nil || err.Error() != again.Error() {
+			if _, again := p.tryAll(t.Context(), false, seed, t.Logf); again == nil || err == nil || err.Error() != again.Error() {
 				t.Fatalf("seed %d: got %v and then %v, want the same", seed, err, again)
 			}
 			said[err.Error()] = true
@@ -145,7 +145,7 @@ func TestRun(t *testing.T) {
 
 	t.Run("it fails a program that makes no call", func(t *testing.T) {
 		t.Parallel()
-		if _, err := program("idle").tryAll(t.Context(), true, 0); err == nil {
+		if _, err := program("idle").tryAll(t.Context(), true, 0, t.Logf); err == nil {
 			t.Error("got no error, want one")
 		}
 	})
