@@ -2,14 +2,17 @@ package kubectl
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -116,6 +119,31 @@ spec:
 			got := k(t, ns, "typed", typed("exec", "-i", "talker", "--", "sh", "-c", "cat; echo bad >&2; exit 7")...)
 			if got.out != "typed" || got.code != 7 || !strings.Contains(got.err, "bad") {
 				t.Errorf("got %+v, want what was typed, and exit code 7", got)
+			}
+		})
+
+		t.Run("it attaches to what runs", func(t *testing.T) {
+			t.Parallel()
+			must(t, ns, `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"reader"},"spec":{"terminationGracePeriodSeconds":0,"restartPolicy":"Never",
+				"containers":[{"name":"c","image":"host.example/sh:1","stdin":true,"stdinOnce":true,"command":["sh","-c","while read line; do echo got $line; done"]}]}}`, typed("apply", "--filename=-")...)
+			must(t, ns, "", typed("wait", "--for=condition=Ready", "pod/reader", "--timeout=60s")...)
+			if got := k(t, ns, "typed\n", typed("attach", "-i", "reader")...); got.code != 0 || !strings.Contains(got.out, "got typed\n") {
+				t.Errorf("got %+v, want what was typed", got)
+			}
+		})
+
+		t.Run("it copies a file there and back", func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			data := make([]byte, 10<<20)
+			_, _ = rand.NewChaCha8([32]byte{1}).Read(data)
+			if err := os.WriteFile(filepath.Join(dir, "there"), data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			must(t, ns, "", typed("cp", filepath.Join(dir, "there"), "talker:copied")...)
+			must(t, ns, "", typed("cp", "talker:copied", filepath.Join(dir, "back"))...)
+			if back, err := os.ReadFile(filepath.Join(dir, "back")); err != nil || !bytes.Equal(back, data) {
+				t.Errorf("got %d other bytes, %v, want what was copied there", len(back), err)
 			}
 		})
 
