@@ -32,6 +32,7 @@
 //	endpoints.go, privatelink.go  VPC endpoints, endpoint services
 //	loadbalancers.go, balancerarns.go, dependencies.go  and what refuses to be deleted
 //	ecs.go, tasks.go  services whose tasks may be processes here
+//	keys.go         what KMS refuses by a key's state
 //	small.go        the little that is wanted of other services beyond moto's
 //	xml.go          answers of moto's that are changed
 //	backed.go       a sandbox behind the customer's account

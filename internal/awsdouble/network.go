@@ -41,6 +41,7 @@ type network struct {
 	interfaces       map[string]ownership // that are not their VPC's owner's
 	answers          map[string]answered  // by client token
 	logKeys          map[logGroup]string  // given to log groups after they were made
+	queues           map[queue]time.Time  // when each was deleted last
 }
 
 // place is where a thing is.
@@ -75,7 +76,7 @@ func (n *network) reset() {
 	n.nats, n.endpoints, n.services, n.balancers = map[string]*natState{}, map[string]*endpointState{}, map[string]*serviceState{}, map[string]*balancerState{}
 	n.networkBalancers = map[string]bool{}
 	n.detached, n.interfaces, n.answers = map[string]bool{}, map[string]ownership{}, map[string]answered{}
-	n.logKeys = map[logGroup]string{}
+	n.logKeys, n.queues = map[logGroup]string{}, map[queue]time.Time{}
 }
 
 // rule is what an operation of EC2 is besides moto's.

@@ -78,6 +78,8 @@ func translations(p protocol) map[string]spoken {
 			codeThrottled:                {"ThrottlingException", 400},
 			codeInternal:                 {"InternalFailure", 500},
 			codeUnavailable:              {"ServiceUnavailableException", 503},
+
+			"AWS.SimpleQueueService.QueueDeletedRecently": {"QueueDeletedRecently", 400}, // SQS, which speaks both
 		}
 	case s3Protocol:
 		return map[string]spoken{

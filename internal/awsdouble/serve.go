@@ -180,8 +180,12 @@ func (d *Double) behind(ctx context.Context, c *call) (*http.Response, error) {
 		return d.elb(ctx, c)
 	case "ecs":
 		return d.ecs(ctx, c)
+	case "kms":
+		return d.kms(ctx, c)
 	case "logs":
 		return d.logs(ctx, c)
+	case "sqs":
+		return d.sqs(ctx, c)
 	case "ssm":
 		return d.ssm(ctx, c)
 	}

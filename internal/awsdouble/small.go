@@ -5,15 +5,31 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"biplane.dev/biplane/internal/awsdouble/eks"
+	"biplane.dev/biplane/internal/awsdouble/typical"
 )
 
 // logs performs a decided call of CloudWatch Logs. moto takes a key when a group is
 // made, and has no call to give it one later.
 func (d *Double) logs(ctx context.Context, c *call) (*http.Response, error) {
+	if key := c.params.one("kmsKeyId"); key != "" {
+		ok, err := d.world.Key(ctx, c.where(), key)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, &refusal{"InvalidParameterException", "The specified KMS key does not exist, is not enabled or is not symmetric: " + key, http.StatusBadRequest}
+		}
+	}
 	switch c.Operation {
+	case "PutRetentionPolicy":
+		if days, err := strconv.Atoi(c.params.one("retentionInDays")); err != nil || !slices.Contains(retentions, days) {
+			return nil, &refusal{"InvalidParameterException", "1 validation error detected: Value '" + c.params.one("retentionInDays") + "' at 'retentionInDays' failed to satisfy constraint: Member must satisfy enum value set: " + fmt.Sprint(retentions), http.StatusBadRequest}
+		}
 	case "AssociateKmsKey", "DisassociateKmsKey":
 		name := c.params.one("logGroupName")
 		groups, err := d.world.ask(ctx, c, want{service: "logs", operation: "DescribeLogGroups", target: "Logs_20140328", json: map[string]any{"logGroupNamePrefix": name}})
@@ -52,6 +68,38 @@ func (d *Double) logs(ctx context.Context, c *call) (*http.Response, error) {
 		})
 	}
 	return d.forward(ctx, c)
+}
+
+// retentions are the days for which logs can be kept (PutRetentionPolicy).
+var retentions = []int{1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653}
+
+// sqs performs a decided call of SQS. moto makes a queue anew at once that was deleted
+// a moment ago.
+func (d *Double) sqs(ctx context.Context, c *call) (*http.Response, error) {
+	n := d.network
+	switch c.Operation {
+	case "CreateQueue":
+		n.lock.Lock()
+		gone, deleted := n.queues[queue{c.place(), c.params.one("QueueName")}]
+		n.lock.Unlock()
+		if deleted && n.clock.Now().Before(gone.Add(typical.RecreateQueue)) {
+			return nil, &refusal{"AWS.SimpleQueueService.QueueDeletedRecently", "You must wait 60 seconds after deleting a queue before you can create another with the same name.", http.StatusBadRequest}
+		}
+	case "DeleteQueue":
+		answer, err := d.forward(ctx, c)
+		if err == nil && answer.StatusCode < 300 {
+			n.lock.Lock()
+			n.queues[queue{c.place(), base(c.params.one("QueueUrl"))}] = n.clock.Now()
+			n.lock.Unlock()
+		}
+		return answer, err
+	}
+	return d.forward(ctx, c)
+}
+
+type queue struct {
+	at   place
+	name string
 }
 
 func (n *network) setLogKey(at place, group, key string) {

@@ -63,6 +63,10 @@ const (
 	CreateEndpointService = 30 * time.Second
 )
 
+// RecreateQueue is for how long the name of a queue that was deleted cannot be used
+// (Amazon SQS API Reference, DeleteQueue: "you must wait at least 60 seconds").
+const RecreateQueue = time.Minute
+
 // KeepTokens is for how long a client token means what it was first used for. AWS
 // says no number for most services; a day is what Amazon EC2 has long kept them.
 const KeepTokens = 24 * time.Hour
