@@ -36,6 +36,10 @@ nested := $(patsubst %/go.mod,%,$(shell find * -mindepth 1 -name go.mod -not -pa
 
 FUZZTIME ?= 30s
 
+# Those that cut a program off at its AWS calls; provision/step/killtest says how. One by
+# one, since each takes both cores.
+killtest = go test -p 1 -v -run '^TestKill(DataPlane)?$$' -timeout $(1) $$(go list -f '{{range .XTestImports}}{{if eq . "biplane.dev/biplane/provision/step/killtest"}}{{$$.ImportPath}}{{end}}{{end}}' ./...)
+
 .PHONY: help build test test-all conformance check generate demo setup kubectl helm
 
 help: ## list the targets
@@ -62,22 +66,22 @@ helm:
 		-o ../.cache/bin/ helm.sh/helm/v3/cmd/helm
 
 # The sandbox's tests run bin/biplane-sandbox, so it is built first: go sees
-# whether it is still current. What is worth a figure prints it: the kill test
-# how many calls and kills, the comparison with foreign evaluators how many
+# whether it is still current. What is worth a figure prints it: the kill tests
+# how many calls and trials, the comparison with foreign evaluators how many
 # decisions and disagreements, the sandbox its matrix and its tables of pods,
 # Flyte's SDK how long a run takes.
 # There, vet would read all of Kubernetes; `make check` does that.
 test: build setup ## run every test, with the corpus of every fuzz target
 	go test -timeout 20m -skip '^TestKill(DataPlane)?$$' $$(go list ./... | grep -v /test/e2e)
-	go test -timeout 40m -v -run '^TestKill(DataPlane)?$$' ./cli ./provision/network ./provision/roles ./provision/storage
+	$(call killtest,40m)
 	@for module in $(nested); do echo "in $$module:"; (cd "$$module" && go test -vet=off -timeout 20m -v ./...); done
 	go test -timeout 30m -v ./test/e2e
 
 # The race detector would compile Kubernetes once more, and slow it tenfold: of
 # the sandbox it watches the packages that link none of it.
-test-all: test ## also: the race detector, every kill of a data plane (hours), pods on a real kubelet, fuzzing for FUZZTIME each, benchmarks, two builds compared
+test-all: test ## also: the race detector, every kill and every lost response (an hour), pods on a real kubelet, fuzzing for FUZZTIME each, benchmarks, two builds compared
 	CGO_ENABLED=1 go test -race -timeout 30m ./...
-	go test -timeout 12h -v -run '^TestKillDataPlane$$' ./cli -args -every-kill
+	$(call killtest,12h) -args -every-kill
 	cd sandbox && CGO_ENABLED=1 go test -race -timeout 30m $$(go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | \
 		awk '$$1 ~ /\.test$$/ && !/ k8s\.io\/kubernetes\// { sub(/\.test$$/, "", $$1); print $$1 }')
 	cd sandbox && go test -vet=off -timeout 30m -v -run '^TestPods$$' ./test/pods -args -kubelet

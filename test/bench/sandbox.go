@@ -1,14 +1,15 @@
-// Package bench measures a sandbox from outside, as a person has it: the time
+// Package bench measures from outside, as a person has it. Of a sandbox: the time
 // of `biplane sandbox up`, of the first pod and of five hundred, and the memory
-// of a sandbox at rest, for each kind of node, side by side in one run. It
-// measures and never asserts; docs/sandbox-speed.md says how it is run and what
-// was seen.
+// at rest, for each kind of node, side by side in one run. Of a data plane against
+// the double of AWS: apply and remove beside their critical path, and what only
+// looks. It measures and never asserts; docs/sandbox-speed.md and
+// docs/provision-speed.md say how it is run and what was seen.
 //
 // It is a module of its own, so that the client of Kubernetes is no dependency
 // of biplane.
 //
-// Start with the benchmarks in bench_test.go; this file is the sandbox they
-// start.
+// Start with the benchmarks in bench_test.go and dataplane_test.go; this file is the
+// sandbox they start, account.go the account in the double.
 package bench
 
 import (
