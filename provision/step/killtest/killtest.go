@@ -108,6 +108,7 @@ type Report struct {
 	Writes int // of them
 	Of     int // trials that there are
 	Runs   int // trials that were made
+	GaveUp int // of them: a response was lost, and the program ended with an error
 }
 
 // mode is how the program is troubled.
@@ -141,8 +142,8 @@ func Run(t *testing.T, p Program) Report {
 	if err != nil {
 		t.Fatalf("%s: %v", how, err)
 	}
-	t.Logf("kill test of %s: N = %d calls, of which %d may write; %d of %d trials, %s, each with the same end state; %.0f s",
-		p, report.Calls, report.Writes, report.Runs, report.Of, how, time.Since(began).Seconds())
+	t.Logf("kill test of %s: N = %d calls, of which %d may write; %d of %d trials, %s, each with the same end state; it gave up after %d of the responses lost; %.0f s",
+		p, report.Calls, report.Writes, report.Runs, report.Of, how, report.GaveUp, time.Since(began).Seconds())
 	return report
 }
 
@@ -175,7 +176,7 @@ func (p Program) tryAll(ctx context.Context, every bool, seed uint64, tell func(
 	}
 	report.Runs = len(all)
 
-	var passed atomic.Int64
+	var passed, gaveUp atomic.Int64
 	trials, ctx := errgroup.WithContext(ctx)
 	trials.SetLimit(Workers())
 	for _, one := range all {
@@ -194,13 +195,19 @@ func (p Program) tryAll(ctx context.Context, every bool, seed uint64, tell func(
 			if got.state != whole.state {
 				return fmt.Errorf("%s, and run again: got another end state than untroubled:\n%s", when, difference(got.state, whole.state))
 			}
+			if got.gaveUp != "" {
+				gaveUp.Add(1)
+				tell("%s: it gave up: %s", when, got.gaveUp)
+			}
 			if n := passed.Add(1); n%20 == 0 {
 				tell("%d of %d trials passed", n, report.Runs)
 			}
 			return nil
 		})
 	}
-	return report, trials.Wait()
+	err = trials.Wait()
+	report.GaveUp = int(gaveUp.Load())
+	return report, err
 }
 
 func (p Program) String() string {
@@ -218,6 +225,9 @@ type outcome struct {
 	names []string // of the calls of the first run, in the order in which they came
 	last  string   // the call after which it was troubled
 	state string
+	// gaveUp is what the first run said that could not do without a response. That is no
+	// fault, as long as the next run finishes it, but few programs should.
+	gaveUp string
 }
 
 // try runs the program in a fresh world and troubles it, and runs it again; with no mode
@@ -288,6 +298,7 @@ func (p Program) run(ctx context.Context, world *World, one trial) (outcome, err
 	want := 0
 	switch {
 	case one.mode == lost && out.last != "" && status > 0:
+		out.gaveUp = strings.TrimSpace(said.String())
 		return out, nil
 	case g.ending() && one.mode == interrupted:
 		want = p.Interrupted

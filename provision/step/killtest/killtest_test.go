@@ -96,7 +96,7 @@ func TestRun(t *testing.T) {
 	t.Run("it passes a program that looks before it writes, and lets what only looks pass", func(t *testing.T) {
 		t.Parallel()
 		got, err := program("careful").tryAll(t.Context(), true, 0, t.Logf)
-		if want := (Report{Calls: 6, Writes: 3, Of: 6, Runs: 6}); err != nil || got != want {
+		if want := (Report{Calls: 6, Writes: 3, Of: 6, Runs: 6, GaveUp: 3}); err != nil || got != want {
 			t.Errorf("got %+v, %v, want %+v", got, err, want)
 		}
 	})
@@ -114,7 +114,7 @@ func TestRun(t *testing.T) {
 		p := program("careful")
 		p.Interrupted = 2
 		got, err := p.tryAll(t.Context(), true, 0, t.Logf)
-		if want := (Report{Calls: 6, Writes: 3, Of: 12, Runs: 12}); err != nil || got != want {
+		if want := (Report{Calls: 6, Writes: 3, Of: 12, Runs: 12, GaveUp: 3}); err != nil || got != want {
 			t.Errorf("got %+v, %v, want %+v", got, err, want)
 		}
 		p.Interrupted = 3
