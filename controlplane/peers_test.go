@@ -83,7 +83,7 @@ func startProcess(t *testing.T, file string) *process {
 			case "data planes":
 				p.gateway = at[1]
 			}
-		case <-time.After(30 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatal("the control plane did not start")
 		}
 	}
@@ -110,9 +110,9 @@ func mirror(_ context.Context, _ string, stream *tunnel.Stream) {
 // until waits for what comes without being told.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !is(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited for 30 s in vain: %s", what)
+			t.Fatalf("waited for two minutes in vain: %s", what)
 		}
 	}
 }

@@ -373,7 +373,7 @@ func purged(t *testing.T) {
 	definition.SetAPIVersion("apiextensions.k8s.io/v1")
 	definition.SetKind("CustomResourceDefinition")
 	for _, kind := range []string{"workspaces", "taskactions", "tasktemplates"} {
-		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 			err := cluster.Client.Get(t.Context(), client.ObjectKey{Name: kind + ".biplane.dev"}, definition)
 			if apierrors.IsNotFound(err) {
 				break

@@ -579,9 +579,9 @@ func TestRun(t *testing.T) {
 // eventually waits for what a watch brings about.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !is(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !is(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("got not %s after half a minute, want it", what)
+			t.Fatalf("got not %s after two minutes, want it", what)
 		}
 	}
 }

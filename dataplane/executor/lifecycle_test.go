@@ -83,7 +83,7 @@ func enqueue(t *testing.T, run, action, parent string, spec *flytetask.TaskSpec,
 // until waits for an action to be as wanted.
 func until(t *testing.T, a *v1alpha1.TaskAction, what string, is func(*v1alpha1.TaskAction) bool) *v1alpha1.TaskAction {
 	t.Helper()
-	return untilWithin(t, 90*time.Second, a, what, is)
+	return untilWithin(t, 4*time.Minute, a, what, is)
 }
 
 func untilWithin(t *testing.T, limit time.Duration, a *v1alpha1.TaskAction, what string, is func(*v1alpha1.TaskAction) bool) *v1alpha1.TaskAction {
@@ -343,7 +343,7 @@ func TestPod(t *testing.T) {
 // gone waits until an object is no more.
 func gone(t *testing.T, object client.Object) {
 	t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(4 * time.Minute)
 	for {
 		err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(object), object)
 		if apierrors.IsNotFound(err) {

@@ -28,7 +28,7 @@ import (
 )
 
 // patience is how long a test waits for what must come.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // gateway is the control plane's end, small: the real tunnel and the real protocol
 // of enrolment, with a token and a configuration in memory.

@@ -34,7 +34,7 @@ import (
 
 const (
 	// patience is how long a test waits for what must come.
-	patience = 30 * time.Second
+	patience = 2 * time.Minute
 
 	organization = "acme"
 	clusterName  = "c1"

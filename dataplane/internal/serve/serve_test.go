@@ -99,7 +99,7 @@ func client(t *testing.T, pool *x509.CertPool, http1 bool) *http.Client {
 		ForceAttemptHTTP2: !http1,
 	}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 30 * time.Second}
+	return &http.Client{Transport: transport, Timeout: time.Minute}
 }
 
 func get(t *testing.T, c *http.Client, url string) (*http.Response, string) {
@@ -172,7 +172,7 @@ func TestServe(t *testing.T) {
 	})
 	t.Run("shows the new certificate once it is replaced", func(t *testing.T) {
 		renewed := issue(t, folder, "second")
-		deadline := time.Now().Add(20 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for {
 			_, err := client(t, renewed, false).Get(s.address + "/livez")
 			if err == nil {
@@ -198,7 +198,7 @@ func TestServeWaitsForItsCertificate(t *testing.T) {
 		t.Errorf("got %s %q for /readyz without certificate, want 503 and the reason", response.Status, body)
 	}
 	issue(t, folder, "first")
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		response, body := get(t, anyone, s.address+"/readyz")
 		if response.StatusCode == http.StatusOK {
 			return

@@ -108,8 +108,9 @@ func (n *Node) prepare(ctx context.Context) error {
 	return nil
 }
 
-// limit is how long a case may take. The longest waits out a back-off.
-const limit = 150 * time.Second
+// limit is how long a case may take. The longest waits out a back-off, which takes
+// more than a minute where nothing else is done meanwhile.
+const limit = 5 * time.Minute
 
 // try runs one case in a namespace of its own.
 func (n *Node) try(ctx context.Context, c Case, namespace string) (result Result) {
