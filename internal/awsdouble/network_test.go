@@ -445,13 +445,18 @@ func TestWhatMotoLacksOfOthers(t *testing.T) {
 		return text, status
 	}
 	call("logs", "Logs_20140328.CreateLogGroup", `{"logGroupName":"/g"}`)
-	if text, status := call("logs", "Logs_20140328.AssociateKmsKey", `{"logGroupName":"/g","kmsKeyId":"arn:aws:kms:eu-central-1:123456789012:key/1"}`); status != 200 {
+	var made struct{ KeyMetadata struct{ Arn string } }
+	if text, status := call("kms", "TrentService.CreateKey", `{}`); json.Unmarshal([]byte(text), &made) != nil || status != 200 {
+		t.Fatalf("got %d %s, want a key", status, text)
+	}
+	key := made.KeyMetadata.Arn
+	if text, status := call("logs", "Logs_20140328.AssociateKmsKey", `{"logGroupName":"/g","kmsKeyId":"`+key+`"}`); status != 200 {
 		t.Errorf("got %d %s, want the group given a key", status, text)
 	}
-	if text, _ := call("logs", "Logs_20140328.DescribeLogGroups", `{}`); !strings.Contains(text, `"kmsKeyId":"arn:aws:kms:eu-central-1:123456789012:key/1"`) {
+	if text, _ := call("logs", "Logs_20140328.DescribeLogGroups", `{}`); !strings.Contains(text, `"kmsKeyId":"`+key+`"`) {
 		t.Errorf("got %s, want the key", text)
 	}
-	if text, status := call("logs", "Logs_20140328.AssociateKmsKey", `{"logGroupName":"/none","kmsKeyId":"x"}`); status != 400 {
+	if text, status := call("logs", "Logs_20140328.AssociateKmsKey", `{"logGroupName":"/none","kmsKeyId":"`+key+`"}`); status != 400 || !strings.Contains(text, "ResourceNotFound") {
 		t.Errorf("got %d %s, want no such group", status, text)
 	}
 	var answer struct{ Parameter struct{ Value string } }
