@@ -33,6 +33,7 @@
 //	loadbalancers.go, balancerarns.go, dependencies.go  and what refuses to be deleted
 //	ecs.go, tasks.go  services whose tasks may be processes here
 //	keys.go         what KMS refuses by a key's state
+//	route53.go      what Route 53 refuses, and how long it takes
 //	small.go        the little that is wanted of other services beyond moto's
 //	xml.go          answers of moto's that are changed
 //	backed.go       a sandbox behind the customer's account

@@ -88,11 +88,7 @@ func (d *Double) keyPolicy(ctx context.Context, text string) error {
 			continue
 		}
 		for _, arn := range statement.Principal.AWS {
-			f := strings.SplitN(arn, ":", 6)
-			if len(f) != 6 || !strings.HasPrefix(f[5], "role/") && !strings.HasPrefix(f[5], "user/") {
-				continue
-			}
-			there, err := d.world.PrincipalExists(ctx, arn)
+			there, err := d.principalThere(ctx, arn)
 			if err != nil {
 				return err
 			}

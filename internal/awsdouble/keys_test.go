@@ -43,7 +43,9 @@ func TestKeysByTheirState(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := func(more string) string { return fmt.Sprintf(`{"KeyId":%q%s}`, made.KeyMetadata.KeyId, more) }
-	alias := func(name string) string { return key(fmt.Sprintf(`,"AliasName":%q,"TargetKeyId":%q`, name, made.KeyMetadata.KeyId)) }
+	alias := func(name string) string {
+		return key(fmt.Sprintf(`,"AliasName":%q,"TargetKeyId":%q`, name, made.KeyMetadata.KeyId))
+	}
 	policy := func(principal string) string {
 		text := fmt.Sprintf(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":%q},"Action":"kms:*","Resource":"*"}]}`, principal)
 		return key(fmt.Sprintf(`,"PolicyName":"default","Policy":%q`, text))

@@ -42,6 +42,7 @@ type network struct {
 	answers          map[string]answered  // by client token
 	logKeys          map[logGroup]string  // given to log groups after they were made
 	queues           map[queue]time.Time  // when each was deleted last
+	changes          map[string]time.Time // of Route 53, since when they are under way
 }
 
 // place is where a thing is.
@@ -76,7 +77,7 @@ func (n *network) reset() {
 	n.nats, n.endpoints, n.services, n.balancers = map[string]*natState{}, map[string]*endpointState{}, map[string]*serviceState{}, map[string]*balancerState{}
 	n.networkBalancers = map[string]bool{}
 	n.detached, n.interfaces, n.answers = map[string]bool{}, map[string]ownership{}, map[string]answered{}
-	n.logKeys, n.queues = map[logGroup]string{}, map[queue]time.Time{}
+	n.logKeys, n.queues, n.changes = map[logGroup]string{}, map[queue]time.Time{}, map[string]time.Time{}
 }
 
 // rule is what an operation of EC2 is besides moto's.

@@ -17,6 +17,7 @@ const maxAnswer = 32 << 20
 // namespaces are those of the services whose answers are changed or given here.
 var namespaces = map[string]string{
 	"ec2":                  "http://ec2.amazonaws.com/doc/2016-11-15/",
+	"route53":              "https://route53.amazonaws.com/doc/2013-04-01/",
 	"elasticloadbalancing": "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/",
 }
 

@@ -67,6 +67,10 @@ const (
 // (Amazon SQS API Reference, DeleteQueue: "you must wait at least 60 seconds").
 const RecreateQueue = time.Minute
 
+// ChangeZone is how long Route 53 takes to tell its servers: "generally … within 60
+// seconds" (Route 53 API Reference, ChangeResourceRecordSets).
+const ChangeZone = 30 * time.Second
+
 // KeepTokens is for how long a client token means what it was first used for. AWS
 // says no number for most services; a day is what Amazon EC2 has long kept them.
 const KeepTokens = 24 * time.Hour
