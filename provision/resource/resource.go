@@ -292,6 +292,17 @@ func (f *found) Make(ctx context.Context) error {
 func (f *found) Remove(ctx context.Context) error {
 	if f.state.Leaving == "" {
 		err := f.Delete(ctx, f.state)
+		if fault.Denied(err) {
+			// The right to delete what carries our tag is none to delete what is gone, as it
+			// is when the SDK asks again because the answer was lost.
+			left, lookErr := f.Find(ctx, step.Absent)
+			switch {
+			case lookErr == nil && left == nil:
+				return nil
+			case lookErr == nil && left.Leaving != "":
+				err = nil
+			}
+		}
 		if fault.Gone(err) {
 			return nil
 		}
