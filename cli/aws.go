@@ -311,8 +311,9 @@ func last(err error) error {
 	}
 }
 
-// usedUp is a sentence on a quota that is used up; nil for every other error.
-func usedUp(err error) *usererr.Error {
+// usedUp is a sentence on a quota that is used up; nil for every other error. region may
+// be unknown.
+func usedUp(err error, region string) *usererr.Error {
 	quota, used := fault.UsedUp(err)
 	switch {
 	case !used:
@@ -321,9 +322,11 @@ func usedUp(err error) *usererr.Error {
 		return usererr.New(usererr.Refused, "a quota of the account is used up: %s", fault.Text(err)).
 			WithHint("remove what is unused, or have the quota raised in the console of Service Quotas; what was made stays, and the same command goes on").Because(err)
 	}
-	region := ""
 	if quota.Global {
-		region = " --region us-east-1"
+		region = "us-east-1"
+	}
+	if region != "" {
+		region = " --region " + region
 	}
 	return usererr.New(usererr.Refused, "the account's quota of %s is used up: %s", quota.Name, fault.Text(err)).
 		WithHint("remove what is unused, or run 'aws service-quotas request-service-quota-increase --service-code %s --quota-code %s --desired-value N%s'; what was made stays, and the same command goes on",
@@ -364,8 +367,8 @@ func awsSentence(err error) error {
 		case slices.Contains([]string{"RegionDisabledException", "OptInRequired"}, code):
 			return usererr.New(usererr.Invalid, "the region is not switched on in this account (%s: %s)", code, message).
 				WithHint("switch it on ('aws account enable-region') or choose another with --region").Because(err)
-		case usedUp(err) != nil:
-			return usedUp(err)
+		case usedUp(err, "") != nil:
+			return usedUp(err, "")
 		case throttled(err):
 			return usererr.New(usererr.Unavailable, "AWS is throttling %s, and went on after every retry", call).
 				WithHint("wait a minute and run the same command again").Because(err)

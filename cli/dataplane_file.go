@@ -189,7 +189,7 @@ func (o *opened) sentence(err error) error {
 	if refused := o.refusal(fmt.Sprintf("%s %s", failed.Action, failed.Step), err); refused != nil {
 		return refused
 	}
-	if said := usedUp(err); said != nil {
+	if said := usedUp(err, o.Place.Region); said != nil {
 		return usererr.New(said.Kind, "%s %s: %s", failed.Action, failed.Step, said.Error()).WithHint("%s", said.Hint).Because(err)
 	}
 	// AWS that cannot be reached, is busy, or fails on its side.

@@ -52,6 +52,7 @@ func TestScript(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+			env.Values[accountKey] = &account{narrowed: map[string]string{}}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -61,6 +62,11 @@ func TestScript(t *testing.T) {
 			"attach":       attach,
 			"makevpc":      makeVPC,
 			"expire":       expire,
+			"fault":        armFault,
+			"upon":         upon,
+			"damage":       damage,
+			"foreign":      foreign,
+			"snapshot":     snapshot,
 		},
 	})
 }
@@ -175,8 +181,12 @@ func startDouble(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		options.Faults = append(options.Faults, fault)
 	}
+	here := ts.Value(accountKey).(*account)
+	options.Hook = here.hook
 	double, err := awsdouble.Start(context.Background(), options)
 	ts.Check(err)
+	here.double = double
+	ts.Defer(func() { ts.Check(here.failed) })
 	ts.Defer(func() { ts.Check(double.Stop()) })
 	for _, variable := range double.Env() {
 		name, value, _ := strings.Cut(variable, "=")

@@ -212,10 +212,11 @@ func (n *network) again(c *call) (saved *http.Response, remember func(*http.Resp
 // settle lets everything happen that is due.
 func (d *Double) settle(ctx context.Context) error {
 	d.fresh()
-	if err := d.world.eks.Settle(ctx); err != nil {
+	// The network first: whether nodes join depends on it.
+	if err := d.network.settle(ctx); err != nil {
 		return err
 	}
-	return d.network.settle(ctx)
+	return d.world.eks.Settle(ctx)
 }
 
 // fresh forgets what went with a moto that died.

@@ -102,7 +102,7 @@ func (d *describer) network(c *ec2.Client) {
 		return
 	}
 	for _, nat := range nats.NatGateways {
-		if nat.State != "deleted" { // shown for an hour
+		if nat.State != "deleted" && nat.State != "failed" { // shown for an hour
 			d.line("NAT gateway", nat)
 		}
 	}

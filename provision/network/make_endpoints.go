@@ -51,6 +51,22 @@ func (m *maker) findEndpoint(ctx context.Context, logicalID string, before *[]st
 	return nil, leaving, nil
 }
 
+// createEndpoint makes an endpoint by a token of these parts.
+func (m *maker) createEndpoint(ctx context.Context, in *ec2.CreateVpcEndpointInput, parts ...string) error {
+	_, err := m.anew(ctx, func(part string) (string, error) {
+		in.ClientToken = m.Token(append(slices.Clone(parts), part)...)
+		out, err := m.AWS.EC2.CreateVpcEndpoint(ctx, in)
+		if err != nil {
+			return "", err
+		}
+		return aws.ToString(out.VpcEndpoint.VpcEndpointId), nil
+	}, func(id string) (bool, error) {
+		out, err := m.AWS.EC2.DescribeVpcEndpoints(ctx, &ec2.DescribeVpcEndpointsInput{VpcEndpointIds: []string{id}})
+		return err == nil && len(out.VpcEndpoints) == 1 && lower(out.VpcEndpoints[0].State) != "deleting" && lower(out.VpcEndpoints[0].State) != "deleted", err
+	})
+	return err
+}
+
 func (m *maker) deleteEndpoints(ctx context.Context, ids ...string) error {
 	out, err := m.AWS.EC2.DeleteVpcEndpoints(ctx, &ec2.DeleteVpcEndpointsInput{VpcEndpointIds: ids})
 	if err != nil {
@@ -112,9 +128,8 @@ func (m *maker) s3Endpoint() *resource.Resource {
 			if len(tables) < len(titles) {
 				return fmt.Errorf("not all tables of routes are there: %w", step.ErrConflict)
 			}
-			_, err = m.AWS.EC2.CreateVpcEndpoint(ctx, &ec2.CreateVpcEndpointInput{VpcId: vpc, VpcEndpointType: types.VpcEndpointTypeGateway, ServiceName: aws.String(serviceName(m.Place.Region, "s3")),
-				RouteTableIds: tables, TagSpecifications: tagged(types.ResourceTypeVpcEndpoint, tags), ClientToken: m.Token(slices.Concat([]string{logicalID, *vpc}, tables, before)...)})
-			return err
+			return m.createEndpoint(ctx, &ec2.CreateVpcEndpointInput{VpcId: vpc, VpcEndpointType: types.VpcEndpointTypeGateway, ServiceName: aws.String(serviceName(m.Place.Region, "s3")),
+				RouteTableIds: tables, TagSpecifications: tagged(types.ResourceTypeVpcEndpoint, tags)}, slices.Concat([]string{logicalID, *vpc}, tables, before)...)
 		},
 		Tag:    m.tagByID(logicalID),
 		Delete: func(ctx context.Context, s *resource.State) error { return m.deleteEndpoints(ctx, s.Value.(string)) },
@@ -272,10 +287,9 @@ func (m *maker) endpoint(service string) *resource.Resource {
 			if err != nil {
 				return err
 			}
-			_, err = m.AWS.EC2.CreateVpcEndpoint(ctx, &ec2.CreateVpcEndpointInput{VpcId: vpc, VpcEndpointType: types.VpcEndpointTypeInterface, ServiceName: &name, SubnetIds: subnets,
-				SecurityGroupIds: []string{*group}, PrivateDnsEnabled: aws.Bool(true), TagSpecifications: tagged(types.ResourceTypeVpcEndpoint, tags),
-				ClientToken: m.Token(slices.Concat([]string{logicalID, *vpc, *group}, subnets, before)...)})
-			return err
+			return m.createEndpoint(ctx, &ec2.CreateVpcEndpointInput{VpcId: vpc, VpcEndpointType: types.VpcEndpointTypeInterface, ServiceName: &name, SubnetIds: subnets,
+				SecurityGroupIds: []string{*group}, PrivateDnsEnabled: aws.Bool(true), TagSpecifications: tagged(types.ResourceTypeVpcEndpoint, tags)},
+				slices.Concat([]string{logicalID, *vpc, *group}, subnets, before)...)
 		},
 		Tag:    m.tagByID(logicalID),
 		Delete: func(ctx context.Context, s *resource.State) error { return m.deleteEndpoints(ctx, s.Value.(string)) },

@@ -67,6 +67,7 @@ func (m *maker) release(ctx context.Context, allocation string) error {
 func (m *maker) natGateway(zone int) *resource.Resource {
 	logicalID := zonal("nat-gateway", zone)
 	var before []string // those that ended or failed, as long as EC2 shows them
+	var made string     // by this run
 	return &resource.Resource{
 		Plane: m.Plane, Title: m.natTitle(zone), Requires: []string{gatewayTitle, m.subnetTitle(public, zone), m.addressTitle(zone)}, Component: component, LogicalID: logicalID,
 		About: step.Description{
@@ -85,6 +86,9 @@ func (m *maker) natGateway(zone int) *resource.Resource {
 				id := aws.ToString(n.NatGatewayId)
 				switch n.State {
 				case types.NatGatewayStateDeleted, types.NatGatewayStateFailed:
+					if id == made && n.State == types.NatGatewayStateFailed {
+						return nil, fmt.Errorf("NAT gateway %s is failed: %s", id, aws.ToString(n.FailureMessage))
+					}
 					before = append(before, id+" "+aws.ToString(n.FailureMessage))
 					continue
 				case types.NatGatewayStateDeleting:
@@ -115,8 +119,17 @@ func (m *maker) natGateway(zone int) *resource.Resource {
 			}
 			// One that failed a moment ago is no success of this call: those before are part of the token.
 			slices.Sort(before)
-			_, err = m.AWS.EC2.CreateNatGateway(ctx, &ec2.CreateNatGatewayInput{SubnetId: subnet, AllocationId: address, ConnectivityType: types.ConnectivityTypePublic,
-				TagSpecifications: tagged(types.ResourceTypeNatgateway, tags), ClientToken: m.Token("nat", *subnet, *address, strings.Join(before, ","))})
+			made, err = m.anew(ctx, func(part string) (string, error) {
+				out, err := m.AWS.EC2.CreateNatGateway(ctx, &ec2.CreateNatGatewayInput{SubnetId: subnet, AllocationId: address, ConnectivityType: types.ConnectivityTypePublic,
+					TagSpecifications: tagged(types.ResourceTypeNatgateway, tags), ClientToken: m.Token("nat", *subnet, *address, strings.Join(before, ","), part)})
+				if err != nil {
+					return "", err
+				}
+				return aws.ToString(out.NatGateway.NatGatewayId), nil
+			}, func(id string) (bool, error) {
+				out, err := m.AWS.EC2.DescribeNatGateways(ctx, &ec2.DescribeNatGatewaysInput{NatGatewayIds: []string{id}})
+				return err == nil && len(out.NatGateways) == 1 && out.NatGateways[0].State != types.NatGatewayStateDeleting && out.NatGateways[0].State != types.NatGatewayStateDeleted, err
+			})
 			return err
 		},
 		Tag: m.tagByID(logicalID),
