@@ -82,7 +82,7 @@ func (c *cluster) key() *resource.Resource {
 		About: step.Description{
 			Service: "kms",
 			Creates: []string{"kms:CreateKey", "kms:CreateAlias", "kms:EnableKeyRotation"},
-			Updates: []string{"kms:CreateAlias", "kms:EnableKeyRotation", "kms:PutKeyPolicy"},
+			Updates: []string{"iam:CreateServiceLinkedRole", "kms:CreateAlias", "kms:EnableKeyRotation", "kms:PutKeyPolicy"},
 			Removes: []string{"kms:DeleteAlias", "kms:ScheduleKeyDeletion"},
 			Monthly: 1, Cost: "1 USD a month, and 0.03 USD for 10,000 uses",
 			ToMake: 3 * time.Second, ToRemove: 2 * time.Second,
@@ -210,11 +210,32 @@ func (c *cluster) findKey(ctx context.Context, goal step.Goal) (*resource.State,
 	}
 	if !sameJSON(aws.ToString(policy.Policy), c.keyPolicy()) {
 		s.Differ = append(s.Differ, resource.Difference{Field: "key policy", Want: "for this account, its nodes and its logs", Have: "another one", Put: func(ctx context.Context) error {
-			_, err := c.AWS.KMS.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: &found.arn, PolicyName: aws.String("default"), Policy: aws.String(c.keyPolicy())})
+			in := &kms.PutKeyPolicyInput{KeyId: &found.arn, PolicyName: aws.String("default"), Policy: aws.String(c.keyPolicy())}
+			_, err := c.AWS.KMS.PutKeyPolicy(ctx, in)
+			if fault.Code(err) != "MalformedPolicyDocumentException" {
+				return err
+			}
+			// It names the role of AWS's scaling. Who may not look at a role that is not there
+			// is refused, as if it were; so its absence may show here first.
+			if _, err := c.AWS.IAM.CreateServiceLinkedRole(ctx, &iam.CreateServiceLinkedRoleInput{AWSServiceName: aws.String("autoscaling.amazonaws.com")}); err != nil && fault.Code(err) != "InvalidInput" {
+				return err
+			}
+			_, err = c.AWS.KMS.PutKeyPolicy(ctx, in)
 			return err
 		}})
 	}
 	return s, nil
+}
+
+// makeScalingRole has the role that the key's policy names, without which KMS refuses the
+// policy. IAM asks for the right to see a role that is not there under a name without
+// its path, which the strict grants do not have, so that linkedRoles finds no fault.
+func (c *cluster) makeScalingRole(ctx context.Context) error {
+	_, err := c.AWS.IAM.CreateServiceLinkedRole(ctx, &iam.CreateServiceLinkedRoleInput{AWSServiceName: aws.String("autoscaling.amazonaws.com")})
+	if fault.Code(err) == "InvalidInput" || fault.Denied(err) {
+		return nil // it is there, or for somebody else to make: KMS says so
+	}
+	return err
 }
 
 // orphanedKey is the ARN of a key that has our tags, and no name; "" when there is none.
