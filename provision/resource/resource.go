@@ -56,6 +56,8 @@ type Resource struct {
 	// Reuse takes what somebody else made and is as wanted, as it is: it is never
 	// changed or removed.
 	Reuse bool
+
+	refused bool // to delete it, once
 }
 
 // State is a thing as it is.
@@ -292,16 +294,11 @@ func (f *found) Make(ctx context.Context) error {
 func (f *found) Remove(ctx context.Context) error {
 	if f.state.Leaving == "" {
 		err := f.Delete(ctx, f.state)
-		if fault.Denied(err) {
+		if fault.Denied(err) && !f.refused {
 			// The right to delete what carries our tag is none to delete what is gone, as it
-			// is when the SDK asks again because the answer was lost.
-			left, lookErr := f.Find(ctx, step.Absent)
-			switch {
-			case lookErr == nil && left == nil:
-				return nil
-			case lookErr == nil && left.Leaving != "":
-				err = nil
-			}
+			// is when the SDK asks again because the answer was lost. So look again, once.
+			f.refused = true
+			return fmt.Errorf("%w: %w", step.ErrConflict, err)
 		}
 		if fault.Gone(err) {
 			return nil

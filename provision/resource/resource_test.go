@@ -2,12 +2,12 @@ package resource_test
 
 import (
 	"context"
-	"errors"
 	"testing"
 
 	"github.com/aws/smithy-go"
 
 	"biplane.dev/biplane/provision/fault"
+	"biplane.dev/biplane/provision/plane"
 	"biplane.dev/biplane/provision/resource"
 	"biplane.dev/biplane/provision/step"
 )
@@ -16,30 +16,38 @@ import (
 // the right depends on the tags of what is no longer there.
 func TestRemoveWhatIsGone(t *testing.T) {
 	t.Parallel()
-	denied := &smithy.GenericAPIError{Code: "AccessDeniedException"}
 	for _, one := range []struct {
-		name string
-		left *resource.State // after the request
-		want func(error) bool
+		name    string
+		left    *resource.State // after the first request
+		deletes int
+		denied  bool
 	}{
-		{"it is content when the thing is gone", nil, func(err error) bool { return err == nil }},
-		{"it waits while the thing is leaving", &resource.State{Leaving: "it is DELETING"}, func(err error) bool { return errors.Is(err, step.ErrNotYet) }},
-		{"it says what AWS says when the thing stays", &resource.State{}, fault.Denied},
+		{"it is content when the thing is gone", nil, 1, false},
+		{"it deletes again when only a part was gone", &resource.State{Ours: true}, 2, false},
+		{"it says what AWS says when it is refused again", &resource.State{Ours: true}, 2, true},
 	} {
 		t.Run(one.name, func(t *testing.T) {
 			t.Parallel()
-			left := &resource.State{Ours: true}
+			there, deletes := &resource.State{Ours: true}, 0
 			r := &resource.Resource{
-				Title:  "thing",
-				Find:   func(context.Context, step.Goal) (*resource.State, error) { return left, nil },
-				Delete: func(context.Context, *resource.State) error { left = one.left; return denied },
+				Plane: &plane.Plane{}, Title: "thing",
+				Find: func(context.Context, step.Goal) (*resource.State, error) { return there, nil },
+				Delete: func(context.Context, *resource.State) error {
+					if deletes++; deletes == 2 && !one.denied {
+						there = nil
+						return nil
+					}
+					there = one.left
+					return &smithy.GenericAPIError{Code: "AccessDeniedException"}
+				},
 			}
-			found, err := r.Look(t.Context(), step.Absent)
+			runner := step.Runner{Steps: []step.Step{r}}
+			plan, err := runner.Plan(t.Context(), step.Absent)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := found.Remove(t.Context()); !one.want(err) {
-				t.Errorf("got %v", err)
+			if err := runner.Apply(t.Context(), plan); fault.Denied(err) != one.denied || err != nil && !one.denied || deletes != one.deletes {
+				t.Errorf("got %v after %d requests, want denied %v after %d", err, deletes, one.denied, one.deletes)
 			}
 		})
 	}
