@@ -227,17 +227,6 @@ func (c *cluster) findKey(ctx context.Context, goal step.Goal) (*resource.State,
 	return s, nil
 }
 
-// makeScalingRole has the role that the key's policy names, without which KMS refuses the
-// policy. IAM asks for the right to see a role that is not there under a name without
-// its path, which the strict grants do not have, so that linkedRoles finds no fault.
-func (c *cluster) makeScalingRole(ctx context.Context) error {
-	_, err := c.AWS.IAM.CreateServiceLinkedRole(ctx, &iam.CreateServiceLinkedRoleInput{AWSServiceName: aws.String("autoscaling.amazonaws.com")})
-	if fault.Code(err) == "InvalidInput" || fault.Denied(err) {
-		return nil // it is there, or for somebody else to make: KMS says so
-	}
-	return err
-}
-
 // orphanedKey is the ARN of a key that has our tags, and no name; "" when there is none.
 func (c *cluster) orphanedKey(ctx context.Context) (string, error) {
 	want := c.Owner.Tags(component, "key")
