@@ -64,7 +64,7 @@ var settling = []string{
 var propagating = []string{
 	"cannot be assumed", "could not be assumed", "unable to assume", "is not authorized to perform: iam:PassRole",
 	"Invalid IAM Instance Profile", "Invalid iamInstanceProfile", "not a valid role", "does not exist or is not authorized",
-	"Invalid principal in policy", "contains one or more invalid principals", "Role doesn't exist", "is invalid or cannot be assumed",
+	"Invalid principal in policy", "one or more invalid principals", "Role doesn't exist", "is invalid or cannot be assumed",
 }
 
 // propagates reports whether an error is of that kind.
