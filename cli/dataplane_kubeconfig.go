@@ -109,6 +109,9 @@ func (a *app) kubeconfig(ctx context.Context, file, as, through string) (*api.Co
 			return nil, usererr.New(usererr.Invalid, "--through cannot be %q", through).WithHint("give a name or an address, and a port where it is not 443: k8s.example.com:443")
 		}
 		where.Server, where.TLSServerName = server.String(), real.Hostname()
+		if net.ParseIP(where.TLSServerName) != nil {
+			where.TLSServerName = "kubernetes" // an address is nobody's server name, and this is in every API server's certificate
+		}
 	}
 	program, err := os.Executable()
 	if err != nil {
