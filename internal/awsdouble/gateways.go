@@ -3,6 +3,7 @@ package awsdouble
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -432,4 +433,31 @@ func (d *Double) addressOwn(ctx context.Context, c *call) error {
 		return ec2Error("AuthFailure", "You do not have permission to access the specified resource.")
 	}
 	return nil
+}
+
+// endpointPossible refuses an endpoint of a service that AWS does not have, and a gateway
+// endpoint whose route a table has already (CreateVpcEndpoint).
+func (d *Double) endpointPossible(ctx context.Context, c *call) error {
+	n, service := d.network, c.params.one("ServiceName")
+	if strings.HasPrefix(service, "com.amazonaws."+c.Region+".") {
+		if _, err := n.do(ctx, c.place(), "DescribeVpcEndpointServices", "ServiceName.1", service); isRefused(err) {
+			return ec2Error("InvalidServiceName", "The Vpc Endpoint Service '%s' does not exist", service)
+		} else if err != nil {
+			return err
+		}
+	}
+	if tables := c.params.all("RouteTableId.*"); len(tables) > 0 {
+		there, err := n.look(ctx, c.place(), "DescribeVpcEndpoints", "vpc-id", c.params.one("VpcId"), "service-name", service)
+		if err != nil {
+			return err
+		}
+		for _, item := range there.items("vpcEndpointSet") {
+			for _, table := range item.all("routeTableIdSet.item") {
+				if slices.Contains(tables, table) && n.endpointThere(item) {
+					return ec2Error("RouteAlreadyExists", "route table %s already has a route with the destination of %s", table, service)
+				}
+			}
+		}
+	}
+	return d.endpointFits(ctx, c)
 }

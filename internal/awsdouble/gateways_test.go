@@ -90,3 +90,17 @@ func TestRouteTablesOfSubnets(t *testing.T) {
 	a.refused("InvalidParameterValue", "CreateSecurityGroup", "VpcId", vpc, "GroupName", "Default", "GroupDescription", "x")
 	a.ec2("", "DeleteVpc", "VpcId", vpc)
 }
+
+func TestEndpointsThatCannotBe(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	vpc := a.ec2("vpcId", "CreateVpc", "CidrBlock", "10.0.0.0/16")
+	table := a.ec2("routeTableId", "CreateRouteTable", "VpcId", vpc)
+	service := "com.amazonaws." + a.d.region + "."
+	a.refused("InvalidServiceName", "CreateVpcEndpoint", "VpcId", vpc, "ServiceName", service+"nope")
+	gateway := a.ec2("vpcEndpointId", "CreateVpcEndpoint", "VpcId", vpc, "ServiceName", service+"s3", "RouteTableId.1", table)
+	a.refused("RouteAlreadyExists", "CreateVpcEndpoint", "VpcId", vpc, "ServiceName", service+"s3", "RouteTableId.1", table)
+	a.ec2("", "CreateVpcEndpoint", "VpcId", vpc, "ServiceName", service+"dynamodb", "RouteTableId.1", table)
+	a.ec2("", "DeleteVpcEndpoints", "VpcEndpointId.1", gateway)
+	a.ec2("", "CreateVpcEndpoint", "VpcId", vpc, "ServiceName", service+"s3", "RouteTableId.1", table)
+}

@@ -110,7 +110,7 @@ var ec2Rules = map[string]rule{
 	"DescribeNatGateways": {before: (*Double).allNATs, after: (*Double).showNATs},
 	"DeleteNatGateway":    {before: (*Double).natThere, after: (*Double).natDeleted},
 
-	"CreateVpcEndpoint":    {before: (*Double).endpointFits, after: (*Double).endpointCreated},
+	"CreateVpcEndpoint":    {before: (*Double).endpointPossible, after: (*Double).endpointCreated},
 	"DescribeVpcEndpoints": {before: (*Double).allEndpoints, after: (*Double).showEndpoints},
 	"ModifyVpcEndpoint":    {before: (*Double).endpointModified},
 	"DeleteVpcEndpoints":   {instead: (*Double).deleteEndpoints},
