@@ -16,7 +16,9 @@ func (a *app) dataplaneCheck() *cobra.Command {
 		Use:   "check FILE",
 		Short: "Find what differs from the file, and what does not work",
 		Long: `Look at everything of a data plane again: what differs from its file, field by
-field, and what does not work or is not ready.
+field, what does not work or is not ready, and what is reached: the ways through its
+network, the API server from this machine, the chain of the private endpoint. What
+differs of the access roles from what this version needs is drift of the step access.
 
 It assumes the observe role, and changes nothing. 'biplane dataplane apply' puts
 right what can be.
@@ -30,16 +32,21 @@ Exit status: 0 all is as the file says and works; 1 something is not; 2 it could
 			defer p.stop()
 			o, err := a.open(cmd.Context(), args[0], operations.Observe)
 			if err != nil {
-				return err
+				p.stop()
+				return a.couldNot(err)
 			}
 			plan, err := o.runner.Plan(cmd.Context(), step.Present)
 			if err != nil {
-				return o.sentence(err)
+				p.stop()
+				return a.couldNot(o.sentence(err))
 			}
 			report, err := dataplane.Check(cmd.Context(), o.Plane, o.steps, plan)
+			if err == nil {
+				err = report.AddReach(cmd.Context(), o.Plane)
+			}
 			p.stop()
 			if err != nil {
-				return o.sentence(err)
+				return a.couldNot(o.sentence(err))
 			}
 			if err := a.print(report, func(w io.Writer) { checkText(w, report) }); err != nil {
 				return err

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -40,25 +41,36 @@ func (a *app) showPlan(ctx context.Context, open func(context.Context) (*opened,
 	looking := p.waits(ctx)
 	o, err := open(looking)
 	if err != nil {
-		return err
+		p.stop()
+		return a.couldNot(err)
 	}
 	plan, err := o.runner.Plan(looking, step.Present)
 	p.stop()
 	if err != nil {
-		return o.sentence(err)
+		return a.couldNot(o.sentence(err))
 	}
 	shown := dataplane.NewPlan(o.steps, plan)
 	if err := a.print(shown, func(w io.Writer) { shown.WriteText(w) }); err != nil {
 		return err
 	}
 	if refused := refusedPlan(plan); refused != nil {
-		a.say(refused)
-		return errCouldNot
+		return a.couldNot(refused)
 	}
 	if plan.Writes() {
 		return errFound
 	}
 	return nil
+}
+
+// couldNot has a refusal end with the status of what could not run, where 1 would mean
+// that something was found.
+func (a *app) couldNot(err error) error {
+	var said *usererr.Error
+	if !errors.As(err, &said) || said.Kind.ExitStatus() != 1 {
+		return err
+	}
+	a.say(err)
+	return errCouldNot
 }
 
 func (a *app) dataplaneApply() *cobra.Command {

@@ -1,10 +1,13 @@
 package dataplane_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/eks"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -29,13 +32,28 @@ func TestCheckFindsWhatChanged(t *testing.T) {
 			t.Fatal(err)
 		}
 		report, err := dataplane.Check(t.Context(), p, steps, account.Plan(t, steps, step.Present))
+		if err == nil {
+			err = report.AddReach(t.Context(), p)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		return report
 	}
+	health := func(report dataplane.Report, step string) dataplane.Health {
+		t.Helper()
+		i := slices.IndexFunc(report.Health, func(h dataplane.Health) bool { return h.Step == step })
+		if i < 0 {
+			t.Fatalf("got %+v, want the health of %s", report.Health, step)
+		}
+		return report.Health[i]
+	}
 	if report := check(); len(report.Drift) > 0 || !report.Healthy() {
 		t.Fatalf("got %+v right after it was made", report)
+	} else if h := health(report, "API server"); h.Status != dataplane.Unknown || !strings.Contains(h.Message, "has no address here") {
+		t.Errorf("got %+v of an API server that the double does not have, want it to be unknown", h)
+	} else if h := health(report, "ways of the network"); h.Status != dataplane.OK {
+		t.Errorf("got %+v, want the network to let through what is needed", h)
 	}
 
 	p := account.Open(t, dp, operations.Observe)
@@ -60,7 +78,16 @@ func TestCheckFindsWhatChanged(t *testing.T) {
 	do(iam.NewFromConfig(customer).PutRolePolicy(t.Context(), &iam.PutRolePolicyInput{RoleName: breakGlass, PolicyName: aws.String("more"), PolicyDocument: all}))
 	defer iam.NewFromConfig(customer).DeleteRolePolicy(t.Context(), &iam.DeleteRolePolicyInput{RoleName: breakGlass, PolicyName: aws.String("more")})
 
+	acls, err := ec2.NewFromConfig(customer).DescribeNetworkAcls(t.Context(), &ec2.DescribeNetworkAclsInput{Filters: []types.Filter{{Name: aws.String("vpc-id"), Values: []string{vpcOf(t, customer, dp.Metadata.Name)}}}})
+	do(nil, err)
+	acl, egress := acls.NetworkAcls[0].NetworkAclId, aws.Bool(true)
+	do(ec2.NewFromConfig(customer).CreateNetworkAclEntry(t.Context(), &ec2.CreateNetworkAclEntryInput{NetworkAclId: acl, RuleNumber: aws.Int32(1), Egress: egress, Protocol: aws.String("6"),
+		PortRange: &types.PortRange{From: aws.Int32(443), To: aws.Int32(443)}, CidrBlock: aws.String("0.0.0.0/0"), RuleAction: types.RuleActionDeny}))
+
 	report := check()
+	if h := health(report, "ways of the network"); h.Status != dataplane.Failed || !strings.Contains(h.Message, "HTTPS") {
+		t.Errorf("got %+v, want the access list to be found that denies HTTPS", h)
+	}
 	for _, want := range []struct{ step, field string }{
 		{"bucket " + buckets.Metadata, "lifecycle"},
 		{"role " + executor, "inline policy buckets"},
@@ -83,8 +110,8 @@ func TestCheckFindsWhatChanged(t *testing.T) {
 	if len(report.Drift) > 6 {
 		t.Errorf("got more drift than there is: %+v", report.Drift)
 	}
-	if report.Healthy() || !strings.Contains(report.Health[len(report.Health)-1].Message, "biplane access check") {
-		t.Errorf("got %+v, want the access unhealthy at the end", report.Health[len(report.Health)-1])
+	if h := health(report, "access"); report.Healthy() || !strings.Contains(h.Message, "biplane access check") {
+		t.Errorf("got %+v, want the access unhealthy", h)
 	}
 
 	// apply puts right what is ours; what the customer granted is not.
@@ -94,4 +121,14 @@ func TestCheckFindsWhatChanged(t *testing.T) {
 			t.Errorf("after another apply: %+v", d)
 		}
 	}
+}
+
+// vpcOf is the network of a data plane, as its owner sees it.
+func vpcOf(t *testing.T, customer aws.Config, name string) string {
+	t.Helper()
+	out, err := ec2.NewFromConfig(customer).DescribeVpcs(t.Context(), &ec2.DescribeVpcsInput{Filters: []types.Filter{{Name: aws.String("tag:union:data-plane-id"), Values: []string{name}}}})
+	if err != nil || len(out.Vpcs) != 1 {
+		t.Fatalf("got %v and error %v, want one network of %s", out, err, name)
+	}
+	return aws.ToString(out.Vpcs[0].VpcId)
 }

@@ -7,9 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
+	"biplane.dev/biplane/provision/cluster"
 	"biplane.dev/biplane/provision/plane"
 	"biplane.dev/biplane/provision/step"
 )
@@ -36,11 +35,8 @@ const (
 	Unknown = "unknown"
 )
 
-// Where the way to the API server is tried, and how long that may take.
-const (
-	wayTimeout = 10 * time.Second
-	wayTitle   = "way to the API server"
-)
+// wayTitle is where the way to the API server is tried.
+const wayTitle = "way to the API server"
 
 // Health asks what the steps' own looks do not say: which jumpers answer, who is
 // connected, and whether the API server answers through all of it, by a TLS handshake
@@ -160,13 +156,13 @@ func (m *maker) ways(ctx context.Context, addresses []string, insist bool) []Fin
 	case decoding != nil || !roots.AppendCertsFromPEM(pem):
 		return []Finding{{wayTitle, Failed, "the cluster's CA cannot be read"}}
 	case len(addresses) == 0:
-		return []Finding{{wayTitle, Unknown, "where the vendor enters is not known here: give its address with --dial HOST:PORT"}}
+		return []Finding{{wayTitle, Unknown, "where the vendor enters is not known here: 'biplane private-endpoint check FILE --dial HOST:PORT' tries its address"}}
 	}
 	var found []Finding
 	unreachable := 0
 	for _, address := range addresses {
 		f := Finding{Of: wayTitle + " by " + address}
-		took, status, err := readyz(ctx, address, name, roots)
+		took, status, err := cluster.Readyz(ctx, address, name, roots)
 		var verification *tls.CertificateVerificationError
 		var alert tls.AlertError
 		switch {
@@ -189,29 +185,4 @@ func (m *maker) ways(ctx context.Context, addresses []string, insist bool) []Fin
 		return []Finding{{wayTitle, Unknown, "not reached from this machine (" + found[0].Message + "): run the check in the vendor's network, or give --dial HOST:PORT"}}
 	}
 	return slices.DeleteFunc(found, func(f Finding) bool { return f.Status == Unknown }) // another zone's name of the same endpoint
-}
-
-// readyz asks the API server whether it is ready, at an address and by its name.
-func readyz(ctx context.Context, address, name string, roots *x509.CertPool) (time.Duration, int, error) {
-	ctx, cancel := context.WithTimeout(ctx, wayTimeout)
-	defer cancel()
-	transport := &http.Transport{
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, address)
-		},
-		TLSClientConfig: &tls.Config{ServerName: name, RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true,
-	}
-	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+name+"/readyz", nil)
-	if err != nil {
-		return 0, 0, err
-	}
-	began := time.Now()
-	answer, err := client.Do(request)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer answer.Body.Close()
-	_, err = io.Copy(io.Discard, io.LimitReader(answer.Body, 64<<10))
-	return time.Since(began), answer.StatusCode, err
 }
