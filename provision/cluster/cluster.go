@@ -17,11 +17,21 @@
 //	karpenter.go the node autoscaler's queue and rules
 //	registry.go  the repositories of images
 //	upgrade.go   the next version of Kubernetes
+//	answers.go   whether the API server answers
 package cluster
 
 import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/eks"
+
+	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/plane"
 	"biplane.dev/biplane/provision/resource"
+	"biplane.dev/biplane/provision/spec"
 	"biplane.dev/biplane/provision/step"
 )
 
@@ -38,9 +48,60 @@ type After struct {
 	Ways    []string // all that nodes need to reach the cluster, its images and AWS
 }
 
-// Steps returns what makes the cluster, or removes it.
+// Steps returns what makes the cluster, or removes it. What the file asked for once, and
+// asks for no longer, is among them, so that it is shown, and goes with the cluster.
 func Steps(p *plane.Plane, after After) []step.Step {
-	c := &cluster{Plane: p, after: after}
+	c := &cluster{Plane: p, Spec: p.Spec, after: after}
+	wanted := map[string]*resource.Resource{}
+	for _, r := range c.resources() {
+		wanted[r.Title] = r
+	}
+	all := &cluster{Plane: p, Spec: c.everything(), after: after}
+	var steps []step.Step
+	for _, r := range all.resources() {
+		if w := wanted[r.Title]; w != nil {
+			steps = append(steps, w)
+		} else {
+			steps = append(steps, resource.Unwanted{Resource: r})
+		}
+	}
+	return steps
+}
+
+// everything is the file's with all that may be there besides.
+func (c *cluster) everything() spec.Spec {
+	all := c.Spec
+	all.Cluster.Karpenter = true
+	all.Cluster.NodeGroups = slices.Clone(all.Cluster.NodeGroups)
+	for _, name := range c.All(plane.NodeGroups) {
+		if !slices.ContainsFunc(all.Cluster.NodeGroups, func(g spec.NodeGroup) bool { return g.Name == name }) {
+			all.Cluster.NodeGroups = append(all.Cluster.NodeGroups, spec.NodeGroup{Name: name, InstanceTypes: []string{""}})
+		}
+	}
+	return all
+}
+
+// FindNodeGroups tells the fact NodeGroups: the names of all that the cluster has. It
+// comes before Steps, which know by it what the file no longer asks for.
+func FindNodeGroups(ctx context.Context, p *plane.Plane) error {
+	var names []string
+	pages := eks.NewListNodegroupsPaginator(p.AWS.EKS, &eks.ListNodegroupsInput{ClusterName: aws.String(p.ClusterName())})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if fault.Gone(err) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("listing the node groups: %w", err)
+		}
+		names = append(names, page.Nodegroups...)
+	}
+	p.Know(plane.NodeGroups, names...)
+	return nil
+}
+
+// resources are all of the cluster, in order.
+func (c *cluster) resources() []*resource.Resource {
 	resources := []*resource.Resource{c.linkedRoles(), c.key(), c.logGroup()}
 	resources = append(resources, c.roles()...)
 	resources = append(resources, c.eks())
@@ -51,17 +112,17 @@ func Steps(p *plane.Plane, after After) []step.Step {
 	resources = append(resources, c.addons(afterNodes)...)
 	resources = append(resources, c.karpenter()...)
 	resources = append(resources, c.repositories()...)
-	steps := make([]step.Step, len(resources))
-	for i, r := range resources {
+	for _, r := range resources {
 		c.declare(r)
-		steps[i] = r
 	}
-	return steps
+	return resources
 }
 
 // cluster makes the steps.
 type cluster struct {
 	*plane.Plane
+	// Spec is the plane's, or one that asks for more.
+	Spec  spec.Spec
 	after After
 }
 

@@ -161,7 +161,7 @@ func (c *cluster) compareCluster(cl *types.Cluster) []resource.Difference {
 	var out []resource.Difference
 	have := aws.ToString(cl.Version)
 	if d := resource.Differ("version", wanted.Version, have, nil); d != nil {
-		d[0].Hint = fmt.Sprintf("run 'biplane dataplane upgrade FILE --kubernetes %s'", wanted.Version)
+		d[0].Hint = fmt.Sprintf("run 'biplane dataplane upgrade FILE --kubernetes 1.%d': one minor version at a time", minor(have)+1)
 		if minor(wanted.Version) < minor(have) {
 			d[0].Hint = fmt.Sprintf("write version: %q: Kubernetes is never taken back", have)
 		}
@@ -174,6 +174,10 @@ func (c *cluster) compareCluster(cl *types.Cluster) []resource.Difference {
 		fixed("role", role, aws.ToString(cl.RoleArn))
 	}
 	vpc := cl.ResourcesVpcConfig
+	if vpc != nil && c.Spec.Network.Create != nil && c.One(plane.VPC) == "" {
+		out = append(out, resource.Difference{Field: "network", Want: "one that is to be made", Have: aws.ToString(vpc.VpcId),
+			Hint: "put spec.network back: a cluster stays in its network; or build another data plane"})
+	}
 	if subnets := c.All(plane.PrivateSubnets); len(subnets) > 0 && vpc != nil {
 		fixed("subnets", joined(subnets), joined(vpc.SubnetIds))
 	}

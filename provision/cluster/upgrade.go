@@ -29,7 +29,7 @@ func UpgradeSteps(ctx context.Context, p *plane.Plane, to string, force bool) ([
 	if minor(to) < 0 || "1."+strconv.Itoa(minor(to)) != to {
 		return nil, usererr.New(usererr.Invalid, "%q is no Kubernetes version of EKS", to).WithHint(`write it as 1.35, without a patch`)
 	}
-	u := &upgrade{cluster: &cluster{Plane: p}, to: to, force: force}
+	u := &upgrade{cluster: &cluster{Plane: p, Spec: p.Spec}, to: to, force: force}
 	out, err := p.AWS.EKS.DescribeCluster(ctx, &eks.DescribeClusterInput{Name: aws.String(p.ClusterName())})
 	if fault.Gone(err) {
 		return nil, usererr.New(usererr.NotFound, "there is no cluster %s", p.ClusterName()).WithHint("'biplane dataplane apply FILE' makes it")

@@ -11,6 +11,7 @@
 //	compat.go     what is left out where the grants are the published ones
 //	plan.go       the plan, with calls, grants, cost and time
 //	check.go      what differs, and what does not work
+//	reach.go      what is reached
 //	lease.go      one operator at a time
 //	failed.go     what has failed, to be removed alone
 package dataplane
@@ -18,12 +19,17 @@ package dataplane
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"golang.org/x/sync/errgroup"
 
 	"biplane.dev/biplane/dataplane/chart"
+	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/cluster"
 	"biplane.dev/biplane/provision/endpoint"
 	"biplane.dev/biplane/provision/fault"
@@ -63,7 +69,7 @@ func Steps(p *plane.Plane) ([]step.Step, error) {
 			return nil, err
 		}
 		if !wanted {
-			private = noLonger(private)
+			private = noLonger(private, "biplane private-endpoint remove")
 		}
 	}
 	var inside []step.Step
@@ -98,19 +104,59 @@ func facts(p *plane.Plane) (chart.Facts, error) {
 }
 
 // LookFirst asks what the graph itself depends on: which zones there are, which the
-// steps' names have, and whether there is a private endpoint that the file no longer asks
-// for. It comes before Steps.
+// steps' names have, and what there is that the file no longer asks for: a private
+// endpoint, node groups. It comes before Steps, and refuses what would begin a second data
+// plane of the same name. What the role may not look at it leaves out.
 func LookFirst(ctx context.Context, p *plane.Plane) error {
 	looking, within := errgroup.WithContext(ctx)
-	looking.Go(func() error { return network.ChooseZones(within, p) })
-	looking.Go(func() error {
-		err := endpoint.Find(within, p)
-		if unlisted := (*operations.UnlistedCallError)(nil); fault.Denied(err) || errors.As(err, &unlisted) {
-			return nil // who may not look removes nothing
-		}
-		return err
-	})
+	for _, look := range []func(context.Context, *plane.Plane) error{network.ChooseZones, endpoint.Find, cluster.FindNodeGroups, sameBuckets} {
+		looking.Go(func() error {
+			err := look(within, p)
+			if unlisted := (*operations.UnlistedCallError)(nil); fault.Denied(err) || errors.As(err, &unlisted) {
+				return nil
+			}
+			return err
+		})
+	}
 	return looking.Wait()
+}
+
+// sameBuckets refuses another suffix of the buckets' names than the one in use: new
+// buckets would be made, and the data stay in the old ones. Which are in use is in the
+// rights of who writes into them.
+func sameBuckets(ctx context.Context, p *plane.Plane) error {
+	set, err := Buckets(p)
+	if err != nil {
+		return err
+	}
+	workloads, err := Roles(p)
+	if err != nil {
+		return err
+	}
+	executor, ok := workloads.RoleOf("executor")
+	if !ok {
+		return nil
+	}
+	got, err := p.AWS.IAM.GetRolePolicy(ctx, &iam.GetRolePolicyInput{RoleName: &executor.Name, PolicyName: aws.String(roles.PolicyName)})
+	if fault.Gone(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking which buckets are in use: %w", err)
+	}
+	text, err := url.PathUnescape(aws.ToString(got.PolicyDocument))
+	if err != nil {
+		return nil // another document than ours, which its step says
+	}
+	start := strings.TrimSuffix(set.Metadata, p.Spec.Buckets.Suffix)
+	if _, in, found := strings.Cut(text, ":s3:::"+start); found {
+		if suffix, _, _ := strings.Cut(in, `"`); !strings.HasPrefix(suffix, p.Spec.Buckets.Suffix) {
+			suffix, _, _ = strings.Cut(suffix, "/")
+			return usererr.New(usererr.Refused, "spec.buckets.suffix is %s, and the data of data plane %s is in the buckets whose names end in %s, which cannot be changed", p.Spec.Buckets.Suffix, p.Name, suffix).
+				WithHint("write buckets: {suffix: %q}, or give this data plane another name", suffix)
+		}
+	}
+	return nil
 }
 
 // names are those of the steps whose names begin so.
@@ -171,7 +217,9 @@ const NotYet = "KNOWN-ONCE-IT-IS-THERE"
 // Roles are the roles of the service accounts. The issuer of the cluster's tokens and
 // the key of the buckets are known once they are there; until then ids stand for them
 // that nobody has.
-func Roles(p *plane.Plane) (*roles.Set, error) {
+func Roles(p *plane.Plane) (*roles.Set, error) { return rolesOf(p, roles.Mode(p.Spec.WorkspaceRoles)) }
+
+func rolesOf(p *plane.Plane, mode roles.Mode) (*roles.Set, error) {
 	buckets, err := Buckets(p)
 	if err != nil {
 		return nil, err
@@ -181,7 +229,7 @@ func Roles(p *plane.Plane) (*roles.Set, error) {
 		issuer = "oidc.eks." + p.Place.Region + "." + p.Place.DNSSuffix + "/id/" + NotYet
 	}
 	cfg := roles.Config{
-		Vendor: p.Vendor, DataPlane: p.Name, Org: p.Spec.Org, Mode: roles.Mode(p.Spec.WorkspaceRoles),
+		Vendor: p.Vendor, DataPlane: p.Name, Org: p.Spec.Org, Mode: mode,
 		Partition: p.Place.Partition, Account: p.Place.Account, Issuer: issuer, Domains: Domains,
 		Metadata: buckets.Metadata, FastRegistration: buckets.FastRegistration,
 		Path: p.RolePath(), Prefix: strings.TrimSuffix(p.Prefix(), p.Name), Boundary: p.Boundary(), KMSKey: encryptionKey(p),
@@ -196,9 +244,29 @@ func Roles(p *plane.Plane) (*roles.Set, error) {
 // issuer in it and so is known too late.
 const providerName = "identity provider of the cluster"
 
-// roleSteps are the provider and the roles, worked out again when the issuer is known.
+// roleSteps are the provider and the roles, worked out again when the issuer is known,
+// and those of the other mode, which the file may have asked for once.
 func roleSteps(p *plane.Plane) ([]step.Step, error) {
-	set, err := Roles(p)
+	wanted, err := roleStepsOf(p, roles.Mode(p.Spec.WorkspaceRoles))
+	if err != nil {
+		return nil, err
+	}
+	mode := roles.Shared
+	if wanted := roles.Mode(p.Spec.WorkspaceRoles); wanted == mode {
+		mode = roles.PerServiceAccount
+	}
+	others, err := roleStepsOf(p, mode)
+	if err != nil {
+		return nil, err
+	}
+	others = slices.DeleteFunc(others, func(o step.Step) bool {
+		return slices.ContainsFunc(wanted, func(w step.Step) bool { return w.Name() == o.Name() })
+	})
+	return append(wanted, noLonger(others, "biplane dataplane remove")...), nil
+}
+
+func roleStepsOf(p *plane.Plane, mode roles.Mode) ([]step.Step, error) {
+	set, err := rolesOf(p, mode)
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +277,7 @@ func roleSteps(p *plane.Plane) ([]step.Step, error) {
 		l := &late{
 			name: s.Name(), needs: []string{providerName}, about: roleDescription,
 			now: func() (step.Step, error) {
-				set, err := Roles(p)
+				set, err := rolesOf(p, mode)
 				if err != nil {
 					return nil, err
 				}

@@ -42,11 +42,21 @@ func NewPlan(steps []step.Step, plan step.Plan) Plan {
 		byName[s.Name()] = s
 	}
 	out := Plan{Steps: []Planned{}, Lacks: []Lack{}}
+	shown := map[string]bool{}
 	for _, p := range plan.Steps {
+		// What is not there and not wanted is left out of a plan that makes.
+		shown[p.Name] = plan.Goal == step.Absent || p.Action != step.None
+	}
+	for _, p := range plan.Steps {
+		if !shown[p.Name] {
+			continue
+		}
 		about := step.Describe(byName[p.Name])
 		one := Planned{Name: p.Name, Action: word(p.Action), Reason: strings.Join(p.Details, "; "), Calls: []string{}, Grants: []string{}, Needs: []string{}, change: p.Change}
-		if needs := byName[p.Name].Needs(); len(needs) > 0 {
-			one.Needs = needs
+		for _, need := range byName[p.Name].Needs() {
+			if shown[need] {
+				one.Needs = append(one.Needs, need)
+			}
 		}
 		if p.Action.Writes() {
 			one.Calls = append(one.Calls, about.Calls(p.Action)...)
@@ -69,7 +79,7 @@ func NewPlan(steps []step.Step, plan step.Plan) Plan {
 
 // asItIs is the reason of an action that has none of its own.
 var asItIs = map[step.Action]string{
-	step.Create: "it is not there", step.Keep: "it is as the file says", step.None: "it is not there, and not wanted", step.Remove: "it is there",
+	step.Create: "it is not there", step.Keep: "it is as the file says", step.None: "it is not there", step.Remove: "it is there",
 }
 
 // word is the plan's word for an action.
@@ -210,8 +220,11 @@ func (p Plan) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, "; %d stay%s", stay, map[bool]string{true: "s as it is", false: " as they are"}[stay == 1])
 	}
 	b.WriteString(".")
-	if expected := p.Expected(); expected > 0 {
-		fmt.Fprintf(&b, " It takes about %s.", expected.Round(time.Minute))
+	switch expected := p.Expected().Round(time.Minute); {
+	case expected > 0:
+		fmt.Fprintf(&b, " It takes about %s.", expected)
+	case p.Expected() > 0:
+		b.WriteString(" It takes less than a minute.")
 	}
 	if sum := p.Monthly(); sum > 0 {
 		fmt.Fprintf(&b, " Standing cost about %.0f USD a month, list prices of us-east-1.", sum)

@@ -9,6 +9,7 @@ import (
 	"biplane.dev/biplane/provision/endpoint"
 	"biplane.dev/biplane/provision/network"
 	"biplane.dev/biplane/provision/plane"
+	"biplane.dev/biplane/provision/resource"
 	"biplane.dev/biplane/provision/step"
 )
 
@@ -55,17 +56,21 @@ func PrivateEndpoint(p *plane.Plane, goal step.Goal, accept []string) ([]step.St
 	return within(p, all)
 }
 
-// noLonger are the steps of a private endpoint that is there, and that the file no longer
-// asks for. Who provisions may not remove anything: so it is shown until it is removed.
-func noLonger(steps []step.Step) []step.Step {
+// noLonger are steps of what the file does not ask for. Who provisions may not remove
+// anything: so what is there of it is shown until a command removes it.
+func noLonger(steps []step.Step, command string) []step.Step {
 	out := make([]step.Step, len(steps))
 	for i, s := range steps {
-		out[i] = surplus{s}
+		out[i] = surplus{s, command}
 	}
 	return out
 }
 
-type surplus struct{ step.Step }
+// surplus is what resource.Unwanted is, for a step of any kind.
+type surplus struct {
+	step.Step
+	command string // that removes it
+}
 
 func (s surplus) Describe() step.Description {
 	about := step.Describe(s.Step)
@@ -76,15 +81,16 @@ func (s surplus) Describe() step.Description {
 func (surplus) Drift(context.Context) ([]step.Drift, error) { return nil, nil }
 
 func (s surplus) Look(ctx context.Context, goal step.Goal) (step.Found, error) {
-	found, err := s.Step.Look(ctx, goal)
-	if err != nil || goal == step.Absent {
-		return found, err
+	found, err := s.Step.Look(ctx, step.Absent)
+	switch {
+	case err != nil:
+		return nil, err
+	case goal == step.Present:
+		return resource.NoLonger(found, "it stays until '"+s.command+"' takes it away"), nil
+	case found.Plan().Action == step.Leave:
+		return foundLooked{step.Change{Action: step.None}}, nil // somebody else's
 	}
-	action := found.Plan().Action
-	if theirs := len(step.Describe(s.Step).Removes) == 0; theirs || action == step.Create || action == step.Refuse || action == step.None {
-		return foundLooked{step.Change{Action: step.None}}, nil
-	}
-	return foundLooked{step.Change{Action: step.Leave, Details: []string{"the file no longer asks for it; it stays, and costs, until 'biplane private-endpoint remove' takes it away"}}}, nil
+	return found, nil
 }
 
 // looked is a step of what must be there already: it tells what it finds, and changes

@@ -13,7 +13,6 @@ import (
 
 	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/operations"
-	"biplane.dev/biplane/provision/resource"
 	"biplane.dev/biplane/provision/step"
 )
 
@@ -91,37 +90,4 @@ func (m *maker) sweepGroups(ctx context.Context, vpc string) error {
 func unlisted(err error) bool {
 	var refused *operations.UnlistedCallError
 	return errors.As(err, &refused)
-}
-
-// unwanted is a part of the network that the file does not ask for. Who provisions may
-// not remove anything: so where it is there, because the file asked for it once, it is shown
-// until the network is removed.
-type unwanted struct{ *resource.Resource }
-
-func (u unwanted) Check(context.Context) error { return nil }
-
-// Describe has nothing of what it would take to make it, which nobody wants.
-func (u unwanted) Describe() step.Description {
-	return step.Description{Service: u.About.Service, Removes: u.About.Removes, ToRemove: u.About.ToRemove, Patience: u.About.Patience}
-}
-
-// Drift is none: that it is not there is as it should be.
-func (u unwanted) Drift(context.Context) ([]step.Drift, error) { return nil, nil }
-
-func (u unwanted) Look(ctx context.Context, goal step.Goal) (step.Found, error) {
-	found, err := u.Resource.Look(ctx, goal)
-	if err != nil || goal == step.Absent {
-		return found, err
-	}
-	return foundUnwanted{found}, nil
-}
-
-type foundUnwanted struct{ step.Found }
-
-func (f foundUnwanted) Plan() step.Change {
-	switch f.Found.Plan().Action {
-	case step.Create, step.Refuse:
-		return step.Change{Action: step.None}
-	}
-	return step.Change{Action: step.Leave, Details: []string{"the file no longer asks for it; it stays, and costs, until somebody removes it, as 'biplane dataplane remove' does"}}
 }

@@ -236,13 +236,25 @@ func lookAtZones(ctx context.Context, m *maker) (taken, there []string, err erro
 	return taken, there, nil
 }
 
+// noneOfOurs refuses to leave a network that was made for the data plane for one that is
+// given.
+func noneOfOurs(ctx context.Context, p *plane.Plane) error {
+	found, err := p.AWS.EC2.DescribeVpcs(ctx, &ec2.DescribeVpcsInput{Filters: (&maker{Plane: p}).filters("vpc")})
+	if err != nil || len(found.Vpcs) == 0 {
+		return err
+	}
+	return usererr.New(usererr.Refused, "spec.network is existing, and data plane %s has a network of its own, %s, which cannot be changed for another", p.Name, aws.ToString(found.Vpcs[0].VpcId)).
+		WithHint("write network: {create: {cidr: %s, …}}, or build another data plane", aws.ToString(found.Vpcs[0].CidrBlock))
+}
+
 // ChooseZones finds out which zones a network that is to be made has, or will have, and
 // tells the fact Zones. Called before Steps, their names have the zones in them instead of
 // numbers. Where the caller may not look, or they cannot be had, the fact stays unknown: the
-// step of the network says why, if it is to be made.
+// step of the network says why, if it is to be made. Where the network is given, one that
+// was made is refused.
 func ChooseZones(ctx context.Context, p *plane.Plane) error {
 	if p.Spec.Network.Create == nil {
-		return nil
+		return noneOfOurs(ctx, p)
 	}
 	m := newMaker(p)
 	taken, there, err := lookAtZones(ctx, m)

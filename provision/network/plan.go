@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"biplane.dev/biplane/internal/usererr"
+	"biplane.dev/biplane/provision/spec"
 )
 
 // AddressPlan is how the addresses of a network are shared out among its zones. It
@@ -117,7 +118,7 @@ func notes(vpc netip.Prefix, zones, private int) []string {
 	} else if private > largestPrivate {
 		lines = append(lines, "for more pods, add a second range such as 100.64.0.0/16")
 	}
-	lines = append(lines, "zones are counted in the order of their ids, without those that EKS refuses: "+strings.Join(refusedZones, ", "))
+	lines = append(lines, "zones are counted in the order of their ids, without those that EKS refuses: "+strings.Join(spec.RefusedZones, ", "))
 	if !private4(vpc) {
 		lines = append(lines, fmt.Sprintf("%s is no private range: hosts on the internet with these addresses cannot be reached", vpc))
 	}

@@ -4,14 +4,11 @@ import (
 	"slices"
 
 	"biplane.dev/biplane/internal/usererr"
+	"biplane.dev/biplane/provision/spec"
 )
 
-// refusedZones are those in which EKS places no cluster, by id: names are each account's
-// own. Source: EKS user guide, network requirements, subnet requirements.
-var refusedZones = []string{"use1-az3", "usw1-az2", "cac1-az3"}
-
 // refusedByEKS reports whether EKS refuses a zone.
-func refusedByEKS(id string) bool { return slices.Contains(refusedZones, id) }
+func refusedByEKS(id string) bool { return slices.Contains(spec.RefusedZones, id) }
 
 // chooseZones picks n of the zones that there are, by id and without those that EKS
 // refuses. Those that are taken come first and stay where they are; "" in taken is a place to

@@ -73,6 +73,7 @@ const (
 	ClusterIssuer        Fact = "cluster issuer"         // https://oidc.eks.…
 	ClusterVersion       Fact = "cluster version"        // 1.34, as it is
 	NodeTemplate         Fact = "node template"          // lt-…
+	NodeGroups           Fact = "node groups"            // names of those that there are, before the steps were worked out
 	PrivateEndpoint      Fact = "private endpoint"       // what of one was seen, before the steps were worked out
 )
 

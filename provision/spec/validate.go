@@ -16,13 +16,17 @@ var (
 	nameForm       = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
 	accountForm    = regexp.MustCompile(`^\d{12}$`)
 	roleForm       = regexp.MustCompile(`^arn:aws(-[a-z-]+)?:iam::\d{12}:role/([!-.0-~]+/)*[\w+=,.@-]{1,64}$`)
-	versionForm    = regexp.MustCompile(`^1\.\d{1,3}$`)
+	versionForm    = regexp.MustCompile(`^1\.\d{2,3}$`)
 	zoneForm       = regexp.MustCompile(`^[a-z]{3,4}\d-az\d$`)
 	vpcForm        = regexp.MustCompile(`^vpc-[0-9a-f]{8,17}$`)
 	subnetForm     = regexp.MustCompile(`^subnet-[0-9a-f]{8,17}$`)
 	repositoryForm = regexp.MustCompile(`^[a-z0-9]+([._/-][a-z0-9]+)*$`)
 	typeForm       = regexp.MustCompile(`^[a-z0-9-]+\.[a-z0-9-]+$`)
 )
+
+// RefusedZones are those in which EKS places no cluster, by id: names are each account's
+// own. Source: EKS user guide, network requirements, subnet requirements.
+var RefusedZones = []string{"use1-az3", "usw1-az2", "cac1-az3"}
 
 // longestName leaves room in 64 characters of a role's name for the prefix, the base
 // name of the roles and the longest service account.
@@ -149,6 +153,9 @@ func checkNetwork(s *Spec) error {
 	for i, zone := range c.ZoneIDs {
 		if !zoneForm.MatchString(zone) {
 			return invalid("spec.network.create.zoneIds", zone, "is not the id of a zone", "write ids (euc1-az1), not names (eu-central-1a), which differ from account to account; 'aws ec2 describe-availability-zones' shows both")
+		}
+		if slices.Contains(RefusedZones, zone) {
+			return invalid("spec.network.create.zoneIds", zone, "is a zone in which EKS places no cluster", "choose among the others of the region")
 		}
 		if slices.Contains(c.ZoneIDs[:i], zone) {
 			return invalid("spec.network.create.zoneIds", zone, "is named twice", "name each zone once")
