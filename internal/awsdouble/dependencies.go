@@ -3,6 +3,7 @@ package awsdouble
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -100,51 +101,52 @@ func (d *Double) subnetDeleted(ctx context.Context, c *call, _ *node) error {
 
 // groupFree refuses to delete a security group that something has, or refers to.
 func (d *Double) groupFree(ctx context.Context, c *call) error {
-	n, id := d.network, c.params.one("GroupId")
+	id := c.params.one("GroupId")
 	if id == "" {
 		return nil // by name: only in the default VPC
 	}
-	groups, err := n.look(ctx, c.place(), "DescribeSecurityGroups")
-	if err != nil {
+	name, used, err := d.network.groupUsed(ctx, c.place(), id)
+	switch {
+	case err != nil:
 		return err
+	case name == "default":
+		return ec2Error("CannotDelete", "the specified group: \"%s\" name: \"default\" cannot be deleted by a user", id)
+	case used:
+		return dependency("resource %s has a dependent object", id)
 	}
-	used, exists := false, false
+	return nil // or not there, which moto says
+}
+
+// groupUsed says whether an interface has a security group, or a rule of another one
+// names it. name is "" for one that is not there.
+func (n *network) groupUsed(ctx context.Context, at place, id string) (name string, used bool, err error) {
+	groups, err := n.look(ctx, at, "DescribeSecurityGroups")
+	if err != nil {
+		return "", false, err
+	}
 	for _, group := range groups.items("securityGroupInfo") {
 		if group.one("groupId") == id {
-			exists = true
-			if group.one("groupName") == "default" {
-				return ec2Error("CannotDelete", "the specified group: \"%s\" name: \"default\" cannot be deleted by a user", id)
-			}
+			name = group.one("groupName")
 			continue
 		}
 		for _, path := range []string{"ipPermissions.item.groups.item.groupId", "ipPermissionsEgress.item.groups.item.groupId"} {
-			for _, other := range group.all(path) {
-				used = used || other == id
-			}
+			used = used || slices.Contains(group.all(path), id)
 		}
 	}
-	if !exists {
-		return nil // moto says so
-	}
-	interfaces, err := n.look(ctx, c.place(), "DescribeNetworkInterfaces", "group-id", id)
+	interfaces, err := n.look(ctx, at, "DescribeNetworkInterfaces", "group-id", id)
 	if err != nil {
-		return err
+		return name, used, err
 	}
 	n.lock.Lock()
+	defer n.lock.Unlock()
 	for _, item := range interfaces.items("networkInterfaceSet") {
 		// moto puts some interfaces into the default group: they have their own here.
 		used = used || n.interfaces[item.one("networkInterfaceId")].groups == nil
 	}
 	for _, owned := range n.interfaces {
-		for _, group := range owned.groups {
-			used = used || group == id
-		}
+		used = used || slices.Contains(owned.groups, id)
 	}
-	n.lock.Unlock()
-	if used {
-		return dependency("resource %s has a dependent object", id)
-	}
-	return nil
+	return name, used && name != "", nil
 }
 
 // vpcFree refuses to delete a VPC that something is in. moto looks at subnets and

@@ -349,7 +349,11 @@ func (e eksCloud) CreateSecurityGroup(ctx context.Context, at eks.Where, vpc, na
 }
 
 func (e eksCloud) DeleteSecurityGroup(ctx context.Context, at eks.Where, id string) error {
-	_, err := e.network.do(ctx, place{at.Account, at.Region}, "DeleteSecurityGroup", "GroupId", id)
+	here := place{at.Account, at.Region}
+	if _, used, err := e.network.groupUsed(ctx, here, id); used || err != nil {
+		return err // what refers to it keeps it
+	}
+	_, err := e.network.do(ctx, here, "DeleteSecurityGroup", "GroupId", id)
 	if isRefused(err) {
 		return nil // gone, or somebody needs it
 	}
