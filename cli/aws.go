@@ -183,6 +183,9 @@ func (f awsFlags) newRetryer() aws.Retryer {
 
 // sayThrottled has each wait for AWS's throttling told to step.WaitingFor.
 func sayThrottled(stack *smithymiddleware.Stack) error {
+	if _, retries := stack.Finalize.Get("Retry"); !retries {
+		return nil // what is only signed is not sent
+	}
 	return stack.Finalize.Insert(smithymiddleware.FinalizeMiddlewareFunc("BiplaneSayThrottled", func(
 		ctx context.Context, in smithymiddleware.FinalizeInput, next smithymiddleware.FinalizeHandler,
 	) (smithymiddleware.FinalizeOutput, smithymiddleware.Metadata, error) {
