@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -20,7 +21,7 @@ import (
 )
 
 // answers is how long the API server may take to say that it is there.
-const answers = 5 * time.Second
+const answers = 10 * time.Second
 
 // config is a way to the cluster's API server: nil where there is none yet. Its token is
 // made anew before it runs out, and is written nowhere.
@@ -113,17 +114,26 @@ func (r *release) reach(ctx context.Context, client kubernetes.Interface) error 
 		return usererr.New(usererr.Denied, "the API server at %s does not let this role in", address).
 			WithHint("its access entry may have been taken away: run 'biplane dataplane plan'").Because(err)
 	}
-	return usererr.New(usererr.Unavailable, "the API server at %s does not answer from here", address).
+	return usererr.New(usererr.Unavailable, "the API server at %s does not answer from here: %s", address, lastWords(err)).
 		WithHint("run it from where the cluster's network is reached; an endpoint that is private is reached from within it alone").Because(err)
 }
 
-// awaitReach is reach for who was let in a moment ago: EKS takes a while to know a new
-// access entry.
+// lastWords are what the network said.
+func lastWords(err error) string {
+	var failed *url.Error
+	if errors.As(err, &failed) {
+		err = failed.Err
+	}
+	return err.Error()
+}
+
+// awaitReach is reach for a cluster that was made a moment ago: EKS takes a while to know
+// a new access entry, and its name a while to be known.
 func (r *release) awaitReach(ctx context.Context, client kubernetes.Interface) error {
-	const patience, pause = 2 * time.Minute, 2 * time.Second
+	const patience, pause = time.Minute, 2 * time.Second
 	for end := time.Now().Add(patience); ; {
 		err := r.reach(ctx, client)
-		if err == nil || !isDenied(err) || time.Now().After(end) {
+		if err == nil || time.Now().After(end) {
 			return err
 		}
 		step.WaitingFor(ctx, sentence(err))
