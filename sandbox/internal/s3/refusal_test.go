@@ -137,7 +137,7 @@ func TestKeysOfTheClusterRotate(t *testing.T) {
 	one := w.keys.token("union:executor")
 	one.key, one.keyID = key, "second"
 	// Fetched at most once a second, so this may have to wait for the next one.
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		_, err := w.assume(arn, one.signed(t), "")
 		if err == nil {

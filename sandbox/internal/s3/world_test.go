@@ -164,7 +164,7 @@ func newWorld() (w *world, err error) {
 	}
 	w.roots = x509.NewCertPool()
 	w.roots.AppendCertsFromPEM(ca)
-	w.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: w.roots}, MaxIdleConnsPerHost: 64}, Timeout: 30 * time.Second}
+	w.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: w.roots}, MaxIdleConnsPerHost: 64}, Timeout: 2 * time.Minute}
 	w.stops = append(w.stops, w.client.CloseIdleConnections)
 	if w.keys, err = newKeySet(serving); err != nil {
 		return w, err
@@ -276,7 +276,7 @@ func (p *process) stop() {
 	p.command.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.ended:
-	case <-time.After(15 * time.Second):
+	case <-time.After(time.Minute):
 		p.command.Process.Kill()
 		<-p.ended
 	}

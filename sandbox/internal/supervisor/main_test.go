@@ -135,7 +135,7 @@ func (w *world) kubernetes() *kubernetes.Clientset {
 	if err != nil {
 		w.Fatal(err)
 	}
-	config.Timeout = 10 * time.Second
+	config.Timeout = time.Minute
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		w.Fatal(err)

@@ -119,7 +119,7 @@ type result struct {
 // k types a command of kubectl.
 func k(t *testing.T, namespace, stdin string, args ...string) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := kubectlIn(ctx, namespace, args...)
 	var out, said bytes.Buffer
@@ -209,11 +209,11 @@ spec:
 func TestKubectl(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t, "talk", talkers)
-	must(t, ns, "", "wait", "--for=condition=Ready", "pod/talker", "--timeout=60s")
-	must(t, ns, "", "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/done", "--timeout=60s")
-	must(t, ns, "", "wait", "--for=jsonpath={.status.containerStatuses[0].restartCount}=1", "pod/again", "--timeout=60s")
-	must(t, ns, "", "wait", "--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=ImagePullBackOff", "pod/unknown", "--timeout=60s")
-	must(t, ns, "", "wait", "--for=condition=Ready", "pod/again", "--timeout=60s")
+	must(t, ns, "", "wait", "--for=condition=Ready", "pod/talker", "--timeout=300s")
+	must(t, ns, "", "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/done", "--timeout=300s")
+	must(t, ns, "", "wait", "--for=jsonpath={.status.containerStatuses[0].restartCount}=1", "pod/again", "--timeout=300s")
+	must(t, ns, "", "wait", "--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=ImagePullBackOff", "pod/unknown", "--timeout=300s")
+	must(t, ns, "", "wait", "--for=condition=Ready", "pod/again", "--timeout=300s")
 
 	for _, c := range []struct {
 		name, stdin string
@@ -270,8 +270,8 @@ func TestKubectl(t *testing.T) {
 		t.Parallel()
 		must(t, ns, `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"ticker"},"spec":{"restartPolicy":"Never","terminationGracePeriodSeconds":0,
 			"containers":[{"name":"c","image":"host.example/sh:1","stdin":true,"stdinOnce":true,"command":["sh","-c","echo ready; while read line; do echo got $line; done; echo end"]}]}}`, "apply", "--filename=-")
-		must(t, ns, "", "wait", "--for=condition=Ready", "pod/ticker", "--timeout=60s")
-		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+		must(t, ns, "", "wait", "--for=condition=Ready", "pod/ticker", "--timeout=300s")
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		follower := kubectlIn(ctx, ns, "logs", "--follow", "ticker")
 		lines, err := follower.StdoutPipe()
@@ -369,7 +369,7 @@ func (s *screen) await(pattern string) {
 // terminal types kubectl in a terminal of 33 lines and 77 columns.
 func terminal(t *testing.T, namespace string, person func(*screen), args ...string) (string, int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := kubectlIn(ctx, namespace, args...)
 	tty, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 33, Cols: 77})
@@ -412,7 +412,7 @@ spec:
 func TestServices(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t, "shop", shop)
-	must(t, ns, "", "wait", "--for=condition=Ready", "pod/web", "pod/client", "--timeout=60s")
+	must(t, ns, "", "wait", "--for=condition=Ready", "pod/web", "pod/client", "--timeout=300s")
 	port := strings.TrimSpace(eventually(t, "port in the log", func() string { return must(t, ns, "", "logs", "web") }))
 	must(t, ns, fmt.Sprintf(`{"apiVersion":"v1","kind":"Service","metadata":{"name":"front"},"spec":{"selector":{"app":"web"},"ports":[{"port":18080,"targetPort":%s}]}}`, port), "apply", "--filename=-")
 
@@ -435,7 +435,7 @@ func TestServices(t *testing.T) {
 		})
 	}
 	t.Run("it is forwarded by kubectl port-forward", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		cmd := kubectlIn(ctx, ns, "port-forward", "pod/web", ":"+port)
 		out, err := cmd.StdoutPipe()
@@ -481,14 +481,14 @@ func TestServices(t *testing.T) {
 // eventually asks again until something is said.
 func eventually(t *testing.T, what string, ask func() string) string {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for {
 		if said := ask(); said != "" {
 			return said
 		}
 		select {
 		case <-deadline:
-			t.Fatalf("got no %s within 30 s", what)
+			t.Fatalf("got no %s within two minutes", what)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

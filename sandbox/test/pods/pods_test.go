@@ -139,7 +139,7 @@ func up(t *testing.T, kind sandbox.NodeKind) (sandbox.Folder, string) {
 	running, err := supervisor.Up(t.Context(), func(sandbox.Event) {})
 	if running != nil {
 		t.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			if err := sandbox.Dial(folder).Down(ctx); err != nil && !errors.Is(err, sandbox.ErrNotUp) {
 				t.Errorf("taking the sandbox down: %v", err)

@@ -409,7 +409,7 @@ func (w *world) stream(t *testing.T, path string, query url.Values, options remo
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	return executor.StreamWithContext(ctx, options)
 }
@@ -578,7 +578,7 @@ func TestPortForward(t *testing.T) {
 		}
 		io.WriteString(conn, "hello")
 		conn.(*net.TCPConn).CloseWrite()
-		conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		conn.SetReadDeadline(time.Now().Add(2 * time.Minute))
 		got, err := io.ReadAll(conn)
 		conn.Close()
 		if err != nil || string(got) != "heard hello" {
@@ -591,7 +591,7 @@ func TestPortForward(t *testing.T) {
 	}
 	defer conn.Close()
 	// kubectl shows the sentence; its library ends the session.
-	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	if n, err := conn.Read(make([]byte, 1)); n > 0 || os.IsTimeout(err) {
 		t.Errorf("where nobody listens: got %d bytes and %v, want an end", n, err)
 	}

