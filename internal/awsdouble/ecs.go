@@ -11,53 +11,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
-
-	"biplane.dev/biplane/internal/awsdouble/typical"
 )
 
-// ecsService is what a service of ECS has besides what moto knows of it: tasks.
-// Each has an interface in a subnet and is a target of the service's groups. Where
-// its image is one of Options.Tasks, it is a process of this machine too.
-type ecsService struct {
-	at           place
-	arn, cluster string // ARNs
-	name         string
-	definition   string // ARN
-	desired      int
-	deployment   string
-	since        time.Time // of that deployment
-	network      taskNetwork
-	balancers    []taskBalancer
-	tasks        []*ecsTask // those that shall run
-
-	asked string         // what made it
-	made  map[string]any // and what was answered
-}
-
-type taskNetwork struct {
-	Subnets        []string `json:"subnets"`
-	SecurityGroups []string `json:"securityGroups"`
-}
-
-type taskBalancer struct {
-	TargetGroupARN string `json:"targetGroupArn"`
-	ContainerPort  int    `json:"containerPort"`
-}
-
-// ecsTask is one task.
-type ecsTask struct {
-	arn, definition string
-	service         string // ARN
-	eni, ip, subnet string
-	started         time.Time
-	process         *taskProcess // nil where the image is not mapped
-}
-
-// definitions is what is read of a task definition.
+// taskDefinition is what is read of one.
 type taskDefinition struct {
-	ARN        string `json:"taskDefinitionArn"`
-	Containers []struct {
+	ARN         string `json:"taskDefinitionArn"`
+	Status      string `json:"status"`
+	NetworkMode string `json:"networkMode"`
+	Containers  []struct {
 		Name        string   `json:"name"`
 		Image       string   `json:"image"`
 		EntryPoint  []string `json:"entryPoint"`
@@ -73,6 +34,9 @@ func (d *Double) ecs(ctx context.Context, c *call) (*http.Response, error) {
 	}
 	d.tasks.lock.Lock()
 	defer d.tasks.lock.Unlock()
+	if err := d.tasks.settle(ctx); err != nil {
+		return nil, err
+	}
 	switch c.Operation {
 	case "RegisterTaskDefinition":
 		for _, role := range []string{c.params.one("taskRoleArn"), c.params.one("executionRoleArn")} {
@@ -92,6 +56,9 @@ func (d *Double) ecs(ctx context.Context, c *call) (*http.Response, error) {
 			}
 			d.tasks.show(s.made)
 			return inJSON(map[string]any{"service": s.made}), nil
+		}
+		if err := d.serviceFits(ctx, c); err != nil {
+			return nil, err
 		}
 		answer, err := d.forward(ctx, c)
 		if err != nil {
@@ -115,20 +82,39 @@ func (d *Double) ecs(ctx context.Context, c *call) (*http.Response, error) {
 			return nil, ecsError("InvalidParameterException", "The service cannot be stopped while it is scaled above 0.")
 		}
 		answer, err := d.forward(ctx, c)
-		if err == nil && answer.StatusCode < 300 && s != nil {
-			s.desired = 0
-			if err := d.tasks.scale(ctx, s); err != nil {
-				return nil, err
-			}
-			delete(d.tasks.services, s.arn)
+		if err != nil || answer.StatusCode >= 300 || s == nil {
+			return answer, err
 		}
-		return answer, err
+		if err := d.tasks.remove(ctx, s); err != nil {
+			return nil, err
+		}
+		return editJSON(answer, func(root map[string]any) error {
+			if shown, ok := root["service"].(map[string]any); ok {
+				shown["status"] = "DRAINING" // and INACTIVE, when somebody looks
+			}
+			return nil
+		})
 	case "DeleteCluster":
 		for _, s := range d.tasks.services {
 			if s.at == c.place() && base(s.cluster) == base(c.params.one("cluster")) {
 				return nil, ecsError("ClusterContainsServicesException", "The Cluster cannot be deleted while Services are active.")
 			}
 		}
+		for _, task := range d.tasks.stopped {
+			if task.of.at == c.place() && base(task.of.cluster) == base(c.params.one("cluster")) && task.process.alive() {
+				return nil, ecsError("ClusterContainsTasksException", "The Cluster cannot be deleted while Tasks are active.")
+			}
+		}
+	case "ListServices": // which moto shows when they are INACTIVE, too
+		answer, err := d.forward(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return editJSON(answer, func(root map[string]any) error {
+			arns, _ := root["serviceArns"].([]any)
+			root["serviceArns"] = slices.DeleteFunc(arns, func(arn any) bool { return d.tasks.services[fmt.Sprint(arn)] == nil })
+			return nil
+		})
 	case "ListClusters": // which moto shows when they are INACTIVE, too
 		answer, err := d.forward(ctx, c)
 		if err != nil {
@@ -137,11 +123,10 @@ func (d *Double) ecs(ctx context.Context, c *call) (*http.Response, error) {
 		return editJSON(answer, func(root map[string]any) error { return d.activeClusters(ctx, c, root) })
 	case "ListTasks":
 		arns := []string{}
-		for _, s := range d.tasks.services {
-			if s.at == c.place() && base(s.cluster) == clusterOf(c) && (c.params.one("serviceName") == "" || base(c.params.one("serviceName")) == s.name) && c.params.one("desiredStatus") != "STOPPED" {
-				for _, task := range s.tasks {
-					arns = append(arns, task.arn)
-				}
+		for _, task := range d.tasks.listed(c.params.one("desiredStatus") == "STOPPED") {
+			if s := task.of; s.at == c.place() && base(s.cluster) == clusterOf(c) && (c.params.one("serviceName") == "" || base(c.params.one("serviceName")) == s.name) &&
+				(c.params.one("family") == "" || strings.HasPrefix(base(task.deployment.definition), c.params.one("family")+":")) {
+				arns = append(arns, task.arn)
 			}
 		}
 		slices.Sort(arns)
@@ -149,35 +134,39 @@ func (d *Double) ecs(ctx context.Context, c *call) (*http.Response, error) {
 	case "DescribeTasks":
 		tasks, failures := []any{}, []any{}
 		for _, id := range c.params.all("tasks.*") {
-			if s, task := d.tasks.task(c, id); task != nil {
-				tasks = append(tasks, d.tasks.shown(s, task))
+			if task := d.tasks.task(c, id); task != nil {
+				tasks = append(tasks, d.tasks.shown(task))
 			} else {
 				failures = append(failures, map[string]any{"arn": id, "reason": "MISSING"})
 			}
 		}
 		return inJSON(map[string]any{"tasks": tasks, "failures": failures}), nil
 	case "StopTask":
-		s, task := d.tasks.task(c, c.params.one("task"))
+		task := d.tasks.task(c, c.params.one("task"))
 		if task == nil {
 			return nil, ecsError("InvalidParameterException", "The referenced task was not found.")
 		}
-		if err := d.tasks.end(ctx, s, task); err != nil {
+		reason := c.params.one("reason")
+		if reason == "" {
+			reason = "Task stopped by user"
+		}
+		if err := d.tasks.end(ctx, task, "UserInitiated", reason); err != nil {
 			return nil, err
 		}
-		shown := d.tasks.shown(s, task)
-		shown["desiredStatus"] = "STOPPED"
-		return inJSON(map[string]any{"task": shown}), d.tasks.scale(ctx, s) // which starts another one
+		return inJSON(map[string]any{"task": d.tasks.shown(task)}), d.tasks.scale(ctx, task.of) // which starts another one
 	case "ListServiceDeployments":
 		s := d.tasks.service(c, c.params.one("service"))
 		if s == nil {
 			return nil, ecsError("ServiceNotFoundException", "Service not found.")
 		}
-		return inJSON(map[string]any{"serviceDeployments": []any{d.tasks.deploymentOf(s)}}), nil
+		return inJSON(map[string]any{"serviceDeployments": d.tasks.deploymentsOf(s)}), nil
 	case "DescribeServiceDeployments":
 		found := []any{}
 		for _, s := range d.tasks.services {
-			if one := d.tasks.deploymentOf(s); s.at == c.place() && slices.Contains(c.params.all("serviceDeploymentArns.*"), one["serviceDeploymentArn"].(string)) {
-				found = append(found, one)
+			for _, one := range d.tasks.deploymentsOf(s) {
+				if s.at == c.place() && slices.Contains(c.params.all("serviceDeploymentArns.*"), one["serviceDeploymentArn"].(string)) {
+					found = append(found, one)
+				}
 			}
 		}
 		return inJSON(map[string]any{"serviceDeployments": found, "failures": []any{}}), nil
@@ -283,212 +272,71 @@ func (t *tasks) service(c *call, name string) *ecsService {
 	return nil
 }
 
-func (t *tasks) task(c *call, id string) (*ecsService, *ecsTask) {
+func (t *tasks) task(c *call, id string) *ecsTask {
+	for _, task := range append(t.listed(false), t.stopped...) {
+		if task.of.at == c.place() && (task.arn == id || base(task.arn) == id) {
+			return task
+		}
+	}
+	return nil
+}
+
+// listed are the tasks that shall run, or those that shall not any more.
+func (t *tasks) listed(stopped bool) []*ecsTask {
+	if stopped {
+		return t.stopped
+	}
+	var all []*ecsTask
 	for _, s := range t.services {
-		for _, task := range s.tasks {
-			if s.at == c.place() && (task.arn == id || base(task.arn) == id) {
-				return s, task
-			}
-		}
+		all = append(all, s.tasks...)
 	}
-	return nil, nil
+	return all
 }
 
-// deploy brings a service's tasks to what moto says of it after a create or an
-// update.
-func (t *tasks) deploy(ctx context.Context, c *call, root map[string]any) error {
-	shown, _ := root["service"].(map[string]any)
-	var said struct {
-		ARN        string         `json:"serviceArn"`
-		Cluster    string         `json:"clusterArn"`
-		Name       string         `json:"serviceName"`
-		Definition string         `json:"taskDefinition"`
-		Desired    int            `json:"desiredCount"`
-		Balancers  []taskBalancer `json:"loadBalancers"`
-	}
-	if err := json.Unmarshal([]byte(asJSON(shown)), &said); err != nil {
-		return fmt.Errorf("reading what moto says of a service: %w", err)
-	}
-	s := t.services[said.ARN]
-	if s == nil {
-		s = &ecsService{at: c.place(), arn: said.ARN, cluster: said.Cluster, name: said.Name, asked: string(c.body), made: shown}
-		t.services[said.ARN] = s
-	}
-	var asked struct {
-		Network struct {
-			VPC *taskNetwork `json:"awsvpcConfiguration"`
-		} `json:"networkConfiguration"`
-		Force bool `json:"forceNewDeployment"`
-	}
-	if err := json.Unmarshal(c.body, &asked); err != nil {
-		return fmt.Errorf("%w: the body is no JSON object", errNotACall)
-	}
-	if asked.Network.VPC != nil {
-		s.network = *asked.Network.VPC
-	}
-	if s.definition != said.Definition || asked.Force || asked.Network.VPC != nil || s.deployment == "" {
-		s.deployment, s.since = randomLower(20), t.double.network.clock.Now()
-		for _, task := range slices.Clone(s.tasks) {
-			if err := t.end(ctx, s, task); err != nil {
-				return err
-			}
+// serviceFits refuses what moto takes for a service: a cluster, a service or a task
+// definition that is no more, and no network for tasks that need one.
+func (d *Double) serviceFits(ctx context.Context, c *call) error {
+	ask := func(operation string, input map[string]any, answer any) (found bool, err error) {
+		status, text, err := d.world.send(ctx, c.Account, c.Region, want{service: "ecs", operation: operation, target: "AmazonEC2ContainerServiceV20141113", json: input})
+		if err != nil || status >= 300 {
+			return false, err
 		}
+		return true, json.Unmarshal(text, answer)
 	}
-	s.definition, s.desired, s.balancers = said.Definition, said.Desired, said.Balancers
-	if err := t.scale(ctx, s); err != nil {
+	var clusters struct{ Clusters []struct{ Status string } }
+	if found, err := ask("DescribeClusters", map[string]any{"clusters": []string{clusterOf(c)}}, &clusters); err != nil {
 		return err
+	} else if found && len(clusters.Clusters) == 1 && clusters.Clusters[0].Status == "INACTIVE" {
+		return ecsError("ClientException", "The referenced cluster was inactive.")
 	}
-	t.show(shown)
-	return nil
-}
-
-// scale starts and ends tasks until there are as many as shall be.
-func (t *tasks) scale(ctx context.Context, s *ecsService) error {
-	for len(s.tasks) > s.desired {
-		if err := t.end(ctx, s, s.tasks[len(s.tasks)-1]); err != nil {
+	if c.Operation == "UpdateService" && d.tasks.service(c, base(c.params.one("service"))) == nil {
+		var services struct{ Services []struct{ Status string } }
+		if found, err := ask("DescribeServices", map[string]any{"cluster": clusterOf(c), "services": []string{base(c.params.one("service"))}}, &services); err != nil {
 			return err
+		} else if found && len(services.Services) == 1 {
+			return ecsError("ServiceNotActiveException", "Service was not ACTIVE.")
 		}
+		return nil // moto says so
 	}
-	for len(s.tasks) < s.desired {
-		if err := t.begin(ctx, s); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// begin starts one task: an interface, a process where there is one, a target.
-func (t *tasks) begin(ctx context.Context, s *ecsService) error {
-	n := t.double.network
-	definition, err := t.definition(ctx, s)
-	if err != nil {
-		return err
-	}
-	id := randomHex(32)
-	task := &ecsTask{arn: strings.Replace(s.cluster, ":cluster/", ":task/", 1) + "/" + id, definition: s.definition, service: s.arn, started: n.clock.Now()}
-	if len(s.network.Subnets) > 0 {
-		task.subnet = s.network.Subnets[len(s.tasks)%len(s.network.Subnets)]
-		if task.eni, err = n.makeInterface(ctx, s.at, "interface", task.subnet, "arn:aws:ecs:"+s.at.region+":"+s.at.account+":attachment/"+id, s.network.SecurityGroups); err != nil {
-			return fmt.Errorf("making the interface of a task: %w", err)
-		}
-		seen, err := n.do(ctx, s.at, "DescribeNetworkInterfaces", "NetworkInterfaceId.1", task.eni)
-		if err != nil {
-			return err
-		}
-		task.ip = seen.one("networkInterfaceSet.item.privateIpAddress")
-	}
-	if task.process, err = t.start(definition, id, func() { t.ended(s.arn, task) }); err != nil {
-		return err
-	}
-	if task.process != nil {
-		task.ip = task.process.ip
-	}
-	s.tasks = append(s.tasks, task)
-	return t.target(ctx, s, task, "RegisterTargets")
-}
-
-// end stops one task and takes away what it had.
-func (t *tasks) end(ctx context.Context, s *ecsService, task *ecsTask) error {
-	s.tasks = slices.DeleteFunc(s.tasks, func(other *ecsTask) bool { return other == task })
-	if task.process != nil {
-		task.process.stop()
-	}
-	if err := t.target(ctx, s, task, "DeregisterTargets"); err != nil && !isRefused(err) {
-		return err
-	}
-	if task.eni == "" {
+	named := c.params.one("taskDefinition")
+	if named == "" {
 		return nil
-	}
-	return t.double.network.removeInterface(ctx, s.at, task.eni)
-}
-
-// target adds a task to the groups of its service, or takes it out.
-func (t *tasks) target(ctx context.Context, s *ecsService, task *ecsTask, operation string) error {
-	for _, balancer := range s.balancers {
-		if balancer.TargetGroupARN == "" || task.ip == "" {
-			continue
-		}
-		_, err := t.double.world.do(ctx, s.at.account, s.at.region, want{service: "elasticloadbalancing", operation: operation, form: []string{"Version", "2015-12-01",
-			"TargetGroupArn", balancer.TargetGroupARN, "Targets.member.1.Id", task.ip, "Targets.member.1.Port", strconv.Itoa(balancer.ContainerPort)}})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (t *tasks) definition(ctx context.Context, s *ecsService) (*taskDefinition, error) {
-	status, text, err := t.double.world.send(ctx, s.at.account, s.at.region, want{service: "ecs", operation: "DescribeTaskDefinition", target: "AmazonEC2ContainerServiceV20141113",
-		json: map[string]any{"taskDefinition": s.definition}})
-	if err != nil {
-		return nil, err
 	}
 	var answer struct {
 		Definition taskDefinition `json:"taskDefinition"`
 	}
-	if status >= 300 {
-		return nil, fmt.Errorf("moto answers with status %d to what task definition %s is", status, s.definition)
+	found, err := ask("DescribeTaskDefinition", map[string]any{"taskDefinition": named}, &answer)
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return ecsError("ClientException", "TaskDefinition not found.")
+	case answer.Definition.Status == "INACTIVE":
+		return ecsError("ClientException", "TaskDefinition is inactive")
+	case c.Operation == "CreateService" && answer.Definition.NetworkMode == "awsvpc" && len(c.params.all("networkConfiguration.awsvpcConfiguration.subnets.*")) == 0:
+		return ecsError("InvalidParameterException", "Network Configuration must be provided when networkMode 'awsvpc' is specified.")
 	}
-	return &answer.Definition, json.Unmarshal(text, &answer)
-}
-
-// running are the tasks that are past their start.
-func (t *tasks) running(s *ecsService) int {
-	count, now := 0, t.double.network.clock.Now()
-	for _, task := range s.tasks {
-		if !now.Before(task.started.Add(typical.StartTask)) {
-			count++
-		}
-	}
-	return count
-}
-
-// show puts into what moto says of a service how its tasks are.
-func (t *tasks) show(shown map[string]any) {
-	arn, _ := shown["serviceArn"].(string)
-	s := t.services[arn]
-	if s == nil {
-		return
-	}
-	running := t.running(s)
-	shown["runningCount"], shown["pendingCount"], shown["desiredCount"] = running, s.desired-running, s.desired
-	state := "COMPLETED"
-	if running < s.desired {
-		state = "IN_PROGRESS"
-	}
-	deployment := map[string]any{"id": "ecs-svc/" + s.deployment, "status": "PRIMARY", "taskDefinition": s.definition, "desiredCount": s.desired, "runningCount": running,
-		"pendingCount": s.desired - running, "failedTasks": 0, "createdAt": s.since.Unix(), "updatedAt": s.since.Unix(), "launchType": "FARGATE",
-		"rolloutState": state, "rolloutStateReason": "ECS deployment ecs-svc/" + s.deployment + " " + strings.ToLower(strings.ReplaceAll(state, "_", " ")) + "."}
-	shown["deployments"] = []any{deployment}
-}
-
-func (t *tasks) deploymentOf(s *ecsService) map[string]any {
-	status := "SUCCESSFUL"
-	if t.running(s) < s.desired {
-		status = "IN_PROGRESS"
-	}
-	return map[string]any{
-		"serviceDeploymentArn": strings.Replace(s.arn, ":service/", ":service-deployment/", 1) + "/" + s.deployment, "serviceArn": s.arn, "clusterArn": s.cluster,
-		"createdAt": s.since.Unix(), "startedAt": s.since.Unix(), "status": status, "targetServiceRevision": map[string]any{"requestedTaskCount": s.desired, "runningTaskCount": t.running(s)},
-	}
-}
-
-// shown is a task as DescribeTasks shows it.
-func (t *tasks) shown(s *ecsService, task *ecsTask) map[string]any {
-	status := "PENDING"
-	if !t.double.network.clock.Now().Before(task.started.Add(typical.StartTask)) {
-		status = "RUNNING"
-	}
-	details := []any{}
-	for name, value := range map[string]string{"subnetId": task.subnet, "networkInterfaceId": task.eni, "privateIPv4Address": task.ip} {
-		details = append(details, map[string]any{"name": name, "value": value})
-	}
-	return map[string]any{
-		"taskArn": task.arn, "clusterArn": s.cluster, "taskDefinitionArn": task.definition, "group": "service:" + s.name, "launchType": "FARGATE",
-		"lastStatus": status, "desiredStatus": "RUNNING", "healthStatus": "UNKNOWN", "createdAt": task.started.Unix(), "startedAt": task.started.Add(typical.StartTask).Unix(),
-		"attachments": []any{map[string]any{"id": base(task.arn), "type": "ElasticNetworkInterface", "status": "ATTACHED", "details": details}},
-		"containers":  []any{}, "overrides": map[string]any{}, "tags": []any{}, "version": 1,
-	}
+	return nil
 }
 
 // forget drops every service, with the moto that had them.
@@ -503,4 +351,5 @@ func (t *tasks) forget() {
 		}
 	}
 	maps.DeleteFunc(t.services, func(string, *ecsService) bool { return true })
+	t.stopped = nil
 }

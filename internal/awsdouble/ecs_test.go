@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -152,4 +153,152 @@ func TestServiceWithoutProgram(t *testing.T) {
 			t.Errorf("got %d tasks, the first with process %v, want one and none", len(s.tasks), s.tasks[0].process)
 		}
 	}
+}
+
+// serviceOf makes a service of two tasks, and says how its deployments are.
+func serviceOf(t *testing.T, a *account, more, definition string) (target string, deployments func() string) {
+	t.Helper()
+	n := newNetworkFor(t, a.d)
+	target = between(t, a.elb("CreateTargetGroup", "Name", "tasks", "Protocol", "TCP", "Port", "8443", "VpcId", n.vpc, "TargetType", "ip",
+		"HealthCheckProtocol", "HTTP", "HealthCheckPort", "8080", "HealthCheckPath", "/readyz"), "<TargetGroupArn>", "<")
+	a.mustECS("CreateCluster", `{"clusterName":"c"}`)
+	a.mustECS("RegisterTaskDefinition", definition)
+	network := fmt.Sprintf(`"networkConfiguration":{"awsvpcConfiguration":{"subnets":[%q,%q],"securityGroups":[%q]}},"loadBalancers":[{"targetGroupArn":%q,"containerName":"jumper","containerPort":8443}]`,
+		n.subnets[0], n.subnets[1], a.ec2("groupId", "CreateSecurityGroup", "VpcId", n.vpc, "GroupName", "tasks", "GroupDescription", "d"), target)
+	if answer, status := a.ecs("CreateService", `{"cluster":"c","serviceName":"s","taskDefinition":"f","desiredCount":2}`); status != 400 || !strings.Contains(fmt.Sprint(answer["message"]), "Network Configuration must be provided") {
+		t.Errorf("got %d %v, want a network wanted", status, answer)
+	}
+	if answer, status := a.ecs("CreateService", `{"cluster":"c","serviceName":"s","taskDefinition":"none","desiredCount":2}`); status != 400 || answer["message"] != "TaskDefinition not found." {
+		t.Errorf("got %d %v, want the definition refused", status, answer)
+	}
+	a.mustECS("CreateService", `{"cluster":"c","serviceName":"s","taskDefinition":"f","desiredCount":2,"launchType":"FARGATE",`+network+more+`}`)
+	return target, func() string {
+		t.Helper()
+		service := a.mustECS("DescribeServices", `{"cluster":"c","services":["s"]}`)["services"].([]any)[0].(map[string]any)
+		var all []string
+		for _, one := range list(service["deployments"]) {
+			all = append(all, fmt.Sprintf("%v %v %v of %v %v", one["status"], base(fmt.Sprint(one["taskDefinition"])), one["runningCount"], one["desiredCount"], one["rolloutState"]))
+		}
+		return strings.Join(all, ", ")
+	}
+}
+
+const jumperTask = `{"family":"f","networkMode":"awsvpc","requiresCompatibilities":["FARGATE"],"cpu":"256","memory":"512",
+	"containerDefinitions":[{"name":"jumper","image":"example.com/jumper:1","command":["--listen",":8080"],"environment":[{"name":"RUN_TASK","value":"1"}],"portMappings":[{"containerPort":8443}]}]}`
+
+func TestServiceRollsOver(t *testing.T) {
+	t.Parallel()
+	a := &account{t: t, d: startWithMoto(t, Options{Tasks: map[string]string{"example.com/jumper:1": os.Args[0]}}), clock: &testClock{now: time.Now()}}
+	a.d.goBy(a.clock)
+	a.key = a.d.Accounts().Customer.Credentials
+	target, deployments := serviceOf(t, a, "", jumperTask)
+	a.clock.pass(typical.StartTask)
+	if got := deployments(); got != "PRIMARY f:1 2 of 2 COMPLETED" {
+		t.Errorf("got %s, want tasks that run", got)
+	}
+	arns := func(status string) string {
+		t.Helper()
+		return fmt.Sprint(a.mustECS("ListTasks", `{"cluster":"c","serviceName":"s","desiredStatus":"`+status+`"}`)["taskArns"])
+	}
+	before := arns("RUNNING")
+	targets := func() int { return strings.Count(a.elb("DescribeTargetHealth", "TargetGroupArn", target), "<Target>") }
+	healthy := func() int {
+		return strings.Count(a.elb("DescribeTargetHealth", "TargetGroupArn", target), "<State>healthy</State>")
+	}
+
+	// New tasks run beside the old ones, until they pass their health checks.
+	a.mustECS("RegisterTaskDefinition", jumperTask)
+	a.mustECS("UpdateService", `{"cluster":"c","service":"s","taskDefinition":"f"}`)
+	if got := deployments(); got != "PRIMARY f:2 0 of 2 IN_PROGRESS, ACTIVE f:1 2 of 2 COMPLETED" {
+		t.Errorf("got %s, want both deployments", got)
+	}
+	if got := targets(); got != 4 {
+		t.Errorf("got %d targets, want the old and the new ones", got)
+	}
+	eventually(t, "four healthy targets", func() bool { return healthy() == 4 })
+	a.clock.pass(typical.StartTask)
+	if got := deployments(); got != "PRIMARY f:2 2 of 2 COMPLETED" {
+		t.Errorf("got %s, want the new tasks alone", got)
+	}
+	if got := targets(); got != 2 {
+		t.Errorf("got %d targets, want the new ones alone", got)
+	}
+	if got := arns("STOPPED"); !sameWords(got, before) {
+		t.Errorf("got %s stopped, want %s", got, before)
+	}
+	var statuses []string
+	for _, one := range list(a.mustECS("ListServiceDeployments", `{"cluster":"c","service":"s"}`)["serviceDeployments"]) {
+		statuses = append(statuses, fmt.Sprint(one["status"]))
+	}
+	if got := strings.Join(statuses, " "); got != "SUCCESSFUL SUCCESSFUL" {
+		t.Errorf("got service deployments %s, want both done", got)
+	}
+
+	// A task that is stopped is followed by another one, and shows why.
+	var running struct{ TaskArns []string }
+	if err := json.Unmarshal([]byte(asJSON(a.mustECS("ListTasks", `{"cluster":"c"}`))), &running); err != nil {
+		t.Fatal(err)
+	}
+	stopped := running.TaskArns[0]
+	a.mustECS("StopTask", fmt.Sprintf(`{"cluster":"c","task":%q,"reason":"it hangs"}`, stopped))
+	if got := deployments(); got != "PRIMARY f:2 1 of 2 COMPLETED" {
+		t.Errorf("got %s, want one that starts", got)
+	}
+	task := func() map[string]any {
+		t.Helper()
+		return list(a.mustECS("DescribeTasks", fmt.Sprintf(`{"cluster":"c","tasks":[%q]}`, stopped))["tasks"])[0]
+	}
+	eventually(t, "end of the task", func() bool { return task()["lastStatus"] == "STOPPED" })
+	if got := task(); got["stoppedReason"] != "it hangs" || got["stopCode"] != "UserInitiated" || list(got["containers"])[0]["exitCode"] == nil {
+		t.Errorf("got %v, want why it stopped", got)
+	}
+
+	a.mustECS("UpdateService", `{"cluster":"c","service":"s","desiredCount":0}`)
+	if got := a.mustECS("DeleteService", `{"cluster":"c","service":"s"}`)["service"].(map[string]any)["status"]; got != "DRAINING" {
+		t.Errorf("got the service %v, want it DRAINING", got)
+	}
+	if answer, status := a.ecs("UpdateService", `{"cluster":"c","service":"s","desiredCount":1}`); status != 400 || !strings.Contains(fmt.Sprint(answer["__type"]), "ServiceNotActiveException") {
+		t.Errorf("got %d %v, want a service that is no more refused", status, answer)
+	}
+	if got := a.mustECS("ListServices", `{"cluster":"c"}`)["serviceArns"].([]any); len(got) != 0 {
+		t.Errorf("got services %v, want none", got)
+	}
+	eventually(t, "end of the tasks", func() bool { _, status := a.ecs("DeleteCluster", `{"cluster":"c"}`); return status == 200 })
+	if answer, status := a.ecs("CreateService", `{"cluster":"c","serviceName":"s","taskDefinition":"f","desiredCount":0}`); status != 400 || answer["message"] != "The referenced cluster was inactive." {
+		t.Errorf("got %d %v, want a cluster that is no more refused", status, answer)
+	}
+}
+
+func TestServiceGoesBack(t *testing.T) {
+	t.Parallel()
+	a := &account{t: t, d: startWithMoto(t, Options{Tasks: map[string]string{"example.com/jumper:1": os.Args[0], "example.com/broken:1": "/bin/false"}}), clock: &testClock{now: time.Now()}}
+	a.d.goBy(a.clock)
+	a.key = a.d.Accounts().Customer.Credentials
+	_, deployments := serviceOf(t, a, `,"deploymentConfiguration":{"deploymentCircuitBreaker":{"enable":true,"rollback":true}}`, jumperTask)
+	a.clock.pass(typical.StartTask)
+	if got := deployments(); got != "PRIMARY f:1 2 of 2 COMPLETED" {
+		t.Errorf("got %s, want tasks that run", got)
+	}
+	a.mustECS("RegisterTaskDefinition", strings.Replace(jumperTask, "jumper:1", "broken:1", 1))
+	a.mustECS("UpdateService", `{"cluster":"c","service":"s","taskDefinition":"f:2"}`)
+	eventually(t, "way back", func() bool { return deployments() == "PRIMARY f:1 2 of 2 COMPLETED" })
+	service := list(a.mustECS("DescribeServices", `{"cluster":"c","services":["s"]}`)["services"])[0]
+	if text := fmt.Sprint(service["events"]); !strings.Contains(text, "tasks failed to start") || !strings.Contains(text, "rolling back") || base(fmt.Sprint(service["taskDefinition"])) != "f:1" {
+		t.Errorf("got %v of %v, want it told", text, service["taskDefinition"])
+	}
+	var statuses []string
+	for _, one := range list(a.mustECS("ListServiceDeployments", `{"cluster":"c","service":"s"}`)["serviceDeployments"]) {
+		statuses = append(statuses, fmt.Sprint(one["status"]))
+	}
+	if got := strings.Join(statuses, " "); got != "SUCCESSFUL STOPPED" {
+		t.Errorf("got service deployments %s, want the broken one stopped", got)
+	}
+}
+
+// sameWords says whether two lists have the same in them, in any order.
+func sameWords(a, b string) bool {
+	words := func(text string) []string {
+		return slices.Sorted(slices.Values(strings.Fields(strings.Trim(text, "[]"))))
+	}
+	return slices.Equal(words(a), words(b))
 }

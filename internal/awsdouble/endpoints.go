@@ -52,6 +52,9 @@ func (d *Double) endpointFits(ctx context.Context, c *call) error {
 	}
 	n.lock.Lock()
 	defer n.lock.Unlock()
+	if err := n.nameUsable(p.one("ServiceName")); err != nil {
+		return err
+	}
 	for id, s := range n.endpoints {
 		if s.at == c.place() && s.vpc == vpc && s.service == p.one("ServiceName") && s.privateDNS && s.state != "gone" {
 			return ec2Error("InvalidParameter", "private-dns-enabled cannot be set because there is already a conflicting DNS domain for %s in the VPC %s (%s)", s.service, vpc, id)
@@ -84,13 +87,38 @@ func (d *Double) endpointCreated(ctx context.Context, c *call, answer *node) err
 	defer n.lock.Unlock()
 	n.endpoints[id] = s
 	n.connecting(id, s)
-	s.show(endpoint)
+	n.showEndpoint(s, endpoint)
 	return nil
 }
 
-func (s *endpointState) show(item *node) {
+// showEndpoint puts into what moto says of an endpoint what it does not know.
+func (n *network) showEndpoint(s *endpointState, item *node) {
 	item.set("state", s.state)
 	item.set("privateDnsEnabled", map[bool]string{true: "true", false: "false"}[s.privateDNS])
+	groups := item.child("groupSet")
+	groups.children = nil
+	for _, id := range s.groups {
+		groups.children = append(groups.children, branch("item", leaf("groupId", id)))
+	}
+	entries := item.child("dnsEntrySet")
+	for _, entry := range entries.get("item").children {
+		if entry.name == "dnsName" { // moto's begins as AWS's does
+			own, _, _ := strings.Cut(entry.value, ".")
+			entry.value = own + "." + endpointDomain(s.service)
+		}
+	}
+	if service := n.serviceNamed(s.service); service != nil && s.privateDNS && service.private.name != "" {
+		entries.children = append(entries.children, branch("item", leaf("dnsName", service.private.name), leaf("hostedZoneId", entries.one("item.hostedZoneId"))))
+	}
+}
+
+// endpointDomain is where the names of a service's endpoints are: that of
+// com.amazonaws.eu-central-1.ecr.api is api.ecr.eu-central-1.vpce.amazonaws.com, that
+// of com.amazonaws.vpce.eu-central-1.vpce-svc-1 vpce-svc-1.eu-central-1.vpce.amazonaws.com.
+func endpointDomain(service string) string {
+	labels := strings.Split(strings.TrimPrefix(strings.TrimPrefix(service, "com.amazonaws."), "vpce."), ".")
+	slices.Reverse(labels)
+	return strings.Join(labels, ".") + ".vpce.amazonaws.com"
 }
 
 // endpointThere says whether an endpoint that moto shows is still there.
@@ -98,7 +126,7 @@ func (n *network) endpointThere(item *node) bool {
 	n.lock.Lock()
 	defer n.lock.Unlock()
 	if s := n.endpoints[item.one("vpcEndpointId")]; s != nil {
-		s.show(item)
+		n.showEndpoint(s, item)
 	}
 	return item.one("state") != "deleted" && item.one("state") != "gone"
 }
@@ -140,8 +168,10 @@ func (d *Double) endpointModified(_ context.Context, c *call) error {
 		return nil
 	}
 	if private := p.one("PrivateDnsEnabled"); private != "" {
-		if strings.EqualFold(private, "true") && !n.nameVerified(s) {
-			return ec2Error("InvalidParameter", "Private DNS can't be enabled because the service %s provider has not verified the private DNS name.", s.service)
+		if strings.EqualFold(private, "true") {
+			if err := n.nameUsable(s.service); err != nil {
+				return err
+			}
 		}
 		s.privateDNS = strings.EqualFold(private, "true")
 	}

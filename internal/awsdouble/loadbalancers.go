@@ -28,7 +28,7 @@ var elbRules = map[string]rule{
 	"DescribeLoadBalancers": {after: (*Double).showBalancers},
 	"DeleteLoadBalancer":    {before: (*Double).balancerFree, after: (*Double).balancerDeleted},
 	"SetSecurityGroups":     {before: (*Double).balancerGroups},
-	"DescribeTargetHealth":  {after: (*Double).showTargets},
+	"DescribeTargetHealth":  {before: (*Double).settleTasks, after: (*Double).showTargets},
 }
 
 // elb performs a decided call of Elastic Load Balancing.

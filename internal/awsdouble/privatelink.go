@@ -324,10 +324,17 @@ func (n *network) connecting(id string, s *endpointState) {
 	}
 }
 
-// nameVerified says whether an endpoint may use the private name of its service.
-func (n *network) nameVerified(s *endpointState) bool {
-	service := n.serviceNamed(s.service)
-	return service == nil || service.private.state == "verified"
+// nameUsable refuses endpoints the private name of a service that has none, or has
+// not proven that it is its own.
+func (n *network) nameUsable(service string) error {
+	s := n.serviceNamed(service)
+	switch {
+	case s == nil || s.private.state == "verified":
+		return nil
+	case s.private.name == "":
+		return ec2Error("InvalidParameter", "Private DNS can't be enabled because the service %s does not provide a private DNS name.", service)
+	}
+	return ec2Error("InvalidParameter", "Private DNS can't be enabled because the service %s provider has not verified the private DNS name.", service)
 }
 
 func (d *Double) showConnections(_ context.Context, c *call) (*http.Response, error) {

@@ -2,8 +2,8 @@ package awsdouble
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +26,7 @@ type tasks struct {
 
 	lock     sync.Mutex
 	services map[string]*ecsService // by ARN
+	stopped  []*ecsTask             // for a while
 	next     int                    // loopback address
 	stopping bool
 }
@@ -54,6 +54,9 @@ func (t *tasks) start(definition *taskDefinition, id string, ended func()) (*tas
 		if program == "" {
 			continue
 		}
+		if t.next == 0 {
+			t.next = rand.N(250 * 250) // other doubles of this process have their own
+		}
 		t.next++
 		ip := fmt.Sprintf("127.%d.%d.%d", 64+os.Getpid()%64, 1+t.next/250%250, 1+t.next%250)
 		var args []string
@@ -71,7 +74,7 @@ func (t *tasks) start(definition *taskDefinition, id string, ended func()) (*tas
 			p.cmd.Env = append(p.cmd.Env, variable.Name+"="+everywhere.ReplaceAllString(variable.Value, "${1}"+ip+"${2}"))
 		}
 		p.cmd.SysProcAttr = ownGroup()
-		output, err := os.OpenFile(filepath.Join(t.double.dir, "task-"+id+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		output, err := os.OpenFile(t.logOf(id), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 		if err != nil {
 			return nil, fmt.Errorf("opening the log of a task: %w", err)
 		}
@@ -98,21 +101,32 @@ func (t *tasks) start(definition *taskDefinition, id string, ended func()) (*tas
 	return nil, nil
 }
 
-// ended has a service start another task for one whose process has ended.
-func (t *tasks) ended(service string, task *ecsTask) {
-	time.Sleep(restartPause) // of the machine: a process that cannot start must not be started all the time
-	t.lock.Lock()
-	defer t.lock.Unlock()
-	s := t.services[service]
-	if t.stopping || s == nil || !slices.Contains(s.tasks, task) {
-		return // it was to end
+// logOf is the file that a task writes to.
+func (t *tasks) logOf(id string) string { return filepath.Join(t.double.dir, "task-"+id+".log") }
+
+// alive says whether there is a process, and it has not ended.
+func (p *taskProcess) alive() bool {
+	if p == nil {
+		return false
 	}
-	t.double.log.Warn("task ended by itself", "service", s.name, "log", filepath.Join(t.double.dir, "task-"+base(task.arn)+".log"))
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if err := errors.Join(t.end(ctx, s, task), t.scale(ctx, s)); err != nil {
-		t.double.log.Error("starting a task again", "service", s.name, "error", err)
+	select {
+	case <-p.gone:
+		return false
+	default:
+		return true
 	}
+}
+
+// exit is the status of a process that has ended.
+func (p *taskProcess) exit() (code int, ended bool) {
+	if p == nil || p.alive() {
+		return 0, false
+	}
+	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if ok && status.Signaled() {
+		return 128 + int(status.Signal()), true // as a container's
+	}
+	return p.cmd.ProcessState.ExitCode(), true
 }
 
 // stopTimeout is how long a task may take to end, as Fargate's at the most.
@@ -121,6 +135,9 @@ const stopTimeout = 2 * time.Minute
 // stop asks a process to end, and ends it when it does not. It does not wait.
 func (p *taskProcess) stop() {
 	p.once.Do(func() {
+		if !p.alive() {
+			return // its number may be another's by now
+		}
 		syscall.Kill(-p.cmd.Process.Pid, syscall.SIGTERM)
 		go func() {
 			select {
@@ -137,11 +154,9 @@ func (t *tasks) close() error {
 	t.lock.Lock()
 	t.stopping = true
 	var all []*taskProcess
-	for _, s := range t.services {
-		for _, task := range s.tasks {
-			if task.process != nil {
-				all = append(all, task.process)
-			}
+	for _, task := range append(t.listed(false), t.stopped...) {
+		if task.process.alive() {
+			all = append(all, task.process)
 		}
 	}
 	t.lock.Unlock()
@@ -160,6 +175,13 @@ func (t *tasks) close() error {
 	return nil
 }
 
+// settleTasks goes on with deployments before their targets are looked at.
+func (d *Double) settleTasks(ctx context.Context, _ *call) error {
+	d.tasks.lock.Lock()
+	defer d.tasks.lock.Unlock()
+	return d.tasks.settle(ctx)
+}
+
 // showTargets asks the processes behind targets for their health, as the load
 // balancer's checks would. The others are healthy, as moto says.
 func (d *Double) showTargets(ctx context.Context, c *call, answer *node) error {
@@ -173,37 +195,51 @@ func (d *Double) showTargets(ctx context.Context, c *call, answer *node) error {
 		}
 	}
 	d.tasks.lock.Unlock()
-	var group *node
+	var group *targetGroup
 	for _, item := range answer.at("DescribeTargetHealthResult.TargetHealthDescriptions.member") {
 		ip := item.one("Target.Id")
 		if real[ip] == nil {
 			continue
 		}
 		if group == nil {
-			text, err := d.world.do(ctx, c.Account, c.Region, want{service: "elasticloadbalancing", operation: "DescribeTargetGroups",
-				form: []string{"Version", "2015-12-01", "TargetGroupArns.member.1", c.params.one("TargetGroupArn")}})
+			seen, err := d.targetGroup(ctx, c.place(), c.params.one("TargetGroupArn"))
 			if err != nil {
 				return err
 			}
-			group = text.get("DescribeTargetGroupsResult").get("TargetGroups").get("member")
-		}
-		port := group.one("HealthCheckPort")
-		if _, err := strconv.Atoi(port); err != nil { // traffic-port
-			port = item.one("Target.Port")
+			group = seen
 		}
 		health := item.child("TargetHealth")
 		health.children = []*node{leaf("State", "healthy")}
-		if err := checkTarget(ctx, group.one("HealthCheckProtocol"), net.JoinHostPort(ip, port), group.one("HealthCheckPath")); err != nil {
+		if err := checkTarget(ctx, group, ip, item.one("Target.Port")); err != nil {
 			health.children = []*node{leaf("State", "unhealthy"), leaf("Reason", "Target.FailedHealthChecks"), leaf("Description", "Health checks failed")}
 		}
 	}
 	return nil
 }
 
-func checkTarget(ctx context.Context, protocol, address, path string) error {
+// targetGroup is what is read of one.
+type targetGroup struct{ protocol, port, path string } // of its health check
+
+func (d *Double) targetGroup(ctx context.Context, at place, arn string) (*targetGroup, error) {
+	text, err := d.world.do(ctx, at.account, at.region, want{service: "elasticloadbalancing", operation: "DescribeTargetGroups",
+		form: []string{"Version", "2015-12-01", "TargetGroupArns.member.1", arn}})
+	if err != nil {
+		return nil, err
+	}
+	group := text.get("DescribeTargetGroupsResult").get("TargetGroups").get("member")
+	return &targetGroup{group.one("HealthCheckProtocol"), group.one("HealthCheckPort"), group.one("HealthCheckPath")}, nil
+}
+
+// checkTarget asks a target as its group's health check does.
+func checkTarget(ctx context.Context, group *targetGroup, ip, targetPort string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if !strings.HasPrefix(protocol, "HTTP") {
+	port, path := group.port, group.path
+	if _, err := strconv.Atoi(port); err != nil { // traffic-port
+		port = targetPort
+	}
+	address := net.JoinHostPort(ip, port)
+	if !strings.HasPrefix(group.protocol, "HTTP") {
 		connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 		if err != nil {
 			return err
