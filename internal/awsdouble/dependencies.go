@@ -159,13 +159,14 @@ func (d *Double) vpcFree(ctx context.Context, c *call) error {
 		{"DescribeNetworkInterfaces", "vpc-id", "networkInterfaceSet", "networkInterfaceId"},
 		{"DescribeVpcEndpoints", "vpc-id", "vpcEndpointSet", "vpcEndpointId"},
 		{"DescribeSecurityGroups", "vpc-id", "securityGroupInfo", "groupId"},
+		{"DescribeNetworkAcls", "vpc-id", "networkAclSet", "networkAclId"},
 	} {
 		answer, err := n.look(ctx, c.place(), one.operation, one.filter, id)
 		if err != nil {
 			return err
 		}
 		for _, item := range answer.items(one.list) {
-			if item.one("groupName") == "default" || one.operation == "DescribeVpcEndpoints" && !n.endpointThere(item) {
+			if item.one("groupName") == "default" || item.one("default") == "true" || one.operation == "DescribeVpcEndpoints" && !n.endpointThere(item) {
 				continue
 			}
 			return dependency("The vpc '%s' has dependencies and cannot be deleted.", id)

@@ -88,6 +88,9 @@ func TestRouteTablesOfSubnets(t *testing.T) {
 	a.ec2("", "DeleteRouteTable", "RouteTableId", other)
 	a.refused("InvalidParameterValue", "CreateSecurityGroup", "VpcId", vpc, "GroupName", "sg-mine", "GroupDescription", "x")
 	a.refused("InvalidParameterValue", "CreateSecurityGroup", "VpcId", vpc, "GroupName", "Default", "GroupDescription", "x")
+	list := a.ec2("networkAclId", "CreateNetworkAcl", "VpcId", vpc)
+	a.refused("DependencyViolation", "DeleteVpc", "VpcId", vpc)
+	a.ec2("", "DeleteNetworkAcl", "NetworkAclId", list)
 	a.ec2("", "DeleteVpc", "VpcId", vpc)
 }
 
