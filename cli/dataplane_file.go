@@ -88,6 +88,9 @@ func (a *app) openFile(ctx context.Context, f *planeFile, as operations.Roles) (
 	if err != nil {
 		return nil, err
 	}
+	if _, err := dataplane.Steps(o.Plane); err != nil {
+		return nil, err // what cannot be built, before anybody is asked
+	}
 	if err := dataplane.LookFirst(ctx, o.Plane); err != nil {
 		return nil, o.sentence(err)
 	}

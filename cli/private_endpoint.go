@@ -9,6 +9,7 @@ import (
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/dataplane"
 	"biplane.dev/biplane/provision/operations"
+	"biplane.dev/biplane/provision/spec"
 	"biplane.dev/biplane/provision/step"
 )
 
@@ -58,7 +59,7 @@ Exit status: 0 nothing to do; 1 there are changes; 2 it could not run.`,
 		Args: oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.showPlan(cmd.Context(), func(ctx context.Context) (*opened, error) {
-				return a.openPrivate(ctx, args[0], operations.Observe, step.Present, nil)
+				return a.openPrivate(ctx, args[0], operations.Observe, nil)
 			})
 		},
 	}
@@ -138,23 +139,38 @@ func checkAccept(ids []string) error {
 // privateSteps are the steps of the private endpoint. One that the file no longer asks for
 // can still be removed.
 func privateSteps(o *opened, goal step.Goal, accept []string) ([]step.Step, error) {
-	if !o.Spec.PrivateEndpoint.Enabled {
-		if goal == step.Present {
-			return nil, usererr.New(usererr.Invalid, "spec.privateEndpoint.enabled is false: data plane %s has no private endpoint", o.Name).
-				WithHint("write privateEndpoint: {enabled: true} into the file")
+	if goal == step.Present {
+		if err := wantsPrivate(o.Spec, o.Name); err != nil {
+			return nil, err
 		}
-		o.Spec.PrivateEndpoint.Enabled = true
 	}
+	o.Spec.PrivateEndpoint.Enabled = true
 	return dataplane.PrivateEndpoint(o.Plane, goal, accept)
 }
 
-// openPrivate is open with the steps of the private endpoint.
-func (a *app) openPrivate(ctx context.Context, file string, as operations.Roles, goal step.Goal, accept []string) (*opened, error) {
-	o, err := a.open(ctx, file, as)
+// wantsPrivate refuses a file that asks for no private endpoint.
+func wantsPrivate(s spec.Spec, name string) error {
+	if s.PrivateEndpoint.Enabled {
+		return nil
+	}
+	return usererr.New(usererr.Invalid, "spec.privateEndpoint.enabled is false: data plane %s has no private endpoint", name).
+		WithHint("write privateEndpoint: {enabled: true} into the file")
+}
+
+// openPrivate is open with the steps of a private endpoint that is wanted.
+func (a *app) openPrivate(ctx context.Context, file string, as operations.Roles, accept []string) (*opened, error) {
+	f, err := a.readPlane(file)
 	if err != nil {
 		return nil, err
 	}
-	if o.steps, err = privateSteps(o, goal, accept); err != nil {
+	if err := wantsPrivate(f.file.Spec, f.file.Metadata.Name); err != nil {
+		return nil, err
+	}
+	o, err := a.openFile(ctx, f, as)
+	if err != nil {
+		return nil, err
+	}
+	if o.steps, err = privateSteps(o, step.Present, accept); err != nil {
 		return nil, err
 	}
 	o.runner.Steps = o.steps

@@ -44,7 +44,7 @@ Exit status: 0 all is as the file says and works; 1 something is not; 2 it could
 			}
 			p := a.progress("looking at everything")
 			defer p.stop()
-			o, err := a.openPrivate(cmd.Context(), args[0], operations.Observe, step.Present, accept)
+			o, err := a.openPrivate(cmd.Context(), args[0], operations.Observe, accept)
 			if err != nil {
 				return err
 			}
