@@ -14,6 +14,7 @@ import (
 
 	"biplane.dev/biplane/provision/dataplane"
 	"biplane.dev/biplane/provision/operations"
+	"biplane.dev/biplane/provision/spec"
 	"biplane.dev/biplane/provision/step"
 )
 
@@ -121,6 +122,27 @@ func TestCheckFindsWhatChanged(t *testing.T) {
 			t.Errorf("after another apply: %+v", d)
 		}
 	}
+
+	// What the file asked for once is shown; what would begin anew beside data is refused.
+	dp.Spec.Cluster.NodeGroups[0].Name, dp.Spec.WorkspaceRoles = "other", spec.SharedRoles
+	p = account.Open(t, dp, operations.Observe)
+	do(nil, dataplane.LookFirst(t.Context(), p))
+	steps, err := dataplane.Steps(p)
+	do(nil, err)
+	left := map[string]bool{}
+	for _, s := range account.Plan(t, steps, step.Present).Steps {
+		left[s.Name] = s.Action == step.Leave && strings.Contains(strings.Join(s.Details, ""), "no longer asks for it")
+	}
+	for _, name := range []string{"node group system", "role " + executor} {
+		if !left[name] {
+			t.Errorf("%s: got nothing, want it to be shown as no longer asked for", name)
+		}
+	}
+	dp.Spec.Cluster.NodeGroups[0].Name, dp.Spec.WorkspaceRoles, dp.Spec.Buckets.Suffix = "system", spec.PerServiceAccount, "elsewhere"
+	if err := dataplane.LookFirst(t.Context(), account.Open(t, dp, operations.Observe)); err == nil || !strings.Contains(err.Error(), "spec.buckets.suffix is elsewhere") {
+		t.Errorf("got %v, want another suffix to be refused", err)
+	}
+	dp.Spec.Buckets.Suffix = dp.Spec.Account
 }
 
 // vpcOf is the network of a data plane, as its owner sees it.
