@@ -166,10 +166,16 @@ func (f awsFlags) newRetryer() aws.Retryer {
 			o.MaxAttempts = attemptsThrottledPatient
 		}
 		o.RateLimiter = ratelimit.None // a run is short, and each call has its own bound
+		o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
+			if cutShort(err) {
+				return aws.TrueTernary // whatever it was, it was no answer
+			}
+			return aws.UnknownTernary
+		})}, o.Retryables...)
 		pauses := retry.NewExponentialJitterBackoff(longestPause)
 		o.Backoff = retry.BackoffDelayerFunc(func(attempt int, err error) (time.Duration, error) {
 			switch {
-			case throttled(err) && f.patient != nil:
+			case f.patient != nil && (throttled(err) || cutShort(err)):
 				// Half of it at random, so that calls that were refused at once do not all come again at once.
 				pause := min(time.Second<<min(attempt, 10), longestPausePatient)
 				return f.patient.Machine(pause/2 + rand.N(pause/2)), nil
@@ -195,6 +201,12 @@ func sayThrottled(stack *smithymiddleware.Stack) error {
 		}
 		return out, metadata, err
 	}), "Retry", smithymiddleware.After)
+}
+
+// cutShort reports whether a connection was closed in the middle of an answer.
+func cutShort(err error) bool {
+	var unread *smithy.DeserializationError
+	return errors.As(err, &unread) && errors.Is(err, net.ErrClosed)
 }
 
 func throttled(err error) bool {

@@ -113,22 +113,26 @@ func (a *account) customer() aws.Config {
 // upon is the transcripts' command
 //
 //	upon CALL damage WHAT [ARG]
-//	upon CALL signal NAME
+//	upon CALL signal NAME [then CALL signal NAME]...
 //
 // which does something once, when the double is next asked for a call such as
 // eks:CreateNodegroup and before it performs it: what damage does, or sending a signal to
-// the process whose id is in the file pid. Several for one call are done one a call.
+// the process whose id is in the file pid.
 func upon(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
-		ts.Fatalf("usage: upon CALL damage WHAT [ARG], upon CALL signal NAME")
+		ts.Fatalf("usage: upon CALL damage WHAT [ARG], upon CALL signal NAME [then CALL signal NAME]...")
 	}
-	a := accountOf(ts)
+	accountOf(ts).upon(ts, args)
+}
+
+func (a *account) upon(ts *testscript.TestScript, args []string) {
 	var do func() error
-	switch call, what := args[1], args[2]; call {
+	next := args[3:]
+	switch what := args[2]; args[1] {
 	case "damage":
-		do = a.damage(ts, what, args[3:])
+		do, next = a.damage(ts, what, next), nil
 	case "signal":
-		number, known := map[string]syscall.Signal{"INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM}[what]
+		number, known := map[string]syscall.Signal{"INT": syscall.SIGINT, "HUP": syscall.SIGHUP}[what]
 		if !known {
 			ts.Fatalf("there is no signal %s", what)
 		}
@@ -145,7 +149,7 @@ func upon(ts *testscript.TestScript, neg bool, args []string) {
 			return syscall.Kill(pid, number)
 		}
 	default:
-		ts.Fatalf("nothing is %s", call)
+		ts.Fatalf("nothing is %s", args[1])
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -153,7 +157,11 @@ func upon(ts *testscript.TestScript, neg bool, args []string) {
 		a.due = map[string][]func(){}
 	}
 	a.due[args[0]] = append(a.due[args[0]], func() {
-		if err := do(); err != nil {
+		err := do()
+		if len(next) > 3 { // then CALL signal NAME
+			a.upon(ts, next[1:])
+		}
+		if err != nil {
 			a.mu.Lock()
 			defer a.mu.Unlock()
 			a.failed = errors.Join(a.failed, fmt.Errorf("upon %s: %w", strings.Join(args, " "), err))
@@ -330,8 +338,7 @@ func (s *spoiler) endpoint(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	updated := eks.NewClusterActiveWaiter(s.eks, func(o *eks.ClusterActiveWaiterOptions) { o.MinDelay, o.MaxDelay = time.Millisecond, 50*time.Millisecond })
-	return updated.Wait(ctx, &eks.DescribeClusterInput{Name: demo}, time.Minute)
+	return active(ctx, s.eks, demo)
 }
 
 func (s *spoiler) subnet(ctx context.Context) error {
@@ -420,6 +427,9 @@ func foreign(ts *testscript.TestScript, neg bool, args []string) {
 			_, err = eks.NewFromConfig(cfg).CreateCluster(ctx, &eks.CreateClusterInput{Name: name, RoleArn: aws.String("arn:aws:iam::123456789012:role/foreign"),
 				ResourcesVpcConfig: &ekstypes.VpcConfigRequest{SubnetIds: subnets}})
 		}
+		if err == nil {
+			err = active(ctx, eks.NewFromConfig(cfg), name)
+		}
 	case "load-balancer":
 		var subnets []string
 		if subnets, err = twoSubnets(ctx, ec2.NewFromConfig(cfg)); err == nil {
@@ -466,4 +476,12 @@ func (s *spoiler) regrant(ctx context.Context) error {
 		delete(s.narrowed, arn)
 	}
 	return nil
+}
+
+// active waits until a cluster is, by the double's fast clock.
+func active(ctx context.Context, c *eks.Client, name *string) error {
+	waiter := eks.NewClusterActiveWaiter(c, func(o *eks.ClusterActiveWaiterOptions) {
+		o.MinDelay, o.MaxDelay = time.Millisecond, 50*time.Millisecond
+	})
+	return waiter.Wait(ctx, &eks.DescribeClusterInput{Name: name}, time.Minute)
 }

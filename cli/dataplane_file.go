@@ -205,6 +205,10 @@ func (o *opened) sentence(err error) error {
 		return usererr.New(usererr.Refused, "%s: somebody else changed the account after the plan was shown", failed.Step).
 			WithHint("run the same command again to see the new plan").Because(err)
 	}
+	if role, ok := strings.CutPrefix(failed.Step, "role "); ok && fault.Code(err) == "EntityAlreadyExists" {
+		return usererr.New(usererr.Refused, "%s: the account has a role of that name already, which the %s role may not see", failed.Step, o.as).
+			WithHint("its owner sees it by 'aws iam get-role --role-name %s', and renames or deletes it; or give this data plane another name", role).Because(err)
+	}
 	if errors.Is(err, step.ErrNotYet) || errors.Is(err, step.ErrConflict) {
 		return usererr.New(usererr.Unavailable, "%s %s: %s", failed.Action, failed.Step, oneLine(failed.Err.Error())).
 			WithHint("what was made stays, and the same command goes on").Because(err)

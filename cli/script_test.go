@@ -159,11 +159,12 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 
 // startDouble is the transcripts' command
 //
-//	awsdouble [moto] [KIND:CALLS[,…]]...
+//	awsdouble [moto] [delay=DURATION] [KIND:CALLS[,…]]...
 //
 // which starts an AWS double of the transcript's own, with the faults given,
 // and sets the environment that its export lines would. It holds IAM and STS;
-// with moto, which takes seconds to start, everything else as well.
+// with moto, which takes seconds to start, everything else as well. What is written to
+// IAM is seen after the delay.
 func startDouble(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("unsupported: ! awsdouble")
@@ -175,6 +176,12 @@ func startDouble(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Check(err)
 			options.Moto, err = awsdouble.FindMoto(moto)
 			ts.Check(err)
+			continue
+		}
+		if text, ok := strings.CutPrefix(arg, "delay="); ok {
+			delay, err := time.ParseDuration(text)
+			ts.Check(err)
+			options.ConsistencyDelay = delay
 			continue
 		}
 		fault, err := awsdouble.ParseFault(arg)

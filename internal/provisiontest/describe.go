@@ -141,6 +141,9 @@ func (d *describer) cluster(c *eks.Client) {
 		}
 		d.add("node group", []int{}, err)
 		entries, err := c.ListAccessEntries(d.ctx, &eks.ListAccessEntriesInput{ClusterName: &name})
+		if fault.Code(err) == "InvalidRequestException" {
+			err = nil // a cluster of somebody else's, which has none
+		}
 		d.add("access entry", list(entries, func(o *eks.ListAccessEntriesOutput) any { return o.AccessEntries }), err)
 		pairs, err := c.ListPodIdentityAssociations(d.ctx, &eks.ListPodIdentityAssociationsInput{ClusterName: &name})
 		d.add("pod identity", list(pairs, func(o *eks.ListPodIdentityAssociationsOutput) any { return o.Associations }), err)

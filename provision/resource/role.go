@@ -130,6 +130,9 @@ func (r *roleKeeper) find(ctx context.Context, goal step.Goal) (*State, error) {
 		return nil, err
 	}
 	has, err := r.carries(ctx)
+	if fault.Denied(err) && r.deleted {
+		return nil, nil // it went between two calls, and nobody may ask for what is under no path
+	}
 	if err != nil {
 		return nil, err
 	}
