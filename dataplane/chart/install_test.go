@@ -216,6 +216,19 @@ func TestInstall(t *testing.T) {
 			c.Data["config.yaml"] = "broken"
 			c.Annotations["example.com/theirs"] = "kept"
 		})
+		// Who may read no Secrets is told the same.
+		wanted := chart.Merge(options().Values, map[string]any{"controlPlane": map[string]any{"cluster": "production"}})
+		seen, err := chart.Observe(t.Context(), to(options()).Target, wanted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var differ []string
+		for _, d := range seen.Differs {
+			differ = append(differ, d.Object+": "+d.Got)
+		}
+		if got, want := strings.Join(differ, "; "), "ConfigMap biplane-dataplane: another in data.config.yaml; Service proxy: missing"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
 		o := to(options())
 		o.Values = nil // those of the release
 		var told []string
@@ -288,6 +301,30 @@ func TestInstall(t *testing.T) {
 		set(append(append([]any{}, versions...), newer))
 		wantSaid(t, to(options()), chart.Install, "workspaces.biplane.dev of version v9, which this biplane does not know", "a newer one")
 		set(versions)
+	})
+
+	t.Run("it says what is installed without a look into Secrets", func(t *testing.T) {
+		wanted := chart.Merge(options().Values, map[string]any{"controlPlane": map[string]any{"cluster": "production"}})
+		// Handed in as it is, without a kubeconfig.
+		handed := chart.Target{Namespace: namespace, Config: cluster.Config}
+		seen, err := chart.Observe(t.Context(), handed, wanted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(seen.Differs) > 0 || len(seen.Unseen) > 0 || !seen.Installed || !seen.Ready() || seen.Cluster != "production" || seen.Gateway != "gateway.example.com:443" {
+			t.Errorf("got %+v, want it as it was installed", seen)
+		}
+		wanted["log"] = map[string]any{"level": "debug"}
+		if seen, err = chart.Observe(t.Context(), handed, wanted); err != nil {
+			t.Fatal(err)
+		}
+		if len(seen.Differs) == 0 {
+			t.Error("got no difference, want another value seen")
+		}
+		left, err := chart.FindLeft(t.Context(), handed)
+		if err != nil || !left.Any || left.Cluster != "production" || left.Running != 0 {
+			t.Errorf("got %+v and %v, want what an uninstall would take away", left, err)
+		}
 	})
 
 	t.Run("it reads the status of what is installed", func(t *testing.T) {

@@ -423,3 +423,23 @@ func TestBadValues(t *testing.T) {
 		}
 	})
 }
+
+func TestMerge(t *testing.T) {
+	t.Parallel()
+	section := func(pairs ...any) map[string]any {
+		m := map[string]any{}
+		for i := 0; i < len(pairs); i += 2 {
+			m[pairs[i].(string)] = pairs[i+1]
+		}
+		return m
+	}
+	below := section("image", section("repository", "a", "tag", "1"), "log", section("level", "info"))
+	got := Merge(below, nil, section("image", section("repository", "b")), section("log", "none", "proxy", section("port", 1)))
+	want := section("image", section("repository", "b", "tag", "1"), "log", "none", "proxy", section("port", 1))
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if below["image"].(map[string]any)["repository"] != "a" {
+		t.Errorf("got the lower values changed to %v, want them as they were", below)
+	}
+}

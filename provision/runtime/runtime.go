@@ -81,7 +81,7 @@ func (r *release) Drift(ctx context.Context) ([]step.Drift, error) {
 	}
 	var drift []step.Drift
 	for _, d := range look.seen.Differs {
-		drift = append(drift, step.Drift{Resource: d.Object, Field: "settings", Want: d.Want, Got: d.Got})
+		drift = append(drift, step.Drift{Resource: StepName, Field: d.Object, Want: d.Want, Got: d.Got})
 	}
 	return drift, nil
 }

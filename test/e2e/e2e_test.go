@@ -4,6 +4,7 @@
 //	e2e_test.go     a person with an SDK of a version, at a sandbox
 //	sdk_test.go     what the SDK does from Python and from the command line
 //	faults_test.go  what happens while something of the sandbox is away
+//	provision_test.go  a data plane that is made in an account, runs a workflow, and goes
 //	workflows/      what is run; check.py and further.py assert from Python
 //	sdk/            versions of the SDK, locked
 package e2e_test
@@ -40,9 +41,9 @@ type person struct {
 	status  sandbox.Status
 }
 
-// newPerson starts a sandbox, whose pods use the SDK of that version, as the
+// newPerson starts a sandbox, with more flags perhaps, whose pods use the SDK of that version, as the
 // person does. Everything goes when the test ends.
-func newPerson(t *testing.T, version string) *person {
+func newPerson(t *testing.T, version string, flags ...string) *person {
 	t.Helper()
 	top, err := filepath.Abs("../..")
 	if err != nil {
@@ -61,7 +62,7 @@ func newPerson(t *testing.T, version string) *person {
 		p.run(t, "biplane", "sandbox", "down", "--dir", p.dir, "--purge")
 	})
 	began := time.Now()
-	p.ok(t, "biplane", "sandbox", "up", "--dir", p.dir, "--python", venv)
+	p.ok(t, "biplane", append([]string{"sandbox", "up", "--dir", p.dir, "--python", venv}, flags...)...)
 	t.Logf("flyte %s: the sandbox is up after %.1f s", version, time.Since(began).Seconds())
 	var env map[string]string
 	p.json(t, &env, "biplane", "sandbox", "env", "--dir", p.dir, "--output", "json")
