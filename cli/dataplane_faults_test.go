@@ -157,11 +157,10 @@ func (a *account) upon(ts *testscript.TestScript, args []string) {
 		a.due = map[string][]func(){}
 	}
 	a.due[args[0]] = append(a.due[args[0]], func() {
-		err := do()
-		if len(next) > 3 { // then CALL signal NAME
+		if len(next) > 3 { // then CALL signal NAME, which may come at once
 			a.upon(ts, next[1:])
 		}
-		if err != nil {
+		if err := do(); err != nil {
 			a.mu.Lock()
 			defer a.mu.Unlock()
 			a.failed = errors.Join(a.failed, fmt.Errorf("upon %s: %w", strings.Join(args, " "), err))
