@@ -1,6 +1,7 @@
 package awsdouble
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -24,7 +25,7 @@ type balancerState struct {
 
 // elbRules are the rules of Elastic Load Balancing, version 2.
 var elbRules = map[string]rule{
-	"CreateLoadBalancer":    {after: (*Double).balancerCreated},
+	"CreateLoadBalancer":    {instead: (*Double).createBalancer},
 	"DescribeLoadBalancers": {after: (*Double).showBalancers},
 	"DeleteLoadBalancer":    {before: (*Double).balancerFree, after: (*Double).balancerDeleted},
 	"SetSecurityGroups":     {before: (*Double).balancerGroups},
@@ -37,6 +38,36 @@ func (d *Double) elb(ctx context.Context, c *call) (*http.Response, error) {
 		return nil, err
 	}
 	return d.byRule(ctx, c, elbRules[c.Operation])
+}
+
+// createBalancer makes one of a name, however often it is asked with the same settings;
+// moto makes another each time. With other settings the name is taken (Elastic Load
+// Balancing API reference, CreateLoadBalancer).
+func (d *Double) createBalancer(ctx context.Context, c *call) (*http.Response, error) {
+	created := func(root *node) error { return d.balancerCreated(ctx, c, root) }
+	there, err := d.world.ask(ctx, c, want{service: "elasticloadbalancing", operation: "DescribeLoadBalancers",
+		form: []string{"Version", "2015-12-01", "Names.member.1", c.params.one("Name")}})
+	if err != nil {
+		return nil, err
+	}
+	known := there.at("DescribeLoadBalancersResult.LoadBalancers.member")
+	if len(known) == 0 {
+		answer, err := d.forward(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return edit(c, answer, created)
+	}
+	subnets := func(list []string) string { return strings.Join(slices.Sorted(slices.Values(list)), " ") }
+	if known[0].one("Type") != cmp.Or(c.params.one("Type"), "application") || known[0].one("Scheme") != cmp.Or(c.params.one("Scheme"), "internet-facing") ||
+		subnets(known[0].all("AvailabilityZones.member.SubnetId")) != subnets(c.params.all("Subnets.*")) {
+		return nil, &refusal{"DuplicateLoadBalancerName", "A load balancer with the same name '" + c.params.one("Name") + "' exists, but with different settings", http.StatusBadRequest}
+	}
+	answer, err := d.fromMotoBalancers(c, inXML(c, branch("", branch("CreateLoadBalancerResult", branch("LoadBalancers", known[0])))))
+	if err != nil {
+		return nil, err
+	}
+	return edit(c, answer, created)
 }
 
 func (d *Double) balancerCreated(ctx context.Context, c *call, answer *node) error {

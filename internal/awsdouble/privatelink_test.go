@@ -7,6 +7,28 @@ import (
 	"biplane.dev/biplane/internal/awsdouble/typical"
 )
 
+func TestBalancerOfOneName(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	n := newNetworkFor(t, a.d)
+	make := func(scheme string) (int, string, error) {
+		return query(t, a.d, a.key, "elasticloadbalancing", "CreateLoadBalancer", "Name", "nlb", "Type", "network", "Scheme", scheme,
+			"Subnets.member.1", n.subnets[0], "Subnets.member.2", n.subnets[1], "Version", "2015-12-01")
+	}
+	_, first, _ := make("internal")
+	a.clock.pass(typical.CreateNetworkLoadBalancer)
+	_, again, _ := make("internal")
+	if arn := between(t, first, "<LoadBalancerArn>", "<"); arn != between(t, again, "<LoadBalancerArn>", "<") || !strings.Contains(arn, "/net/") || !strings.Contains(again, "<Code>active</Code>") {
+		t.Errorf("got %s and then %s, want the same load balancer, active by then", first, again)
+	}
+	if list := a.elb("DescribeLoadBalancers"); strings.Count(list, "<LoadBalancerArn>") != 1 {
+		t.Errorf("got %s, want one load balancer", list)
+	}
+	if status, text, err := make("internet-facing"); err != nil || status != 400 || !strings.Contains(text, "<Code>DuplicateLoadBalancerName</Code>") {
+		t.Errorf("got %d %s %v, want that the name is taken", status, text, err)
+	}
+}
+
 func TestPrivateNameOfEndpoint(t *testing.T) {
 	t.Parallel()
 	a := newAccount(t)
