@@ -179,7 +179,7 @@ func (c *cluster) compareCluster(cl *types.Cluster) []resource.Difference {
 			Hint: "put spec.network back: a cluster stays in its network; or build another data plane"})
 	}
 	if subnets := c.All(plane.PrivateSubnets); len(subnets) > 0 && vpc != nil {
-		fixed("subnets", joined(subnets), joined(vpc.SubnetIds))
+		fixed("subnets", resource.Joined(subnets), resource.Joined(vpc.SubnetIds))
 	}
 	if network := cl.KubernetesNetworkConfig; wanted.ServiceCIDR != "" && network != nil {
 		fixed("serviceCidr", wanted.ServiceCIDR, aws.ToString(network.ServiceIpv4Cidr))
@@ -226,9 +226,9 @@ func (c *cluster) compareCluster(cl *types.Cluster) []resource.Difference {
 func address(public, private bool, cidrs []string) string {
 	switch {
 	case public && private:
-		return "public from " + joined(cidrs)
+		return "public from " + resource.Joined(cidrs)
 	case public:
-		return "public alone, from " + joined(cidrs)
+		return "public alone, from " + resource.Joined(cidrs)
 	}
 	return "private"
 }
@@ -250,14 +250,7 @@ func logging(list []types.LogType) string {
 	for _, t := range list {
 		names = append(names, string(t))
 	}
-	return joined(names)
-}
-
-// joined is a set as one text, for comparing.
-func joined(list []string) string {
-	list = slices.Clone(list)
-	slices.Sort(list)
-	return strings.Join(list, ", ")
+	return resource.Joined(names)
 }
 
 // minor is the minor version, 34 of 1.34; -1 of what is none.

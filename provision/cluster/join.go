@@ -19,6 +19,7 @@ import (
 	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/network"
 	"biplane.dev/biplane/provision/operations"
+	"biplane.dev/biplane/provision/resource"
 )
 
 // EKS says of nodes that do not join that they do not, and nothing more. It has one of
@@ -131,7 +132,7 @@ func (c *cluster) lackOfDoor(ctx context.Context, _ *types.Nodegroup, door *type
 				cidr, err := netip.ParsePrefix(text)
 				return err == nil && cidr.Contains(ip)
 			}) {
-				return []obstacle{{cause: fmt.Sprintf("the cluster's endpoint is public alone, for %s, and the nodes come from %s: its private access was switched off", joined(door.PublicAccessCidrs), ip)}}, nil
+				return []obstacle{{cause: fmt.Sprintf("the cluster's endpoint is public alone, for %s, and the nodes come from %s: its private access was switched off", resource.Joined(door.PublicAccessCidrs), ip)}}, nil
 			}
 		}
 	}

@@ -89,7 +89,7 @@ func (c *cluster) queue() *resource.Resource {
 			}
 			for _, key := range sorted(attributes) {
 				want, have := attributes[key], got.Attributes[key]
-				if want == have || key == "Policy" && sameJSON(want, have) {
+				if want == have || key == "Policy" && resource.SameJSON(want, have) {
 					continue
 				}
 				if key == "Policy" && have != "" {
@@ -141,7 +141,7 @@ func (c *cluster) rule(event, source, detail string) *resource.Resource {
 			if goal == step.Absent {
 				return s, nil
 			}
-			if !sameJSON(aws.ToString(out.EventPattern), pattern) {
+			if !resource.SameJSON(aws.ToString(out.EventPattern), pattern) {
 				s.Differ = append(s.Differ, resource.Difference{Field: "pattern", Want: pattern, Have: aws.ToString(out.EventPattern), Put: func(ctx context.Context) error {
 					_, err := c.AWS.Events.PutRule(ctx, &eventbridge.PutRuleInput{Name: &name, EventPattern: &pattern})
 					return err

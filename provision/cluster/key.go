@@ -208,7 +208,7 @@ func (c *cluster) findKey(ctx context.Context, goal step.Goal) (*resource.State,
 	if err != nil {
 		return nil, err
 	}
-	if !sameJSON(aws.ToString(policy.Policy), c.keyPolicy()) {
+	if !resource.SameJSON(aws.ToString(policy.Policy), c.keyPolicy()) {
 		s.Differ = append(s.Differ, resource.Difference{Field: "key policy", Want: "for this account, its nodes and its logs", Have: "another one", Put: func(ctx context.Context) error {
 			in := &kms.PutKeyPolicyInput{KeyId: &found.arn, PolicyName: aws.String("default"), Policy: aws.String(c.keyPolicy())}
 			_, err := c.AWS.KMS.PutKeyPolicy(ctx, in)

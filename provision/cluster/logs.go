@@ -1,9 +1,7 @@
 package cluster
 
 import (
-	"encoding/json"
 	"maps"
-	"reflect"
 	"slices"
 
 	"biplane.dev/biplane/provision/resource"
@@ -23,9 +21,3 @@ func (c *cluster) logGroup() *resource.Resource {
 }
 
 func sorted(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
-
-// sameJSON compares documents by what they say.
-func sameJSON(a, b string) bool {
-	var x, y any
-	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
-}

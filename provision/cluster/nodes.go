@@ -16,7 +16,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eks/types"
 
 	"biplane.dev/biplane/provision/fault"
-	"biplane.dev/biplane/provision/ownership"
 	"biplane.dev/biplane/provision/plane"
 	"biplane.dev/biplane/provision/resource"
 	"biplane.dev/biplane/provision/spec"
@@ -75,7 +74,7 @@ func (c *cluster) nodeTemplate() *resource.Resource {
 		},
 		Create: func(ctx context.Context, tags map[string]string) error {
 			_, err := c.AWS.EC2.CreateLaunchTemplate(ctx, &ec2.CreateLaunchTemplateInput{LaunchTemplateName: &name, LaunchTemplateData: c.templateData(),
-				TagSpecifications: []ec2types.TagSpecification{{ResourceType: ec2types.ResourceTypeLaunchTemplate, Tags: ec2Tags(tags)}}})
+				TagSpecifications: []ec2types.TagSpecification{{ResourceType: ec2types.ResourceTypeLaunchTemplate, Tags: resource.EC2Tags(tags)}}})
 			return err
 		},
 		Delete: func(ctx context.Context, _ *resource.State) error {
@@ -102,7 +101,7 @@ func (c *cluster) diskSize() int32 {
 }
 
 func (c *cluster) templateData() *ec2types.RequestLaunchTemplateData {
-	tags := ec2Tags(c.nodeTags())
+	tags := resource.EC2Tags(c.nodeTags())
 	return &ec2types.RequestLaunchTemplateData{
 		MetadataOptions: &ec2types.LaunchTemplateInstanceMetadataOptionsRequest{
 			HttpTokens: ec2types.LaunchTemplateHttpTokensStateRequired, HttpPutResponseHopLimit: aws.Int32(1), HttpEndpoint: ec2types.LaunchTemplateInstanceMetadataEndpointStateEnabled},
@@ -276,10 +275,10 @@ func (c *cluster) compareGroup(g spec.NodeGroup, capacity types.CapacityTypes, g
 		}
 		out = append(out, d...)
 	}
-	fixed("instanceTypes", joined(g.InstanceTypes), joined(got.InstanceTypes))
+	fixed("instanceTypes", resource.Joined(g.InstanceTypes), resource.Joined(got.InstanceTypes))
 	fixed("spot", string(capacity), string(got.CapacityType))
 	if subnets := c.All(plane.PrivateSubnets); len(subnets) > 0 {
-		fixed("subnets", joined(subnets), joined(got.Subnets))
+		fixed("subnets", resource.Joined(subnets), resource.Joined(got.Subnets))
 	}
 	if got.ScalingConfig != nil {
 		have := fmt.Sprintf("%d to %d", aws.ToInt32(got.ScalingConfig.MinSize), aws.ToInt32(got.ScalingConfig.MaxSize))
@@ -320,13 +319,5 @@ func taintText(list []types.Taint) string {
 	for _, t := range list {
 		texts = append(texts, fmt.Sprintf("%s=%s:%s", aws.ToString(t.Key), aws.ToString(t.Value), t.Effect))
 	}
-	return joined(texts)
-}
-
-func ec2Tags(tags map[string]string) []ec2types.Tag {
-	var list []ec2types.Tag
-	for _, key := range ownership.Keys(tags) {
-		list = append(list, ec2types.Tag{Key: aws.String(key), Value: aws.String(tags[key])})
-	}
-	return list
+	return resource.Joined(texts)
 }

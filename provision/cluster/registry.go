@@ -78,7 +78,7 @@ func (c *cluster) repository(name string) *resource.Resource {
 				s.Differ = append(s.Differ, resource.Difference{Field: "lifecycle", Want: lifecycle, Put: putLifecycle})
 			case err != nil:
 				return nil, err
-			case !sameJSON(aws.ToString(policy.LifecyclePolicyText), lifecycle):
+			case !resource.SameJSON(aws.ToString(policy.LifecyclePolicyText), lifecycle):
 				s.Differ = append(s.Differ, resource.Difference{Field: "lifecycle", Want: lifecycle, Have: aws.ToString(policy.LifecyclePolicyText), Put: putLifecycle})
 			}
 			return s, nil

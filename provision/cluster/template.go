@@ -29,7 +29,7 @@ func (c *cluster) subnetRefs() []any {
 	return out
 }
 
-// tagMap are tags as EKS has them in a template.
+// tagValues are tags as EKS has them in a template.
 func tagValues(tags map[string]string) map[string]any {
 	out := map[string]any{}
 	for key, value := range tags {

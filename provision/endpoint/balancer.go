@@ -3,9 +3,7 @@ package endpoint
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -105,10 +103,10 @@ func (m *maker) balancer() *resource.Resource {
 				for _, zone := range b.AvailabilityZones {
 					have = append(have, aws.ToString(zone.SubnetId))
 				}
-				s.Differ = append(s.Differ, resource.Differ("subnets", joined(subnets), joined(have), nil)...)
+				s.Differ = append(s.Differ, resource.Differ("subnets", resource.Joined(subnets), resource.Joined(have), nil)...)
 			}
-			if group := m.id("balancer"); group != "" && joined(b.SecurityGroups) != group {
-				s.Differ = append(s.Differ, resource.Difference{Field: "security group", Want: group, Have: joined(b.SecurityGroups), Put: func(ctx context.Context) error {
+			if group := m.id("balancer"); group != "" && resource.Joined(b.SecurityGroups) != group {
+				s.Differ = append(s.Differ, resource.Difference{Field: "security group", Want: group, Have: resource.Joined(b.SecurityGroups), Put: func(ctx context.Context) error {
 					_, err := m.AWS.ELB.SetSecurityGroups(ctx, &elb.SetSecurityGroupsInput{LoadBalancerArn: &arn, SecurityGroups: []string{group}})
 					return err
 				}})
@@ -165,13 +163,6 @@ func unlessGone(s *resource.State, err error) (*resource.State, error) {
 		return nil, nil
 	}
 	return s, err
-}
-
-// joined is a set as one text, for comparing.
-func joined(list []string) string {
-	list = slices.Clone(list)
-	slices.Sort(list)
-	return strings.Join(list, ", ")
 }
 
 // targetGroup collects the tasks that answer at their readiness port: those that have

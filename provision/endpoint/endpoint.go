@@ -37,7 +37,6 @@ import (
 
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/fault"
-	"biplane.dev/biplane/provision/ownership"
 	"biplane.dev/biplane/provision/plane"
 	"biplane.dev/biplane/provision/resource"
 	"biplane.dev/biplane/provision/spec"
@@ -265,23 +264,6 @@ func tagFilters(p *plane.Plane, logicalID string, keys ...string) []types.Filter
 		filters = append(filters, types.Filter{Name: aws.String("tag:" + key), Values: []string{tags[key]}})
 	}
 	return filters
-}
-
-// tagged is what a call of EC2 that makes a thing says of its tags.
-func tagged(kind types.ResourceType, tags map[string]string) []types.TagSpecification {
-	var list []types.Tag
-	for _, key := range ownership.Keys(tags) {
-		list = append(list, types.Tag{Key: aws.String(key), Value: aws.String(tags[key])})
-	}
-	return []types.TagSpecification{{ResourceType: kind, Tags: list}}
-}
-
-func tagMap(tags []types.Tag) map[string]string {
-	out := map[string]string{}
-	for _, t := range tags {
-		out[aws.ToString(t.Key)] = aws.ToString(t.Value)
-	}
-	return out
 }
 
 // unsuccessful is the error of a call that reports failures in its answer.

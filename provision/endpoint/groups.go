@@ -190,7 +190,7 @@ func (m *maker) group(g group) *resource.Resource {
 				return nil, err
 			}
 			got := out.SecurityGroups[0]
-			s := &resource.State{Tags: tagMap(got.Tags), Value: aws.ToString(got.GroupId)}
+			s := &resource.State{Tags: resource.EC2TagMap(got.Tags), Value: aws.ToString(got.GroupId)}
 			if goal == step.Present {
 				s.Differ, err = g.rules(ctx, got)
 			}
@@ -202,7 +202,7 @@ func (m *maker) group(g group) *resource.Resource {
 				return err
 			}
 			_, err = g.api().CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{VpcId: &vpc, GroupName: &name, Description: &g.description,
-				TagSpecifications: tagged(types.ResourceTypeSecurityGroup, tags)})
+				TagSpecifications: resource.EC2Tagged(types.ResourceTypeSecurityGroup, tags)})
 			if fault.Code(err) == "InvalidGroup.Duplicate" {
 				return fmt.Errorf("%w: %w", step.ErrConflict, err) // made a moment ago, and not to be seen yet
 			}

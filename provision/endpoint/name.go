@@ -100,7 +100,7 @@ func values(r *types.ResourceRecordSet) string {
 	for _, one := range r.ResourceRecords {
 		list = append(list, aws.ToString(one.Value))
 	}
-	return joined(list)
+	return resource.Joined(list)
 }
 
 // verification has AWS look for that record until it finds it. Where somebody else makes
@@ -185,7 +185,7 @@ func (v *verification) Drift(ctx context.Context) ([]step.Drift, error) {
 	if err != nil || state == string(ec2types.DnsNameStateVerified) {
 		return nil, err
 	}
-	return []step.Drift{{Resource: v.want.PrivateDNSName, Field: "proof", Want: string(ec2types.DnsNameStateVerified), Got: orNone(state)}}, nil
+	return []step.Drift{{Resource: v.want.PrivateDNSName, Field: "proof", Want: string(ec2types.DnsNameStateVerified), Got: resource.OrNone(state)}}, nil
 }
 
 // foundName is what a look at the name saw.

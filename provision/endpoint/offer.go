@@ -42,13 +42,13 @@ func (m *maker) offer() *resource.Resource {
 		Plane: m.Plane, Title: offerTitle, Requires: []string{m.balancerTitle(), listenerTitle, serviceTitle}, Component: component, LogicalID: "service-offer",
 		About: step.Description{Service: "ec2", Creates: []string{"ec2:CreateVpcEndpointServiceConfiguration"}, Updates: []string{"ec2:ModifyVpcEndpointServiceConfiguration"},
 			Removes: []string{"ec2:RejectVpcEndpointConnections", "ec2:DeleteVpcEndpointServiceConfigurations"}, Cost: "nothing", ToMake: 30 * time.Second, ToRemove: 5 * time.Second, Patience: 15 * time.Minute},
-		Purpose: []string{"every connection needs to be accepted", "private name: " + orNone(m.want.PrivateDNSName)},
+		Purpose: []string{"every connection needs to be accepted", "private name: " + resource.OrNone(m.want.PrivateDNSName)},
 		Find: func(ctx context.Context, goal step.Goal) (*resource.State, error) {
 			c, err := m.findOffer(ctx)
 			if err != nil || c == nil {
 				return nil, err
 			}
-			s := &resource.State{Tags: tagMap(c.Tags), Value: c}
+			s := &resource.State{Tags: resource.EC2TagMap(c.Tags), Value: c}
 			switch state := lower(c.ServiceState); state {
 			case "available":
 			case "failed":
@@ -78,13 +78,13 @@ func (m *maker) offer() *resource.Resource {
 				name = &ec2.ModifyVpcEndpointServiceConfigurationInput{RemovePrivateDnsName: aws.Bool(true)}
 			}
 			s.Differ = append(s.Differ, resource.Differ("private name", m.want.PrivateDNSName, aws.ToString(c.PrivateDnsName), modify(name))...)
-			if balancer := m.id("load balancer"); balancer != "" && len(c.NetworkLoadBalancerArns) > 0 && joined(c.NetworkLoadBalancerArns) != balancer {
+			if balancer := m.id("load balancer"); balancer != "" && len(c.NetworkLoadBalancerArns) > 0 && resource.Joined(c.NetworkLoadBalancerArns) != balancer {
 				others := slices.DeleteFunc(slices.Clone(c.NetworkLoadBalancerArns), func(arn string) bool { return arn == balancer })
 				in := &ec2.ModifyVpcEndpointServiceConfigurationInput{RemoveNetworkLoadBalancerArns: others}
 				if len(others) == len(c.NetworkLoadBalancerArns) {
 					in.AddNetworkLoadBalancerArns = []string{balancer}
 				}
-				s.Differ = append(s.Differ, resource.Difference{Field: "load balancer", Want: balancer, Have: joined(c.NetworkLoadBalancerArns), Put: modify(in)})
+				s.Differ = append(s.Differ, resource.Difference{Field: "load balancer", Want: balancer, Have: resource.Joined(c.NetworkLoadBalancerArns), Put: modify(in)})
 			}
 			return s, nil
 		},
@@ -94,7 +94,7 @@ func (m *maker) offer() *resource.Resource {
 				return err
 			}
 			in := &ec2.CreateVpcEndpointServiceConfigurationInput{NetworkLoadBalancerArns: []string{*balancer}, AcceptanceRequired: aws.Bool(true),
-				TagSpecifications: tagged(types.ResourceTypeVpcEndpointService, tags), ClientToken: m.Token("offer", *balancer, m.want.PrivateDNSName)}
+				TagSpecifications: resource.EC2Tagged(types.ResourceTypeVpcEndpointService, tags), ClientToken: m.Token("offer", *balancer, m.want.PrivateDNSName)}
 			if m.want.PrivateDNSName != "" {
 				in.PrivateDnsName = &m.want.PrivateDNSName
 			}
@@ -130,13 +130,6 @@ func (m *maker) offer() *resource.Resource {
 			m.tellOffer(c)
 		},
 	}
-}
-
-func orNone(text string) string {
-	if text == "" {
-		return "none"
-	}
-	return text
 }
 
 func (m *maker) findOffer(ctx context.Context) (*types.ServiceConfiguration, error) {
@@ -206,7 +199,7 @@ func (m *maker) permission() *resource.Resource {
 				s.Differ = append(s.Differ, resource.Difference{Field: "principal", Want: only, Put: modify([]string{only}, nil)})
 			}
 			if len(others) > 0 {
-				s.Differ = append(s.Differ, resource.Difference{Field: "others", Want: "none", Have: joined(others), Put: modify(nil, others)})
+				s.Differ = append(s.Differ, resource.Difference{Field: "others", Want: "none", Have: resource.Joined(others), Put: modify(nil, others)})
 			}
 			return s, nil
 		},

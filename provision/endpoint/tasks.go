@@ -376,7 +376,7 @@ func (m *maker) service() *resource.Resource {
 			if c := got.NetworkConfiguration; c != nil && c.AwsvpcConfiguration != nil {
 				if want, err := network(); err == nil {
 					w, h := want.AwsvpcConfiguration, c.AwsvpcConfiguration
-					s.Differ = append(s.Differ, resource.Differ("subnets and group", joined(w.Subnets)+", "+joined(w.SecurityGroups), joined(h.Subnets)+", "+joined(h.SecurityGroups), put(func(in *ecs.UpdateServiceInput) error {
+					s.Differ = append(s.Differ, resource.Differ("subnets and group", resource.Joined(w.Subnets)+", "+resource.Joined(w.SecurityGroups), resource.Joined(h.Subnets)+", "+resource.Joined(h.SecurityGroups), put(func(in *ecs.UpdateServiceInput) error {
 						in.NetworkConfiguration = want
 						return nil
 					}))...)

@@ -88,7 +88,7 @@ func (m *maker) enterable(ctx context.Context, service string) ([]string, error)
 		}
 	}
 	if len(enterable) == 0 {
-		return nil, usererr.New(usererr.Refused, "spec.privateEndpoint.vendor.subnets are in %s, and the data plane's load balancer is in %s: they share no zone", joined(others), joined(zones)).
+		return nil, usererr.New(usererr.Refused, "spec.privateEndpoint.vendor.subnets are in %s, and the data plane's load balancer is in %s: they share no zone", resource.Joined(others), resource.Joined(zones)).
 			WithHint("name a subnet of the vendor's in one of these zones")
 	}
 	return enterable, nil
@@ -174,7 +174,7 @@ func (m *maker) vendorEndpoint() *resource.Resource {
 			if err != nil || e == nil {
 				return nil, err
 			}
-			s := &resource.State{Tags: tagMap(e.Tags), Value: e}
+			s := &resource.State{Tags: resource.EC2TagMap(e.Tags), Value: e}
 			switch state := lower(e.State); state {
 			case "deleting":
 				s.Leaving = "endpoint " + aws.ToString(e.VpcEndpointId) + " is being deleted"
@@ -203,7 +203,7 @@ func (m *maker) vendorEndpoint() *resource.Resource {
 			}
 			missing := slices.DeleteFunc(wanted, func(id string) bool { return slices.Contains(e.SubnetIds, id) })
 			if len(missing) > 0 {
-				s.Differ = append(s.Differ, resource.Difference{Field: "subnets", Want: joined(missing) + " too", Put: modify(&ec2.ModifyVpcEndpointInput{AddSubnetIds: missing})})
+				s.Differ = append(s.Differ, resource.Difference{Field: "subnets", Want: resource.Joined(missing) + " too", Put: modify(&ec2.ModifyVpcEndpointInput{AddSubnetIds: missing})})
 			}
 			return s, nil
 		},
@@ -221,7 +221,7 @@ func (m *maker) vendorEndpoint() *resource.Resource {
 				return err
 			}
 			_, err = m.Own.EC2.CreateVpcEndpoint(ctx, &ec2.CreateVpcEndpointInput{VpcId: &v.VPC, VpcEndpointType: types.VpcEndpointTypeInterface, ServiceName: service, SubnetIds: subnets,
-				SecurityGroupIds: []string{*group}, PrivateDnsEnabled: aws.Bool(false), TagSpecifications: tagged(types.ResourceTypeVpcEndpoint, tags),
+				SecurityGroupIds: []string{*group}, PrivateDnsEnabled: aws.Bool(false), TagSpecifications: resource.EC2Tagged(types.ResourceTypeVpcEndpoint, tags),
 				ClientToken: m.Token(slices.Concat([]string{"vendor", v.VPC, *service, *group}, subnets, before)...)})
 			return notSeen(err)
 		},

@@ -10,24 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"biplane.dev/biplane/provision/fault"
-	"biplane.dev/biplane/provision/ownership"
 )
-
-func tagMap(tags []types.Tag) map[string]string {
-	m := make(map[string]string, len(tags))
-	for _, t := range tags {
-		m[aws.ToString(t.Key)] = aws.ToString(t.Value)
-	}
-	return m
-}
-
-func tagList(tags map[string]string) []types.Tag {
-	var list []types.Tag
-	for _, key := range ownership.Keys(tags) {
-		list = append(list, types.Tag{Key: aws.String(key), Value: aws.String(tags[key])})
-	}
-	return list
-}
 
 // anew makes a thing by a call with a client token, which create is given a part of, and
 // which returns the thing's id. AWS answers a token for a day with what it made by it
@@ -56,11 +39,6 @@ func (m *maker) anew(ctx context.Context, create func(part string) (id string, e
 		}
 		part = id
 	}
-}
-
-// tagged is what a call that makes a thing says of its tags.
-func tagged(kind types.ResourceType, tags map[string]string) []types.TagSpecification {
-	return []types.TagSpecification{{ResourceType: kind, Tags: tagList(tags)}}
 }
 
 // lower is a state of EC2's, which some calls write with a capital.

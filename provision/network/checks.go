@@ -9,6 +9,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"biplane.dev/biplane/provision/resource"
 )
 
 // checks are all 28, in order. The functions ask nobody: they judge what was gathered.
@@ -472,7 +474,7 @@ func checkTags(f *facts) []Finding {
 		if slices.Contains(f.PublicSubnets, id) {
 			key = "kubernetes.io/role/elb"
 		}
-		if value, there := tagMap(s.Tags)[key]; !there || value != "1" && value != "" {
+		if value, there := resource.EC2TagMap(s.Tags)[key]; !there || value != "1" && value != "" {
 			return []Finding{fail(Warning, id, "aws ec2 create-tags --resources "+id+" --tags Key="+key+",Value=1", "it lacks the tag %s=1, by which load balancers find their subnets", key)}
 		}
 		return []Finding{pass(id, "it has %s", key)}

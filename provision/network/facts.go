@@ -21,6 +21,7 @@ import (
 	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/operations"
 	"biplane.dev/biplane/provision/plane"
+	"biplane.dev/biplane/provision/resource"
 )
 
 // facts are what AWS says of a network, all of it asked for before anything is judged.
@@ -304,7 +305,7 @@ func (f *facts) sortTiers() {
 		}
 		route := defaultRoute(f.tableOf(id))
 		public := route != nil && strings.HasPrefix(aws.ToString(route.GatewayId), "igw-")
-		tags := tagMap(f.subnets[id].Tags)
+		tags := resource.EC2TagMap(f.subnets[id].Tags)
 		_, external := tags["kubernetes.io/role/elb"]
 		_, internal := tags["kubernetes.io/role/internal-elb"]
 		if external == internal {

@@ -13,6 +13,7 @@ import (
 
 	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/operations"
+	"biplane.dev/biplane/provision/resource"
 	"biplane.dev/biplane/provision/step"
 )
 
@@ -56,7 +57,7 @@ func (m *maker) interfaces(ctx context.Context, subnets []string) ([]types.Netwo
 func (m *maker) leftBehind(i types.NetworkInterface) bool { return leftBehind(i, m.ClusterName()) }
 
 func leftBehind(i types.NetworkInterface, cluster string) bool {
-	return i.Status == types.NetworkInterfaceStatusAvailable && tagMap(i.TagSet)[clusterTag] == cluster
+	return i.Status == types.NetworkInterfaceStatusAvailable && resource.EC2TagMap(i.TagSet)[clusterTag] == cluster
 }
 
 func deleteInterface(ctx context.Context, api *ec2.Client, id string) error {

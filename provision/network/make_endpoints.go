@@ -28,7 +28,7 @@ func (m *maker) findEndpoint(ctx context.Context, logicalID string, before *[]st
 	var leaving *resource.State
 	*before = nil
 	for _, e := range found {
-		s := &resource.State{Tags: tagMap(e.Tags), Value: aws.ToString(e.VpcEndpointId)}
+		s := &resource.State{Tags: resource.EC2TagMap(e.Tags), Value: aws.ToString(e.VpcEndpointId)}
 		switch state := lower(e.State); state {
 		case "deleted":
 			*before = append(*before, aws.ToString(e.VpcEndpointId))
@@ -129,7 +129,7 @@ func (m *maker) s3Endpoint() *resource.Resource {
 				return fmt.Errorf("not all tables of routes are there: %w", step.ErrConflict)
 			}
 			return m.createEndpoint(ctx, &ec2.CreateVpcEndpointInput{VpcId: vpc, VpcEndpointType: types.VpcEndpointTypeGateway, ServiceName: aws.String(serviceName(m.Place.Region, "s3")),
-				RouteTableIds: tables, TagSpecifications: tagged(types.ResourceTypeVpcEndpoint, tags)}, slices.Concat([]string{logicalID, *vpc}, tables, before)...)
+				RouteTableIds: tables, TagSpecifications: resource.EC2Tagged(types.ResourceTypeVpcEndpoint, tags)}, slices.Concat([]string{logicalID, *vpc}, tables, before)...)
 		},
 		Tag:    m.tagByID(logicalID),
 		Delete: func(ctx context.Context, s *resource.State) error { return m.deleteEndpoints(ctx, s.Value.(string)) },
@@ -158,7 +158,7 @@ func (m *maker) endpointGroup() *resource.Resource {
 				return nil, err
 			}
 			g := found[0]
-			s := &resource.State{Tags: tagMap(g.Tags), Value: aws.ToString(g.GroupId)}
+			s := &resource.State{Tags: resource.EC2TagMap(g.Tags), Value: aws.ToString(g.GroupId)}
 			if goal == step.Present {
 				s.Differ = m.compareGroup(g)
 			}
@@ -170,7 +170,7 @@ func (m *maker) endpointGroup() *resource.Resource {
 				return err
 			}
 			out, err := m.AWS.EC2.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{VpcId: vpc, GroupName: &name, Description: aws.String(endpointGroupText),
-				TagSpecifications: tagged(types.ResourceTypeSecurityGroup, tags)})
+				TagSpecifications: resource.EC2Tagged(types.ResourceTypeSecurityGroup, tags)})
 			if err == nil {
 				m.made(logicalID, out.GroupId)
 			}
@@ -288,7 +288,7 @@ func (m *maker) endpoint(service string) *resource.Resource {
 				return err
 			}
 			return m.createEndpoint(ctx, &ec2.CreateVpcEndpointInput{VpcId: vpc, VpcEndpointType: types.VpcEndpointTypeInterface, ServiceName: &name, SubnetIds: subnets,
-				SecurityGroupIds: []string{*group}, PrivateDnsEnabled: aws.Bool(true), TagSpecifications: tagged(types.ResourceTypeVpcEndpoint, tags)},
+				SecurityGroupIds: []string{*group}, PrivateDnsEnabled: aws.Bool(true), TagSpecifications: resource.EC2Tagged(types.ResourceTypeVpcEndpoint, tags)},
 				slices.Concat([]string{logicalID, *vpc, *group}, subnets, before)...)
 		},
 		Tag:    m.tagByID(logicalID),

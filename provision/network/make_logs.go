@@ -60,7 +60,7 @@ func (m *maker) flowLog() *resource.Resource {
 				return nil, err
 			}
 			l := found[0]
-			s := &resource.State{Tags: tagMap(l.Tags), Value: aws.ToString(l.FlowLogId)}
+			s := &resource.State{Tags: resource.EC2TagMap(l.Tags), Value: aws.ToString(l.FlowLogId)}
 			if goal == step.Absent {
 				return s, nil
 			}
@@ -78,7 +78,7 @@ func (m *maker) flowLog() *resource.Resource {
 			out, err := m.AWS.EC2.CreateFlowLogs(ctx, &ec2.CreateFlowLogsInput{
 				ResourceType: types.FlowLogsResourceTypeVpc, ResourceIds: []string{*vpc}, TrafficType: types.TrafficTypeAll,
 				LogDestinationType: types.LogDestinationTypeCloudWatchLogs, LogGroupName: aws.String(m.logGroupName()), DeliverLogsPermissionArn: aws.String(m.RoleARN(m.logRoleName())),
-				TagSpecifications: tagged(types.ResourceTypeVpcFlowLog, tags),
+				TagSpecifications: resource.EC2Tagged(types.ResourceTypeVpcFlowLog, tags),
 			})
 			if fault.Code(err) == "FlowLogAlreadyExists" {
 				return fmt.Errorf("%w: %w", step.ErrConflict, err)

@@ -38,10 +38,10 @@ func (m *maker) address(zone int) *resource.Resource {
 				return nil, err
 			}
 			a := out.Addresses[0]
-			return &resource.State{Tags: tagMap(a.Tags), Value: aws.ToString(a.AllocationId)}, nil
+			return &resource.State{Tags: resource.EC2TagMap(a.Tags), Value: aws.ToString(a.AllocationId)}, nil
 		},
 		Create: func(ctx context.Context, tags map[string]string) error {
-			out, err := m.AWS.EC2.AllocateAddress(ctx, &ec2.AllocateAddressInput{Domain: types.DomainTypeVpc, TagSpecifications: tagged(types.ResourceTypeElasticIp, tags)})
+			out, err := m.AWS.EC2.AllocateAddress(ctx, &ec2.AllocateAddressInput{Domain: types.DomainTypeVpc, TagSpecifications: resource.EC2Tagged(types.ResourceTypeElasticIp, tags)})
 			if err == nil {
 				m.made(logicalID, out.AllocationId)
 			}
@@ -93,11 +93,11 @@ func (m *maker) natGateway(zone int) *resource.Resource {
 					continue
 				case types.NatGatewayStateDeleting:
 					if s == nil {
-						s = &resource.State{Tags: tagMap(n.Tags), Value: id, Leaving: "NAT gateway " + id + " is being deleted"}
+						s = &resource.State{Tags: resource.EC2TagMap(n.Tags), Value: id, Leaving: "NAT gateway " + id + " is being deleted"}
 					}
 					continue
 				}
-				s = &resource.State{Tags: tagMap(n.Tags), Value: id}
+				s = &resource.State{Tags: resource.EC2TagMap(n.Tags), Value: id}
 				if n.State == types.NatGatewayStatePending {
 					s.Busy = "NAT gateway " + id + " is pending"
 				}
@@ -121,7 +121,7 @@ func (m *maker) natGateway(zone int) *resource.Resource {
 			slices.Sort(before)
 			made, err = m.anew(ctx, func(part string) (string, error) {
 				out, err := m.AWS.EC2.CreateNatGateway(ctx, &ec2.CreateNatGatewayInput{SubnetId: subnet, AllocationId: address, ConnectivityType: types.ConnectivityTypePublic,
-					TagSpecifications: tagged(types.ResourceTypeNatgateway, tags), ClientToken: m.Token("nat", *subnet, *address, strings.Join(before, ","), part)})
+					TagSpecifications: resource.EC2Tagged(types.ResourceTypeNatgateway, tags), ClientToken: m.Token("nat", *subnet, *address, strings.Join(before, ","), part)})
 				if err != nil {
 					return "", err
 				}
@@ -174,7 +174,7 @@ func (m *maker) nats(ctx context.Context, logicalID string) ([]types.NatGateway,
 		func(o *ec2.DescribeNatGatewaysOutput) []types.NatGateway { return o.NatGateways })
 	// Looked at once more, because there are endpoints that know no filter by tags here.
 	return slices.DeleteFunc(found, func(n types.NatGateway) bool {
-		tags := tagMap(n.Tags)
+		tags := resource.EC2TagMap(n.Tags)
 		return m.Owner.Of(tags, component) != ownership.Ours || m.logicalID(tags) != logicalID
 	}), err
 }
@@ -218,7 +218,7 @@ func (m *maker) routes(t tier, zone int) *resource.Resource {
 				return nil, nil
 			}
 			table := &found[0]
-			s := &resource.State{Tags: tagMap(table.Tags), Value: table}
+			s := &resource.State{Tags: resource.EC2TagMap(table.Tags), Value: table}
 			if goal == step.Present {
 				s.Differ = append(m.compareRoute(table, way), m.compareMembers(table, members)...)
 			}
@@ -229,7 +229,7 @@ func (m *maker) routes(t tier, zone int) *resource.Resource {
 			if err != nil {
 				return err
 			}
-			_, err = m.AWS.EC2.CreateRouteTable(ctx, &ec2.CreateRouteTableInput{VpcId: vpc, TagSpecifications: tagged(types.ResourceTypeRouteTable, tags)})
+			_, err = m.AWS.EC2.CreateRouteTable(ctx, &ec2.CreateRouteTableInput{VpcId: vpc, TagSpecifications: resource.EC2Tagged(types.ResourceTypeRouteTable, tags)})
 			return err
 		},
 		Tag: m.tagByID(logicalID),

@@ -55,7 +55,7 @@ func (m *maker) vpc() *resource.Resource {
 				return nil, nil
 			}
 			v := found[0]
-			s := &resource.State{Tags: tagMap(v.Tags), Value: aws.ToString(v.VpcId)}
+			s := &resource.State{Tags: resource.EC2TagMap(v.Tags), Value: aws.ToString(v.VpcId)}
 			cidrs = ownRanges(v)
 			if v.State == types.VpcStatePending {
 				s.Busy = "the network is pending"
@@ -72,7 +72,7 @@ func (m *maker) vpc() *resource.Resource {
 			return s, err
 		},
 		Create: func(ctx context.Context, tags map[string]string) error {
-			out, err := m.AWS.EC2.CreateVpc(ctx, &ec2.CreateVpcInput{CidrBlock: &m.want.CIDR, TagSpecifications: tagged(types.ResourceTypeVpc, tags)})
+			out, err := m.AWS.EC2.CreateVpc(ctx, &ec2.CreateVpcInput{CidrBlock: &m.want.CIDR, TagSpecifications: resource.EC2Tagged(types.ResourceTypeVpc, tags)})
 			if err == nil {
 				m.made(logicalID, out.Vpc.VpcId)
 			}
@@ -210,13 +210,13 @@ func lookAtZones(ctx context.Context, m *maker) (taken, there []string, err erro
 	m.mu.Lock()
 	m.subnets = map[string]types.Subnet{}
 	for _, s := range found {
-		m.subnets[m.logicalID(tagMap(s.Tags))] = s
+		m.subnets[m.logicalID(resource.EC2TagMap(s.Tags))] = s
 	}
 	m.mu.Unlock()
 	taken = make([]string, m.want.Zones)
 	for _, s := range found {
 		for i := range taken {
-			if id := m.logicalID(tagMap(s.Tags)); id == zonal("subnet-private", i) || id == zonal("subnet-public", i) {
+			if id := m.logicalID(resource.EC2TagMap(s.Tags)); id == zonal("subnet-private", i) || id == zonal("subnet-public", i) {
 				taken[i] = aws.ToString(s.AvailabilityZoneId)
 			}
 		}
@@ -297,7 +297,7 @@ func (m *maker) internetGateway() *resource.Resource {
 			for _, a := range g.Attachments {
 				v.attached = aws.ToString(a.VpcId)
 			}
-			s := &resource.State{Tags: tagMap(g.Tags), Value: v}
+			s := &resource.State{Tags: resource.EC2TagMap(g.Tags), Value: v}
 			if goal == step.Absent {
 				return s, nil
 			}
@@ -318,7 +318,7 @@ func (m *maker) internetGateway() *resource.Resource {
 			return s, nil
 		},
 		Create: func(ctx context.Context, tags map[string]string) error {
-			out, err := m.AWS.EC2.CreateInternetGateway(ctx, &ec2.CreateInternetGatewayInput{TagSpecifications: tagged(types.ResourceTypeInternetGateway, tags)})
+			out, err := m.AWS.EC2.CreateInternetGateway(ctx, &ec2.CreateInternetGatewayInput{TagSpecifications: resource.EC2Tagged(types.ResourceTypeInternetGateway, tags)})
 			if err == nil {
 				m.made(logicalID, out.InternetGateway.InternetGatewayId)
 			}
@@ -386,7 +386,7 @@ func (m *maker) subnet(t tier, zone int) *resource.Resource {
 			}
 			n := found[0]
 			id := aws.ToString(n.SubnetId)
-			s := &resource.State{Tags: tagMap(n.Tags), Value: n}
+			s := &resource.State{Tags: resource.EC2TagMap(n.Tags), Value: n}
 			if n.State == types.SubnetStatePending {
 				s.Busy = "the subnet is pending"
 			}
@@ -406,7 +406,7 @@ func (m *maker) subnet(t tier, zone int) *resource.Resource {
 			}
 			for key, value := range m.kubernetesTags(t) {
 				s.Differ = append(s.Differ, resource.Differ("tag "+key, value, s.Tags[key], func(ctx context.Context) error {
-					_, err := m.AWS.EC2.CreateTags(ctx, &ec2.CreateTagsInput{Resources: []string{id}, Tags: tagList(map[string]string{key: value})})
+					_, err := m.AWS.EC2.CreateTags(ctx, &ec2.CreateTagsInput{Resources: []string{id}, Tags: resource.EC2Tags(map[string]string{key: value})})
 					return err
 				})...)
 			}
@@ -424,7 +424,7 @@ func (m *maker) subnet(t tier, zone int) *resource.Resource {
 			m.mu.Lock()
 			id := m.zones[zone]
 			m.mu.Unlock()
-			out, err := m.AWS.EC2.CreateSubnet(ctx, &ec2.CreateSubnetInput{VpcId: vpc, CidrBlock: aws.String(block.String()), AvailabilityZoneId: &id, TagSpecifications: tagged(types.ResourceTypeSubnet, tags)})
+			out, err := m.AWS.EC2.CreateSubnet(ctx, &ec2.CreateSubnetInput{VpcId: vpc, CidrBlock: aws.String(block.String()), AvailabilityZoneId: &id, TagSpecifications: resource.EC2Tagged(types.ResourceTypeSubnet, tags)})
 			if err == nil {
 				m.made(logicalID, out.Subnet.SubnetId)
 			}

@@ -266,7 +266,7 @@ func (m *maker) logicalID(tags map[string]string) string {
 func (m *maker) tag(id func() string) func(context.Context, map[string]string) error {
 	return func(ctx context.Context, tags map[string]string) error {
 		delete(tags, m.Vendor.ManagedByKey())
-		_, err := m.AWS.EC2.CreateTags(ctx, &ec2.CreateTagsInput{Resources: []string{id()}, Tags: tagList(tags)})
+		_, err := m.AWS.EC2.CreateTags(ctx, &ec2.CreateTagsInput{Resources: []string{id()}, Tags: resource.EC2Tags(tags)})
 		return err
 	}
 }

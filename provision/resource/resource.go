@@ -11,8 +11,6 @@ package resource
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"biplane.dev/biplane/internal/usererr"
@@ -172,7 +170,7 @@ func (f *found) Plan() step.Change {
 			if hint == "" {
 				hint = "put " + d.Field + " back to " + d.Have + " in the file, or build another data plane"
 			}
-			return step.Change{Action: step.Refuse, Details: []string{fmt.Sprintf("its %s is %s, wanted %s, and cannot be changed", d.Field, orNone(d.Have), orNone(d.Want))}, Hint: hint}
+			return step.Change{Action: step.Refuse, Details: []string{fmt.Sprintf("its %s is %s, wanted %s, and cannot be changed", d.Field, OrNone(d.Have), OrNone(d.Want))}, Hint: hint}
 		}
 	}
 	action, details := step.Keep, lines(s.Differ)
@@ -340,7 +338,7 @@ func (r *Resource) Check(ctx context.Context) error {
 	case state.Busy != "":
 		return fmt.Errorf("%s: %w", state.Busy, step.ErrNotYet)
 	case len(state.Differ) > 0:
-		return fmt.Errorf("its %s is still %s: %w", state.Differ[0].Field, orNone(state.Differ[0].Have), step.ErrNotYet)
+		return fmt.Errorf("its %s is still %s: %w", state.Differ[0].Field, OrNone(state.Differ[0].Have), step.ErrNotYet)
 	}
 	return nil
 }
@@ -381,25 +379,6 @@ func lines(differ []Difference) []string {
 	var out []string
 	for _, d := range differ {
 		out = append(out, d.String())
-	}
-	return out
-}
-
-func orNone(text string) string {
-	if text == "" {
-		return "none"
-	}
-	return text
-}
-
-// SortedPairs are a map as one text, for comparing settings: "a=1, b=2".
-func SortedPairs(m map[string]string) string {
-	var out string
-	for i, key := range slices.Sorted(maps.Keys(m)) {
-		if i > 0 {
-			out += ", "
-		}
-		out += key + "=" + m[key]
 	}
 	return out
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -339,8 +338,7 @@ func sameDocument(got *string, want string) bool {
 	if plain, err := url.QueryUnescape(text); err == nil && strings.HasPrefix(text, "%7B") {
 		text = plain
 	}
-	var a, b any
-	return json.Unmarshal([]byte(text), &a) == nil && json.Unmarshal([]byte(want), &b) == nil && reflect.DeepEqual(a, b)
+	return SameJSON(text, want)
 }
 
 func iamTags(tags map[string]string) []types.Tag {
