@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -141,6 +142,11 @@ Exit status: 0 nothing is left to remove; 1 refused; 2 it could not run or faile
 				steps: func(_ context.Context, o *opened) ([]step.Step, error) {
 					o.DeleteData, o.LeaveContents = deleteData, leaveContents
 					return dataplane.Steps(o.Plane)
+				},
+				after: func(o *opened) {
+					if c := o.Spec.ControlPlane; c != nil && !a.quiet {
+						fmt.Fprintf(a.Err, "Next: the control plane still knows it; 'biplane cluster remove %s' there forgets it.\n", c.Cluster)
+					}
 				}}, f)
 		},
 	}

@@ -215,7 +215,7 @@ run 0 biplane dataplane plan dataplane.yaml --profile vendor --quiet | tail -n 1
 say "And it is removed, from the inside out, by the teardown role; with its data, since the name is typed"
 echo '$ echo demo | biplane dataplane remove dataplane.yaml --profile vendor --delete-data'
 echo demo | biplane dataplane remove dataplane.yaml --profile vendor --delete-data >removed 2>&1
-grep -E '^. release|^✓ (cluster|bucket|network)|^Data plane' removed
+grep -E '^. release|^✓ (cluster|bucket|network)|^Data plane|^Next' removed
 run 0 biplane cluster remove demo "${control[@]}"
 
 say "The customer takes the access back"
