@@ -26,6 +26,7 @@ type balancerState struct {
 // elbRules are the rules of Elastic Load Balancing, version 2.
 var elbRules = map[string]rule{
 	"CreateLoadBalancer":    {instead: (*Double).createBalancer},
+	"CreateListener":        {instead: (*Double).createListener},
 	"DescribeLoadBalancers": {after: (*Double).showBalancers},
 	"DeleteLoadBalancer":    {before: (*Double).balancerFree, after: (*Double).balancerDeleted},
 	"SetSecurityGroups":     {before: (*Double).balancerGroups},
@@ -68,6 +69,25 @@ func (d *Double) createBalancer(ctx context.Context, c *call) (*http.Response, e
 		return nil, err
 	}
 	return edit(c, answer, created)
+}
+
+// createListener makes one for a port, in the same way.
+func (d *Double) createListener(ctx context.Context, c *call) (*http.Response, error) {
+	there, err := d.world.ask(ctx, c, want{service: "elasticloadbalancing", operation: "DescribeListeners",
+		form: []string{"Version", "2015-12-01", "LoadBalancerArn", c.params.one("LoadBalancerArn")}})
+	if err != nil {
+		return nil, err
+	}
+	for _, known := range there.at("DescribeListenersResult.Listeners.member") {
+		if known.one("Port") != c.params.one("Port") {
+			continue
+		}
+		if known.one("Protocol") != c.params.one("Protocol") || known.one("DefaultActions.member.TargetGroupArn") != c.params.one("DefaultActions.1.TargetGroupArn") {
+			return nil, &refusal{"DuplicateListener", "A listener already exists on this port for this load balancer", http.StatusBadRequest}
+		}
+		return d.fromMotoBalancers(c, inXML(c, branch("", branch("CreateListenerResult", branch("Listeners", known)))))
+	}
+	return d.forward(ctx, c)
 }
 
 func (d *Double) balancerCreated(ctx context.Context, c *call, answer *node) error {

@@ -27,6 +27,17 @@ func TestBalancerOfOneName(t *testing.T) {
 	if status, text, err := make("internet-facing"); err != nil || status != 400 || !strings.Contains(text, "<Code>DuplicateLoadBalancerName</Code>") {
 		t.Errorf("got %d %s %v, want that the name is taken", status, text, err)
 	}
+
+	group := between(t, a.elb("CreateTargetGroup", "Name", "tasks", "Protocol", "TCP", "Port", "443", "VpcId", n.vpc, "TargetType", "ip"), "<TargetGroupArn>", "<")
+	listen := []string{"LoadBalancerArn", between(t, first, "<LoadBalancerArn>", "<"), "Protocol", "TCP", "Port", "443",
+		"DefaultActions.member.1.Type", "forward", "DefaultActions.member.1.TargetGroupArn", group}
+	listener := between(t, a.elb("CreateListener", listen...), "<ListenerArn>", "<")
+	if got := between(t, a.elb("CreateListener", listen...), "<ListenerArn>", "<"); got != listener || !strings.Contains(got, ":listener/net/") {
+		t.Errorf("got %s, want the same listener, %s", got, listener)
+	}
+	if list := a.elb("DescribeListeners", listen[:2]...); strings.Count(list, "<ListenerArn>") != 1 {
+		t.Errorf("got %s, want one listener", list)
+	}
 }
 
 func TestPrivateNameOfEndpoint(t *testing.T) {

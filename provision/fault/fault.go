@@ -55,7 +55,7 @@ var settling = []string{
 	"ResourceInUseException", "ResourceInUse", "DependencyViolation", "OperationAbortedException", "OperationNotPermitted",
 	"ConcurrentModificationException", "ConcurrentModification", "EntityAlreadyExists", "DeleteConflict", "EntityTemporarilyUnmodifiable",
 	"AlreadyExistsException", "ResourceAlreadyExistsException", "RepositoryAlreadyExistsException", "InvalidKeyPair.Duplicate",
-	"InvalidLaunchTemplateName.AlreadyExistsException", "QueueDeletedRecently", "AWS.SimpleQueueService.QueueDeletedRecently",
+	"InvalidLaunchTemplateName.AlreadyExistsException", "DuplicateTargetGroupName", "QueueDeletedRecently", "AWS.SimpleQueueService.QueueDeletedRecently",
 	"InvalidIPAddress.InUse", "InvalidNetworkInterface.InUse", "Resource.AlreadyAssociated", "KMSInvalidStateException",
 }
 
