@@ -105,6 +105,7 @@ type app struct {
 
 	aws           awsFlags
 	vendorProfile string
+	through       string // of the cluster's API server; "" is its own address
 	where         sandboxFlags
 	server        serverFlags
 	chart         chartFlags

@@ -12,7 +12,7 @@ import (
 )
 
 func (a *app) dataplaneCheck() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Find what differs from the file, and what does not work",
 		Long: `Look at everything of a data plane again: what differs from its file, field by
@@ -57,6 +57,8 @@ Exit status: 0 all is as the file says and works; 1 something is not; 2 it could
 			return nil
 		},
 	}
+	a.throughFlag(cmd)
+	return cmd
 }
 
 func checkText(w io.Writer, report dataplane.Report) {

@@ -103,6 +103,13 @@ func (a *app) openFile(ctx context.Context, f *planeFile, as operations.Roles) (
 
 // assume is openFile without the steps: a session, which has asked for nothing yet.
 func (a *app) assume(ctx context.Context, f *planeFile, as operations.Roles) (*opened, error) {
+	through := ""
+	if a.through != "" {
+		var err error
+		if through, err = plane.ParseThrough(a.through); err != nil {
+			return nil, err
+		}
+	}
 	a.aws.region, a.aws.patient = f.file.Spec.Region, &f.clock
 	cfg, err := a.awsConfig(ctx)
 	if err != nil {
@@ -113,7 +120,13 @@ func (a *app) assume(ctx context.Context, f *planeFile, as operations.Roles) (*o
 	if err != nil {
 		return nil, a.notAssumed(f.file, as, err)
 	}
+	p.Through = through
 	return &opened{Plane: p, as: as}, nil
+}
+
+// throughFlag is for the commands that speak with the cluster's API server.
+func (a *app) throughFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.through, "through", "", "`ADDRESS` by which the cluster's API server is reached, HOST or HOST:PORT (default: its own)")
 }
 
 // notAssumed says why a role could not be assumed.

@@ -2,13 +2,10 @@ package cli
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -36,7 +33,7 @@ func asFlag(cmd *cobra.Command) *choice {
 }
 
 func (a *app) dataplaneKubeconfig() *cobra.Command {
-	var through, file string
+	var file string
 	cmd := &cobra.Command{
 		Use:   "kubeconfig FILE",
 		Short: "Print a kubeconfig for the cluster, or add it to one",
@@ -56,7 +53,7 @@ become its current context.`,
 	}
 	as := asFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		config, err := a.kubeconfig(cmd.Context(), args[0], as.value, through)
+		config, err := a.kubeconfig(cmd.Context(), args[0], as.value)
 		if err != nil {
 			return err
 		}
@@ -70,12 +67,12 @@ become its current context.`,
 		_, err = a.Out.Write(text)
 		return err
 	}
-	cmd.Flags().StringVar(&through, "through", "", "`ADDRESS` by which the API server is reached: HOST or HOST:PORT")
+	a.throughFlag(cmd)
 	cmd.Flags().StringVar(&file, "kubeconfig", "", "write into `FILE` and not to stdout")
 	return cmd
 }
 
-func (a *app) kubeconfig(ctx context.Context, file, as, through string) (*api.Config, error) {
+func (a *app) kubeconfig(ctx context.Context, file, as string) (*api.Config, error) {
 	p := a.progress("asking for the cluster's address")
 	defer p.stop()
 	o, err := a.open(ctx, file, operations.Observe)
@@ -85,33 +82,19 @@ func (a *app) kubeconfig(ctx context.Context, file, as, through string) (*api.Co
 	if err := look(ctx, o.steps, cluster.StepName(o.Plane)); err != nil {
 		return nil, err
 	}
-	address, ca := o.One(plane.ClusterAddress), o.One(plane.ClusterCA)
-	if address == "" || ca == "" {
+	server, err := o.Server()
+	if err != nil {
+		return nil, err
+	}
+	if server == nil {
 		return nil, usererr.New(usererr.NotFound, "there is no cluster %s yet that could be reached", o.ClusterName()).
 			WithHint("'biplane dataplane apply %s' makes it", file)
 	}
-	pem, err := base64.StdEncoding.DecodeString(ca)
-	if err != nil {
-		return nil, fmt.Errorf("reading the CA of cluster %s: %w", o.ClusterName(), err)
-	}
-	where := &api.Cluster{Server: address, CertificateAuthorityData: pem}
-	if through != "" {
-		real, err := url.Parse(address)
-		if err != nil {
-			return nil, fmt.Errorf("reading the address of cluster %s: %w", o.ClusterName(), err)
-		}
-		host, port, err := net.SplitHostPort(through)
-		if err != nil {
-			host, port = through, "443"
-		}
-		server := url.URL{Scheme: "https", Host: net.JoinHostPort(host, port)}
-		if parsed, err := url.Parse(server.String()); err != nil || host == "" || parsed.Hostname() != host {
-			return nil, usererr.New(usererr.Invalid, "--through cannot be %q", through).WithHint("give a name or an address, and a port where it is not 443: k8s.example.com:443")
-		}
-		where.Server, where.TLSServerName = server.String(), real.Hostname()
-		if net.ParseIP(where.TLSServerName) != nil {
-			where.TLSServerName = "kubernetes" // an address is nobody's server name, and this is in every API server's certificate
-		}
+	where := &api.Cluster{Server: server.URL(), CertificateAuthorityData: server.CA}
+	if o.Through != "" {
+		where.TLSServerName = server.Name
+	} else {
+		where.Server = o.One(plane.ClusterAddress)
 	}
 	program, err := os.Executable()
 	if err != nil {

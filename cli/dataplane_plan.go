@@ -15,7 +15,7 @@ import (
 )
 
 func (a *app) dataplanePlan() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "plan FILE",
 		Short: "Show what is there and what would be made, changed or removed",
 		Long: `Show what of a data plane is there, and what apply would make, change or remove,
@@ -32,6 +32,8 @@ Exit status: 0 nothing to do; 1 there are changes; 2 it could not run.`,
 			return a.showPlan(cmd.Context(), func(ctx context.Context) (*opened, error) { return a.open(ctx, args[0], operations.Observe) })
 		},
 	}
+	a.throughFlag(cmd)
+	return cmd
 }
 
 // showPlan looks at what is there and prints what would be made, by the exit statuses of a
@@ -95,6 +97,7 @@ Exit status: 0 it is as the file says; 1 refused; 2 it could not run or failed.`
 		},
 	}
 	f.add(cmd)
+	a.throughFlag(cmd)
 	return cmd
 }
 
@@ -117,8 +120,9 @@ with --delete-permissions.
 
 A cluster in which the runtime is installed is emptied first: what its controllers
 made in the account, load balancers, volumes, nodes, nobody would take away later.
-Where its API server cannot be reached, --leave-contents goes on without, and says
-how to find what stays.
+Where its API server cannot be reached from here, name another way with --through,
+such as the private endpoint; --leave-contents goes on without, and says how to
+find what stays.
 
 Exit status: 0 nothing is left to remove; 1 refused; 2 it could not run or failed.`,
 		Example: `  biplane dataplane remove dataplane.yaml
@@ -151,6 +155,7 @@ Exit status: 0 nothing is left to remove; 1 refused; 2 it could not run or faile
 		},
 	}
 	f.add(cmd)
+	a.throughFlag(cmd)
 	cmd.Flags().BoolVar(&leaveContents, "leave-contents", false, "do not empty the cluster before it goes")
 	cmd.Flags().BoolVar(&failed, "failed", false, "only what has failed and cannot become ready")
 	cmd.Flags().BoolVar(&deleteData, "delete-data", false, "also the buckets and the registry with all that is in them, and their key")

@@ -205,6 +205,7 @@ say "kubectl goes through a jumper to the API server, with a token of a quarter 
 run 0 biplane dataplane kubeconfig dataplane.yaml --profile vendor --through "$jumper:8443" --kubeconfig kubeconfig --quiet
 run 0 kubectl --kubeconfig kubeconfig -n union get pods
 run 1 kubectl --kubeconfig kubeconfig -n union get secrets
+run 0 biplane dataplane plan dataplane.yaml --profile vendor --quiet --through "$jumper:8443" | tail -n 1
 
 say "The next Kubernetes: control plane, add-ons, nodes, in EKS's order"
 keep upgraded 0 biplane dataplane upgrade dataplane.yaml --kubernetes 1.34 --profile vendor --yes

@@ -1,16 +1,15 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"time"
 
 	"biplane.dev/biplane/provision/plane"
@@ -23,24 +22,23 @@ const answerTimeout = 10 * time.Second
 // machine, which says nothing of whether it works for others.
 var ErrNotReached = errors.New("it is not reached from this machine")
 
-// Answers tries the API server from here, by its own name and authority, and says in a
+// Answers tries the API server from here, by its name and authority, and says in a
 // sentence how it answered. Its error is ErrNotReached with the reason, or what is wrong
 // with the answer. The plane knows the facts of the cluster.
 func Answers(ctx context.Context, p *plane.Plane) (string, error) {
-	address, err := url.Parse(p.One(plane.ClusterAddress))
-	if err != nil || address.Hostname() == "" {
-		return "", fmt.Errorf("its address, %q, is none", p.One(plane.ClusterAddress))
+	server, err := p.Server()
+	if server == nil || err != nil {
+		return "", cmp.Or(err, errors.New("the cluster has no address yet"))
 	}
-	pem, err := base64.StdEncoding.DecodeString(p.One(plane.ClusterCA))
 	roots := x509.NewCertPool()
-	if err != nil || !roots.AppendCertsFromPEM(pem) {
+	if !roots.AppendCertsFromPEM(server.CA) {
 		return "", errors.New("the cluster's authority cannot be read")
 	}
-	host, port := address.Hostname(), address.Port()
-	if port == "" {
-		port = "443"
+	host, _, err := net.SplitHostPort(server.Address)
+	if err != nil {
+		return "", err
 	}
-	took, status, err := Readyz(ctx, net.JoinHostPort(host, port), host, roots)
+	took, status, err := Readyz(ctx, server.Address, server.Name, roots)
 	var name *net.DNSError
 	var verification *tls.CertificateVerificationError
 	var dialling *net.OpError

@@ -9,7 +9,8 @@
 //	names.go    how its things are named and tagged
 //	clients.go  the AWS services
 //	open.go     a session of the vendor's role in the account
-//	token.go    that session before the cluster's API server
+//	server.go   how the cluster's API server is reached
+//	token.go    that session before it
 package plane
 
 import (
@@ -36,6 +37,8 @@ type Plane struct {
 	AWS    Clients
 	// Own is the vendor's own account; empty without a session.
 	Own VendorClients
+	// Through is HOST:PORT by which the cluster's API server is reached; "" is its own address.
+	Through string
 	// DeleteData lets buckets, repositories and the key that encrypts them be removed.
 	DeleteData bool
 	// FailedOnly lets nothing be removed but what has failed, so that it can be made anew.

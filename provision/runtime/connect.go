@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -26,17 +25,13 @@ const answers = 10 * time.Second
 // config is a way to the cluster's API server: nil where there is none yet. Its token is
 // made anew before it runs out, and is written nowhere.
 func config(p *plane.Plane) (*rest.Config, error) {
-	address, ca := p.One(plane.ClusterAddress), p.One(plane.ClusterCA)
-	if address == "" || ca == "" {
-		return nil, nil
-	}
-	pem, err := base64.StdEncoding.DecodeString(ca)
-	if err != nil {
-		return nil, fmt.Errorf("reading the CA of cluster %s: %w", p.ClusterName(), err)
+	server, err := p.Server()
+	if server == nil || err != nil {
+		return nil, err
 	}
 	bearer := &bearer{plane: p}
 	return &rest.Config{
-		Host: address, TLSClientConfig: rest.TLSClientConfig{CAData: pem}, UserAgent: "biplane",
+		Host: server.URL(), TLSClientConfig: rest.TLSClientConfig{CAData: server.CA, ServerName: server.Name}, UserAgent: "biplane",
 		WrapTransport: func(next http.RoundTripper) http.RoundTripper { return &authenticated{next, bearer} },
 	}, nil
 }
@@ -106,16 +101,16 @@ func (r *release) reach(ctx context.Context, client kubernetes.Interface) error 
 	if err == nil {
 		return nil
 	}
-	address := r.One(plane.ClusterAddress)
-	if real, parseErr := url.Parse(address); parseErr == nil {
-		address = real.Host
+	server, readErr := r.Server()
+	if readErr != nil {
+		return readErr
 	}
 	if apierrors.IsUnauthorized(err) || apierrors.IsForbidden(err) {
-		return usererr.New(usererr.Denied, "the API server at %s does not let this role in", address).
+		return usererr.New(usererr.Denied, "the API server at %s does not let this role in", server.Address).
 			WithHint("its access entry may have been taken away: run 'biplane dataplane plan'").Because(err)
 	}
-	return usererr.New(usererr.Unavailable, "the API server at %s does not answer from here: %s", address, lastWords(err)).
-		WithHint("run it from where the cluster's network is reached; an endpoint that is private is reached from within it alone").Because(err)
+	return usererr.New(usererr.Unavailable, "the API server at %s does not answer from here: %s", server.Address, lastWords(err)).
+		WithHint("run it from where the cluster's network is reached, or name the private endpoint with --through").Because(err)
 }
 
 // lastWords are what the network said.

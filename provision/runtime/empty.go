@@ -76,7 +76,7 @@ func (r *release) lookInside(ctx context.Context) (step.Found, error) {
 			return nil, context.Cause(ctx)
 		}
 		return left{Action: step.Refuse, Details: []string{"it has to be emptied before it goes, and " + sentence(err)},
-			Hint: "run it from where the API server is reached; or with --leave-contents, after which load balancers and volumes that the cluster's controllers made may stay behind"}, nil
+			Hint: "run it from where the API server is reached, or name the private endpoint with --through; or run it with --leave-contents, after which load balancers and volumes that the cluster's controllers made may stay behind"}, nil
 	}
 	return r.list(ctx, target, client)
 }

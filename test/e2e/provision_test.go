@@ -5,6 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,6 +41,19 @@ func TestProvision(t *testing.T) {
 		operator.ok(t, "biplane", "dataplane", "check", file, "--profile", "vendor")
 		if out := p.ok(t, "biplane", "cluster", "show", "demo", "--sandbox-dir", p.dir); !strings.Contains(out, "Cluster demo is ready") {
 			t.Errorf("got %s, want it ready", out)
+		}
+	})
+	t.Run("its API server is reached by another way, and by no wrong one", func(t *testing.T) {
+		server, err := url.Parse(strings.TrimSpace(p.ok(t, "kubectl", "config", "view", "-o", "jsonpath={.clusters[0].cluster.server}")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		operator.ok(t, "biplane", "dataplane", "plan", file, "--profile", "vendor", "--through", "localhost:"+server.Port())
+		nobody := httptest.NewTLSServer(http.NotFoundHandler())
+		defer nobody.Close()
+		r := operator.run(t, "biplane", "dataplane", "plan", file, "--profile", "vendor", "--through", nobody.Listener.Addr().String())
+		if r.exit != 1 || !strings.Contains(r.stdout, "cannot tell: ") || !strings.Contains(r.stdout, "certificate") {
+			t.Errorf("got status %d, %s, want the certificate of another refused", r.exit, r.stdout)
 		}
 	})
 	t.Run("it has the roles that were made for it", func(t *testing.T) {
