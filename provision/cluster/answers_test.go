@@ -69,7 +69,7 @@ func TestAnswersTellsWhyNot(t *testing.T) {
 		"https://" + closed.Addr().String():                     "refused",
 		"https://nobody.eks.invalid":                            "nobody.eks.invalid has no address here",
 		strings.Replace(other.URL, "127.0.0.1", "localhost", 1): "is not the cluster",
-		"no address": "is none",
+		"no address": "cannot be read",
 	} {
 		p.Know(plane.ClusterAddress, address)
 		_, err := cluster.Answers(t.Context(), p)

@@ -33,11 +33,11 @@ func (p *Plane) Server() (*Server, error) {
 		err = errors.New("it has no host")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the address of cluster %s, %q: %w", p.ClusterName(), address, err)
+		return nil, fmt.Errorf("the address of the cluster, %q, cannot be read: %w", address, err)
 	}
 	pem, err := base64.StdEncoding.DecodeString(ca)
 	if err != nil {
-		return nil, fmt.Errorf("reading the CA of cluster %s: %w", p.ClusterName(), err)
+		return nil, fmt.Errorf("the authority of the cluster cannot be read: %w", err)
 	}
 	s := &Server{Address: p.Through, Name: real.Hostname(), CA: pem}
 	if s.Address == "" {
