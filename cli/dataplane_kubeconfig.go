@@ -19,7 +19,6 @@ import (
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/cluster"
 	"biplane.dev/biplane/provision/operations"
-	"biplane.dev/biplane/provision/plane"
 )
 
 // inCluster are the roles that are let into the cluster, by the words of --as.
@@ -90,11 +89,9 @@ func (a *app) kubeconfig(ctx context.Context, file, as string) (*api.Config, err
 		return nil, usererr.New(usererr.NotFound, "there is no cluster %s yet that could be reached", o.ClusterName()).
 			WithHint("'biplane dataplane apply %s' makes it", file)
 	}
-	where := &api.Cluster{Server: server.URL(), CertificateAuthorityData: server.CA}
+	where := &api.Cluster{Server: server.URL, CertificateAuthorityData: server.CA}
 	if o.Through != "" {
 		where.TLSServerName = server.Name
-	} else {
-		where.Server = o.One(plane.ClusterAddress)
 	}
 	program, err := os.Executable()
 	if err != nil {

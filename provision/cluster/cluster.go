@@ -62,7 +62,7 @@ func Steps(p *plane.Plane, after After) []step.Step {
 		if w := wanted[r.Title]; w != nil {
 			steps = append(steps, w)
 		} else {
-			steps = append(steps, resource.Unwanted{Resource: r})
+			steps = append(steps, resource.NotWanted(r))
 		}
 	}
 	return steps

@@ -74,7 +74,7 @@ func (c *cluster) nodeTemplate() *resource.Resource {
 		},
 		Create: func(ctx context.Context, tags map[string]string) error {
 			_, err := c.AWS.EC2.CreateLaunchTemplate(ctx, &ec2.CreateLaunchTemplateInput{LaunchTemplateName: &name, LaunchTemplateData: c.templateData(),
-				TagSpecifications: []ec2types.TagSpecification{{ResourceType: ec2types.ResourceTypeLaunchTemplate, Tags: resource.EC2Tags(tags)}}})
+				TagSpecifications: resource.EC2Tagged(ec2types.ResourceTypeLaunchTemplate, tags)})
 			return err
 		},
 		Delete: func(ctx context.Context, _ *resource.State) error {

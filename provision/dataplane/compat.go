@@ -77,10 +77,10 @@ func (g *granted) lacks(goal step.Goal) []Lack {
 func (g *granted) Look(ctx context.Context, goal step.Goal) (step.Found, error) {
 	found, err := g.Step.Look(ctx, goal)
 	if fault.Denied(err) && len(g.about.Creates) == 0 {
-		return foundLooked{step.Change{Action: step.None}}, nil // nobody asks for it
+		return step.Untouched{Action: step.None}, nil // nobody asks for it
 	}
 	if fault.Denied(err) {
-		return left{"it cannot be looked at: " + fault.Text(err)}, nil
+		return left("it cannot be looked at: " + fault.Text(err)), nil
 	}
 	if err != nil || len(g.lacks(goal)) == 0 || !found.Plan().Action.Writes() {
 		return found, err
@@ -89,14 +89,10 @@ func (g *granted) Look(ctx context.Context, goal step.Goal) (step.Found, error) 
 	for _, l := range g.lacks(goal) {
 		lines = append(lines, fmt.Sprintf("%s is not granted, which %s", strings.Join(l.Actions, ", "), l.Lost))
 	}
-	return left(lines), nil
+	return left(lines...), nil
 }
 
 // left is a thing that is left as it is, with the reasons.
-type left []string
-
-func (l left) Plan() step.Change {
-	return step.Change{Action: step.Leave, Details: append([]string{"left out"}, l...)}
+func left(why ...string) step.Found {
+	return step.Untouched{Action: step.Leave, Details: append([]string{"left out"}, why...)}
 }
-func (left) Make(context.Context) error   { return nil }
-func (left) Remove(context.Context) error { return nil }

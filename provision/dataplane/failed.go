@@ -27,8 +27,6 @@ func FailedSteps(p *plane.Plane) ([]step.Step, error) {
 // untouched is a step that is not even looked at.
 type untouched struct{ step.Step }
 
-func (untouched) Look(context.Context, step.Goal) (step.Found, error) { return untouched{}, nil }
-
-func (untouched) Plan() step.Change            { return step.Change{Action: step.None} }
-func (untouched) Make(context.Context) error   { return nil }
-func (untouched) Remove(context.Context) error { return nil }
+func (untouched) Look(context.Context, step.Goal) (step.Found, error) {
+	return step.Untouched{Action: step.None}, nil
+}

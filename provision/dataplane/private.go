@@ -61,36 +61,21 @@ func PrivateEndpoint(p *plane.Plane, goal step.Goal, accept []string) ([]step.St
 func noLonger(steps []step.Step, command string) []step.Step {
 	out := make([]step.Step, len(steps))
 	for i, s := range steps {
-		out[i] = surplus{s, command}
+		out[i] = surplus{resource.Unwanted{Step: s, Until: "it stays until '" + command + "' takes it away"}}
 	}
 	return out
 }
 
-// surplus is what resource.Unwanted is, for a step of any kind.
-type surplus struct {
-	step.Step
-	command string // that removes it
-}
-
-func (s surplus) Describe() step.Description {
-	about := step.Describe(s.Step)
-	return step.Description{Service: about.Service, Removes: about.Removes, ToRemove: about.ToRemove, Patience: about.Patience}
-}
-
-// Drift is none: what is not there is not wanted.
-func (surplus) Drift(context.Context) ([]step.Drift, error) { return nil, nil }
+// surplus is an unwanted step that may be about somebody else's thing, of which nothing is
+// said in a removal.
+type surplus struct{ resource.Unwanted }
 
 func (s surplus) Look(ctx context.Context, goal step.Goal) (step.Found, error) {
-	found, err := s.Step.Look(ctx, step.Absent)
-	switch {
-	case err != nil:
-		return nil, err
-	case goal == step.Present:
-		return resource.NoLonger(found, "it stays until '"+s.command+"' takes it away"), nil
-	case found.Plan().Action == step.Leave:
-		return foundLooked{step.Change{Action: step.None}}, nil // somebody else's
+	found, err := s.Unwanted.Look(ctx, goal)
+	if err == nil && goal == step.Absent && found.Plan().Action == step.Leave {
+		return step.Untouched{Action: step.None}, nil
 	}
-	return found, nil
+	return found, err
 }
 
 // looked is a step of what must be there already: it tells what it finds, and changes
@@ -115,14 +100,8 @@ func (l looked) Look(ctx context.Context, goal step.Goal) (step.Found, error) {
 			change = plan
 		}
 	}
-	return foundLooked{change}, nil
+	return step.Untouched(change), nil
 }
 
 // Check has nothing to wait for.
 func (looked) Check(context.Context) error { return nil }
-
-type foundLooked struct{ change step.Change }
-
-func (f foundLooked) Plan() step.Change          { return f.change }
-func (foundLooked) Make(context.Context) error   { return nil }
-func (foundLooked) Remove(context.Context) error { return nil }

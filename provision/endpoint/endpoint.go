@@ -25,8 +25,6 @@ package endpoint
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/url"
 	"strings"
 	"sync"
 
@@ -230,25 +228,16 @@ func needs(before []string, more ...string) []string {
 }
 
 // upstream is where the API server answers within the network, and the name that its
-// certificate has. An address is nobody's server name; then it is "kubernetes", which
-// every API server's certificate has.
+// certificate has.
 func (m *maker) upstream() (host, port, name string, err error) {
 	address, err := m.fact(plane.ClusterAddress)
 	if err != nil {
 		return "", "", "", err
 	}
-	u, err := url.Parse(address)
-	if err != nil || u.Hostname() == "" {
+	if host, port, err = plane.HostPort(address); err != nil {
 		return "", "", "", fmt.Errorf("the cluster's address %q is none", address)
 	}
-	host, port = u.Hostname(), u.Port()
-	if port == "" {
-		port = "443"
-	}
-	if name = host; net.ParseIP(host) != nil {
-		name = "kubernetes"
-	}
-	return host, port, name, nil
+	return host, port, plane.CertificateName(host), nil
 }
 
 // filters find the things of a logical id that EC2 has.

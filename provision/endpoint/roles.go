@@ -62,17 +62,17 @@ func (r *grantedRole) Describe() step.Description {
 
 func (r *grantedRole) Look(ctx context.Context, goal step.Goal) (step.Found, error) {
 	if goal == step.Absent {
-		return foundRole{step.Change{Action: step.None}}, nil
+		return step.Untouched{Action: step.None}, nil
 	}
 	wrong, err := r.wrong(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if wrong == "" {
-		return foundRole{step.Change{Action: step.Keep}}, nil
+		return step.Untouched{Action: step.Keep}, nil
 	}
-	return foundRole{step.Change{Action: step.Refuse, Details: []string{wrong},
-		Hint: fmt.Sprintf("the account's owner makes both roles with 'biplane access grant --method iam --external-id %s --region %s --private-endpoint'", r.Spec.Access.ExternalID, r.Place.Region)}}, nil
+	return step.Untouched{Action: step.Refuse, Details: []string{wrong},
+		Hint: fmt.Sprintf("the account's owner makes both roles with 'biplane access grant --method iam --external-id %s --region %s --private-endpoint'", r.Spec.Access.ExternalID, r.Place.Region)}, nil
 }
 
 // wrong says why the role cannot be used; "" when it can.
@@ -158,9 +158,3 @@ func (r *grantedRole) Check(ctx context.Context) error {
 	}
 	return err
 }
-
-type foundRole struct{ change step.Change }
-
-func (f foundRole) Plan() step.Change            { return f.change }
-func (f foundRole) Make(context.Context) error   { return nil }
-func (f foundRole) Remove(context.Context) error { return nil }

@@ -55,7 +55,7 @@ func Steps(p *plane.Plane) []step.Step {
 			if wanted {
 				steps = append(steps, r)
 			} else {
-				steps = append(steps, resource.Unwanted{Resource: r})
+				steps = append(steps, resource.NotWanted(r))
 			}
 		}
 	}

@@ -13,13 +13,11 @@ import (
 
 // Server is how the cluster's API server is reached from this machine.
 type Server struct {
+	URL     string // for a kubeconfig
 	Address string // HOST:PORT that is dialled
 	Name    string // by which its certificate knows it
 	CA      []byte // PEM, of the authority of its certificate
 }
-
-// URL is what a kubeconfig calls the server.
-func (s Server) URL() string { return (&url.URL{Scheme: "https", Host: s.Address}).String() }
 
 // Server reports how the API server is reached: at its own address, or where Through
 // says; nil where the cluster has none yet.
@@ -28,10 +26,7 @@ func (p *Plane) Server() (*Server, error) {
 	if address == "" || ca == "" {
 		return nil, nil
 	}
-	real, err := url.Parse(address)
-	if err == nil && real.Hostname() == "" {
-		err = errors.New("it has no host")
-	}
+	host, port, err := HostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("the address of the cluster, %q, cannot be read: %w", address, err)
 	}
@@ -39,13 +34,33 @@ func (p *Plane) Server() (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the authority of the cluster cannot be read: %w", err)
 	}
-	s := &Server{Address: p.Through, Name: real.Hostname(), CA: pem}
-	if s.Address == "" {
-		s.Address = net.JoinHostPort(real.Hostname(), orPort(real.Port()))
-	} else if net.ParseIP(s.Name) != nil {
-		s.Name = "kubernetes" // an address is nobody's server name, and this is in every API server's certificate
+	if p.Through != "" {
+		through := url.URL{Scheme: "https", Host: p.Through}
+		return &Server{URL: through.String(), Address: p.Through, Name: CertificateName(host), CA: pem}, nil
 	}
-	return s, nil
+	return &Server{URL: address, Address: net.JoinHostPort(host, port), Name: host, CA: pem}, nil
+}
+
+// HostPort is where an https address leads.
+func HostPort(address string) (host, port string, err error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "", "", err
+	}
+	if u.Hostname() == "" {
+		return "", "", errors.New("it has no host")
+	}
+	return u.Hostname(), orPort(u.Port()), nil
+}
+
+// CertificateName is a name of the API server at host, for who reaches it in another
+// place: an address is nobody's server name, and "kubernetes" is in every API server's
+// certificate.
+func CertificateName(host string) string {
+	if net.ParseIP(host) != nil {
+		return "kubernetes"
+	}
+	return host
 }
 
 // ParseThrough reads where the API server is reached instead: HOST or HOST:PORT.

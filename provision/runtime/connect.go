@@ -31,7 +31,7 @@ func config(p *plane.Plane) (*rest.Config, error) {
 	}
 	bearer := &bearer{plane: p}
 	return &rest.Config{
-		Host: server.URL(), TLSClientConfig: rest.TLSClientConfig{CAData: server.CA, ServerName: server.Name}, UserAgent: "biplane",
+		Host: server.URL, TLSClientConfig: rest.TLSClientConfig{CAData: server.CA, ServerName: server.Name}, UserAgent: "biplane",
 		WrapTransport: func(next http.RoundTripper) http.RoundTripper { return &authenticated{next, bearer} },
 	}, nil
 }
@@ -125,26 +125,15 @@ func lastWords(err error) string {
 // awaitReach is reach for a cluster that was made a moment ago: EKS takes a while to know
 // a new access entry, and its name a while to be known.
 func (r *release) awaitReach(ctx context.Context, client kubernetes.Interface) error {
-	const patience, pause = time.Minute, 2 * time.Second
+	const patience = time.Minute
 	for end := time.Now().Add(patience); ; {
 		err := r.reach(ctx, client)
 		if err == nil || time.Now().After(end) {
 			return err
 		}
 		step.WaitingFor(ctx, sentence(err))
-		if err := sleep(ctx, pause); err != nil {
+		if err := machine.Sleep(ctx, pause); err != nil {
 			return err
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

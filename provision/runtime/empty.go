@@ -49,9 +49,9 @@ type thing struct {
 }
 
 func (r *release) lookInside(ctx context.Context) (step.Found, error) {
-	none := left{Action: step.None}
+	none := step.Untouched{Action: step.None}
 	if r.LeaveContents {
-		return left{Action: step.Leave, Details: r.mayStay("as you said")}, nil
+		return step.Untouched{Action: step.Leave, Details: r.mayStay("as you said")}, nil
 	}
 	target, client, err := r.target(ctx)
 	if err != nil || client == nil {
@@ -69,13 +69,13 @@ func (r *release) lookInside(ctx context.Context) (step.Found, error) {
 	case types.ClusterStatusDeleting:
 		return none, nil // it was emptied before, or somebody else deletes it
 	case types.ClusterStatusCreating, types.ClusterStatusFailed:
-		return left{Action: step.Leave, Details: r.mayStay("the cluster is " + string(out.Cluster.Status))}, nil
+		return step.Untouched{Action: step.Leave, Details: r.mayStay("the cluster is " + string(out.Cluster.Status))}, nil
 	}
 	if err := r.reach(ctx, client); err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return left{Action: step.Refuse, Details: []string{"it has to be emptied before it goes, and " + sentence(err)},
+		return step.Untouched{Action: step.Refuse, Details: []string{"it has to be emptied before it goes, and " + sentence(err)},
 			Hint: "run it from where the API server is reached, or name the private endpoint with --through; or run it with --leave-contents, after which load balancers and volumes that the cluster's controllers made may stay behind"}, nil
 	}
 	return r.list(ctx, target, client)
@@ -308,7 +308,7 @@ func (in *inside) Remove(ctx context.Context) error {
 		if len(in.things) > 0 {
 			step.WaitingFor(ctx, "the "+in.things[0].title+" to go")
 		}
-		if err := sleep(ctx, time.Second); err != nil {
+		if err := machine.Sleep(ctx, pause); err != nil {
 			return err
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -85,16 +84,12 @@ func (r *release) facts() (chart.Facts, error) {
 	if err != nil {
 		return facts, err
 	}
-	gateway, err := url.Parse(r.Spec.ControlPlane.Endpoint)
-	if err != nil || gateway.Hostname() == "" {
+	host, port, err := plane.HostPort(r.Spec.ControlPlane.Endpoint)
+	if err != nil {
 		return facts, usererr.New(usererr.Invalid, "spec.controlPlane.endpoint %q names no host", r.Spec.ControlPlane.Endpoint).
 			WithHint("write it as https://HOST:PORT")
 	}
-	port := gateway.Port()
-	if port == "" {
-		port = "443"
-	}
-	facts.Gateway, facts.Cluster = net.JoinHostPort(gateway.Hostname(), port), r.Spec.ControlPlane.Cluster
+	facts.Gateway, facts.Cluster = net.JoinHostPort(host, port), r.Spec.ControlPlane.Cluster
 	facts.Region = r.Place.Region
 	// In a repository of the account itself, as the private endpoint's image is.
 	facts.ImageRepository = fmt.Sprintf("%s.dkr.ecr.%s.%s/%s%s", r.Place.Account, r.Place.Region, r.Place.DNSSuffix, r.Vendor.Repository, chart.ReleaseName)
@@ -220,7 +215,7 @@ func (l *looked) Make(ctx context.Context) error {
 // settle waits until a look says that all is as it should be: the control plane speaks a
 // moment after the data plane has joined.
 func (l *looked) settle(ctx context.Context) error {
-	const patience, pause = 2 * time.Minute, 200 * time.Millisecond
+	const patience = 2 * time.Minute
 	for end := time.Now().Add(patience); ; {
 		look, err := l.look(ctx)
 		if err != nil {
@@ -239,7 +234,7 @@ func (l *looked) settle(ctx context.Context) error {
 				WithHint("see 'kubectl --namespace %s get pods' and 'biplane cluster show %s'", l.Vendor.Namespace, l.Spec.ControlPlane.Cluster)
 		}
 		step.WaitingFor(ctx, reason)
-		if err := sleep(ctx, pause); err != nil {
+		if err := machine.Sleep(ctx, pause); err != nil {
 			return err
 		}
 	}

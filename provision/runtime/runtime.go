@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"biplane.dev/biplane/dataplane/chart"
+	"biplane.dev/biplane/internal/clock"
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/plane"
 	"biplane.dev/biplane/provision/step"
@@ -50,7 +51,11 @@ const (
 	// load balancers and volumes away.
 	installPatience = 10 * time.Minute
 	emptyPatience   = 15 * time.Minute
+	// pause is between two looks, each of which asks for all objects of the chart.
+	pause = time.Second
 )
+
+var machine clock.Clock
 
 func (*release) Name() string      { return StepName }
 func (r *release) Needs() []string { return r.after.Steps }
@@ -85,13 +90,6 @@ func (r *release) Drift(ctx context.Context) ([]step.Drift, error) {
 	}
 	return drift, nil
 }
-
-// left is how a step is that does nothing.
-type left step.Change
-
-func (l left) Plan() step.Change          { return step.Change(l) }
-func (left) Make(context.Context) error   { return nil }
-func (left) Remove(context.Context) error { return nil }
 
 // sentence is a person's, of an error that may be one already.
 func sentence(err error) string {

@@ -24,3 +24,16 @@ func Settled(ctx context.Context, s Step) error {
 		return fmt.Errorf("%s: %s: %w", s.Name(), details, ErrNotYet)
 	}
 }
+
+// Untouched is what a look found of which nothing is made or removed in this run: the
+// Change says why, and its action is none that writes.
+type Untouched Change
+
+// Plan implements Found.
+func (u Untouched) Plan() Change { return Change(u) }
+
+// Make has nothing to make.
+func (Untouched) Make(context.Context) error { return nil }
+
+// Remove has nothing to remove.
+func (Untouched) Remove(context.Context) error { return nil }
