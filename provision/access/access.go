@@ -16,6 +16,8 @@
 //	boundary.go           the most that a role made by the vendor can do
 //	rails.go              what no access role may do, whatever it is allowed
 //	missing.go            the calls that a profile does not allow
+//	version.go            which version of the documents these are
+//	granted.go            what an account has granted
 package access
 
 import (
@@ -38,6 +40,8 @@ type Options struct {
 	// leaves the literal PlaceholderExternalID in the trust, to be read but
 	// never granted.
 	ExternalID string
+	// PreviousExternalID is valid beside it while it is rotated; usually empty.
+	PreviousExternalID string
 
 	PrivateEndpoint   bool // also what the private endpoint of the cluster needs
 	DeletePermissions bool // also the teardown role (Strict only)
@@ -133,6 +137,11 @@ func (o Options) resolve() (*target, error) {
 	}
 	if o.ExternalID != "" {
 		if err := CheckExternalID(o.ExternalID); err != nil {
+			return nil, err
+		}
+	}
+	if o.PreviousExternalID != "" {
+		if err := CheckExternalID(o.PreviousExternalID); err != nil {
 			return nil, err
 		}
 	}

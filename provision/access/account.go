@@ -78,7 +78,25 @@ const (
 	componentValue = "access"
 	profileTag     = "profile"
 	regionTag      = "region"
+	versionTag     = "policy-version" // PolicyVersion, on roles
+	stackTag       = "stack"          // the stack that made a role; only on those
 )
+
+// Tags are the tags on everything that grant makes, and on the roles also the version
+// of the documents.
+func (s *Set) Tags(v *vendor.Profile) map[string]string {
+	tags := map[string]string{}
+	for _, t := range (place{vendor: v}).roleTags(s) {
+		tags[aws.ToString(t.Key)] = aws.ToString(t.Value)
+	}
+	return tags
+}
+
+// roleTags marks a role: as everything, and with the version of the documents.
+func (p place) roleTags(set *Set) []types.Tag {
+	key := p.vendor.TagPrefix + versionTag
+	return append(p.tags(set), types.Tag{Key: &key, Value: aws.String(PolicyVersion)})
+}
 
 // tags marks what a set consists of. They go into the create call itself, so
 // that a thing is never there without its owner's name on it.

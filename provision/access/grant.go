@@ -45,7 +45,7 @@ func GrantSteps(api IAM, set *Set, v *vendor.Profile) []step.Step {
 		}
 	}
 	for _, r := range set.Roles {
-		steps = append(steps, &roleStep{place: p, role: r, tags: tags})
+		steps = append(steps, &roleStep{place: p, role: r, tags: p.roleTags(set)})
 	}
 	return steps
 }

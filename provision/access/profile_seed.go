@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"strings"
 	"unicode"
+
+	"biplane.dev/biplane/provision/vendor"
 )
 
 // published holds the documents of the published set-up page, as they stand
@@ -72,8 +74,10 @@ func (t *target) ecsExecutionRole() string {
 	return t.Vendor.EndpointPrefix + t.Region + "-ecs-execution-role"
 }
 
-func (t *target) ecsTaskRole() string {
-	return t.Vendor.EndpointPrefix + t.Region + "-ecs-task-role"
+func (t *target) ecsTaskRole() string { return taskRoleName(t.Vendor, t.Region) }
+
+func taskRoleName(v *vendor.Profile, region string) string {
+	return v.EndpointPrefix + region + "-ecs-task-role"
 }
 
 func (t *target) publishedTrust(name string) Trust {

@@ -15,11 +15,16 @@ func (t *target) controlPlaneARN() string {
 	return "arn:" + t.region.Partition + ":iam::" + t.vendorAccount + ":role/" + strings.TrimPrefix(t.Vendor.ControlPlaneRole, "/")
 }
 
-func (t *target) externalID() string {
+// externalIDs are the values that the trust takes: the one, and during a rotation the
+// previous one before it. The order tells the two apart.
+func (t *target) externalIDs() []string {
 	if t.ExternalID == "" {
-		return PlaceholderExternalID
+		return []string{PlaceholderExternalID}
 	}
-	return t.ExternalID
+	if t.PreviousExternalID != "" && t.PreviousExternalID != t.ExternalID {
+		return []string{t.PreviousExternalID, t.ExternalID}
+	}
+	return []string{t.ExternalID}
 }
 
 // trustSeed lets the whole vendor account in, and asks for nothing. It is what
@@ -33,7 +38,7 @@ func (t *target) trustSeed() Trust {
 func (t *target) trustCompat() Trust {
 	return newTrust(statement{
 		Effect: "Allow", Principal: map[string]any{"AWS": t.rootARN()}, Action: []string{"sts:AssumeRole"},
-		Condition: conditions{"StringEquals": {"sts:ExternalId": {t.externalID()}}},
+		Condition: conditions{"StringEquals": {"sts:ExternalId": t.externalIDs()}},
 	})
 }
 
@@ -45,7 +50,7 @@ func (t *target) trustStrict() Trust {
 	return newTrust(statement{
 		Effect: "Allow", Principal: map[string]any{"AWS": t.rootARN()}, Action: []string{"sts:AssumeRole"},
 		Condition: conditions{
-			"StringEquals": {"sts:ExternalId": {t.externalID()}},
+			"StringEquals": {"sts:ExternalId": t.externalIDs()},
 			"ArnEquals":    {"aws:PrincipalArn": {t.controlPlaneARN()}},
 		},
 	})
