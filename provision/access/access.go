@@ -18,6 +18,7 @@
 //	missing.go            the calls that a profile does not allow
 //	version.go            which version of the documents these are
 //	granted.go            what an account has granted
+//	breakglass.go         the role for emergencies, while it is switched on
 package access
 
 import (

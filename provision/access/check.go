@@ -162,7 +162,7 @@ func (c *Checker) forService(r Role) bool {
 
 // switchedOff reports whether the role is the one that is off until the
 // customer switches it on.
-func (c *Checker) switchedOff(r Role) bool { return r.Name == c.Vendor.RoleName+"-break-glass" }
+func (c *Checker) switchedOff(r Role) bool { return r.Name == BreakGlassRole(c.Vendor) }
 
 // assumeMatrix tries every role with the right, a wrong and no external ID, and
 // as another principal. It returns the sessions that it got, by role name. Each

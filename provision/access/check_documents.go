@@ -45,8 +45,7 @@ func (c *Checker) compare(ctx context.Context, report *Report, read *liveReader)
 	}
 	p := place{iam: read.iam, partition: c.Set.Partition, account: c.Set.Account, vendor: c.Vendor}
 	for i, role := range c.Set.Roles {
-		s := &roleStep{place: p, role: role, tags: p.roleTags(c.Set)}
-		if err := c.checkRole(ctx, report, read, s, c.name(i)); err != nil {
+		if err := c.checkRole(ctx, report, read, newRoleStep(p, c.Set, role), c.name(i)); err != nil {
 			return err
 		}
 	}

@@ -45,9 +45,17 @@ func GrantSteps(api IAM, set *Set, v *vendor.Profile) []step.Step {
 		}
 	}
 	for _, r := range set.Roles {
-		steps = append(steps, &roleStep{place: p, role: r, tags: p.roleTags(set)})
+		steps = append(steps, newRoleStep(p, set, r))
 	}
 	return steps
+}
+
+func newRoleStep(p place, set *Set, r Role) *roleStep {
+	s := &roleStep{place: p, role: r, tags: p.roleTags(set)}
+	if set.Profile == Strict && r.Name == BreakGlassRole(p.vendor) {
+		s.window = set.OpenWindow
+	}
+	return s
 }
 
 // path is where the set's roles and policies are.

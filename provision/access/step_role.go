@@ -29,6 +29,8 @@ type roleStep struct {
 	// removeAfter, when it is not nil, are the only policies that the role is
 	// removed before: those that are there.
 	removeAfter map[string]bool
+	// window reads the window of the break-glass role; nil for the others.
+	window func(trust []byte) *Window
 }
 
 func roleStepName(role string) string { return "role " + role }
@@ -226,6 +228,9 @@ func (f *foundRole) Plan() step.Change {
 	case len(missing) > 0:
 		return step.Change{Action: step.Finish, Details: missing}
 	}
+	if w := f.openWindow(); w != nil {
+		return step.Change{Action: step.Keep, Details: []string{"it is " + w.Words()}}
+	}
 	return step.Change{Action: step.Keep}
 }
 
@@ -300,7 +305,18 @@ func (f *foundRole) sessionDifference() string {
 	return fmt.Sprintf("its sessions may last %d seconds, wanted %d", f.live.session, sessionSeconds)
 }
 
+// openWindow is the window of the break-glass role while that is switched on.
+func (f *foundRole) openWindow() *Window {
+	if f.window == nil {
+		return nil
+	}
+	return f.window(f.live.trust)
+}
+
 func (f *foundRole) trustDifferences() []string {
+	if f.openWindow() != nil {
+		return nil // it is switched on, as the customer wanted it
+	}
 	if len(documentDifferences("the trust policy", f.live.trust, f.role.Trust.Document)) == 0 {
 		return nil
 	}
@@ -328,7 +344,8 @@ func (f *foundRole) extras() []string {
 		extras = append(extras, "policy "+arn)
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.live.inline)) {
-		if !slices.ContainsFunc(f.role.Policies, func(p Policy) bool { return p.Kind == inline && p.Name == name }) {
+		wanted := slices.ContainsFunc(f.role.Policies, func(p Policy) bool { return p.Kind == inline && p.Name == name })
+		if !wanted && !IsWindowPolicy(f.vendor, f.role.Name, name, f.live.inline[name]) {
 			extras = append(extras, "inline policy "+name)
 		}
 	}
