@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 	"text/tabwriter"
-	"unicode"
 
-	"github.com/goccy/go-yaml"
+	"biplane.dev/biplane/internal/ordered"
 )
 
 // print writes a command's result to stdout as --output says. value is what
@@ -46,78 +44,11 @@ func marshalJSON(value any) ([]byte, error) {
 	return text.Bytes(), nil
 }
 
-// jsonToYAML keeps the order of keys, which a map would lose.
+// jsonToYAML keeps the order of keys.
 func jsonToYAML(text []byte) ([]byte, error) {
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber()
-	value, err := ordered(decoder)
+	value, err := ordered.Decode(text)
 	if err != nil {
 		return nil, err
 	}
-	return yaml.MarshalWithOptions(value, yaml.IndentSequence(true))
-}
-
-func ordered(decoder *json.Decoder) (any, error) {
-	token, err := decoder.Token()
-	if err != nil {
-		return nil, err
-	}
-	switch token {
-	case json.Delim('{'):
-		object := yaml.MapSlice{}
-		for decoder.More() {
-			key, err := decoder.Token() // the library quotes keys by itself; ours are words
-			if err != nil {
-				return nil, err
-			}
-			value, err := ordered(decoder)
-			if err != nil {
-				return nil, err
-			}
-			object = append(object, yaml.MapItem{Key: key, Value: value})
-		}
-		_, err = decoder.Token()
-		return object, err
-	case json.Delim('['):
-		array := []any{}
-		for decoder.More() {
-			value, err := ordered(decoder)
-			if err != nil {
-				return nil, err
-			}
-			array = append(array, value)
-		}
-		_, err = decoder.Token()
-		return array, err
-	}
-	if number, ok := token.(json.Number); ok {
-		if whole, err := number.Int64(); err == nil {
-			return whole, nil
-		}
-		return number.Float64()
-	}
-	if text, ok := token.(string); ok && !plain(text) {
-		return quoted(text), nil
-	}
-	return token, nil
-}
-
-// plain reports whether text can be left to the YAML library. It leaves
-// 012345670000, an account, without quotes, which a reader of YAML 1.1 takes for
-// an octal number; so what does not start as a word does is quoted here.
-func plain(text string) bool {
-	if text == "" || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return false
-	}
-	first := rune(text[0])
-	return 'a' <= first && first <= 'z' || 'A' <= first && first <= 'Z' || first == '/'
-}
-
-// quoted is a string between double quotes, with JSON's escapes, which are YAML's.
-type quoted string
-
-// MarshalYAML is what the library calls.
-func (q quoted) MarshalYAML() ([]byte, error) {
-	text, err := marshalJSON(string(q))
-	return bytes.TrimSpace(text), err
+	return ordered.YAML(value)
 }

@@ -203,3 +203,31 @@ func TestCompatKeepsTheTwoExceptions(t *testing.T) {
 		t.Errorf("got trust %s, want %s", got, want)
 	}
 }
+
+// A template has no region, so that what it grants must be divided over the same
+// policies everywhere.
+func TestCompatIsPackedAlikeInEveryRegion(t *testing.T) {
+	t.Parallel()
+	placeless := func(region Region, text []byte) string {
+		return strings.NewReplacer(region.Name, "REGION", "arn:"+region.Partition+":", "arn:PARTITION:").Replace(string(text))
+	}
+	for _, private := range []bool{false, true} {
+		var first []string
+		for _, region := range Regions() {
+			set, err := Generate(Options{Profile: Compat, Account: account, Region: region.Name, PrivateEndpoint: private})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var texts []string
+			for _, p := range set.Roles[0].Policies {
+				texts = append(texts, placeless(region, p.Document))
+			}
+			if first == nil {
+				first = texts
+			}
+			if !slices.Equal(texts, first) {
+				t.Errorf("%s, private endpoint %v: got other documents than in %s", region.Name, private, Regions()[0].Name)
+			}
+		}
+	}
+}

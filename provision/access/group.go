@@ -82,7 +82,7 @@ func group(pairs []pair) []statement {
 		for _, c := range byResource {
 			right = append(right, statement{Effect: "Allow", Action: c.values, Resource: c.keys, Condition: some[0].when})
 		}
-		if len(document(right)) < len(document(left)) {
+		if iampolicy.LongestSize(document(right)) < iampolicy.LongestSize(document(left)) { // the same everywhere
 			left = right
 		}
 		all = append(all, left...)

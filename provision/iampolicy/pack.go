@@ -80,19 +80,19 @@ func Pack(groups []Group, limit int) ([]Packed, error) {
 // and as few as it finds: whole statements, the largest first, each into the
 // first policy with room for it; where that takes more than the sum of sizes
 // asks for, statements are cut to fill the policies if this saves one. The
-// outcome can differ much for a small change and between regions. Minify first.
-// The policies are called name-1 and so on; a single one is called name. The
-// error is a *TooLargeError.
+// outcome can differ much for a small change, but not between regions: what fits
+// is judged as Pack does. Minify first. The policies are called name-1 and so on;
+// a single one is called name. The error is a *TooLargeError.
 func PackFewest(name string, d *Document, limit int) ([]Packed, error) {
 	whole := d.clone()
-	pieces, err := cutAll(name, whole, limit, (*Document).Size)
+	pieces, err := cutAll(name, whole, limit, longestSize)
 	if err != nil {
 		return nil, err
 	}
-	base := whole.holding().Size()
+	base := longestSize(whole.holding())
 	least, total := 1, 0
 	for _, st := range pieces {
-		total += statementSize(&st) + len(",")
+		total += longestStatement(&st) + len(",")
 	}
 	if room := limit - base + len(","); total > 0 {
 		least = (total + room - 1) / room
@@ -123,16 +123,16 @@ func firstFit(d *Document, statements []Statement, limit int) [][]Statement {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int {
-		return cmp.Compare(statementSize(&statements[b]), statementSize(&statements[a]))
+		return cmp.Compare(longestStatement(&statements[b]), longestStatement(&statements[a]))
 	})
 	type bin struct {
 		size    int
 		members []int
 	}
-	empty := d.holding().Size()
+	empty := longestSize(d.holding())
 	var bins []bin
 	for _, i := range order {
-		need := statementSize(&statements[i])
+		need := longestStatement(&statements[i])
 		at := slices.IndexFunc(bins, func(b bin) bool { return b.size+len(",")+need <= limit })
 		if at < 0 {
 			bins = append(bins, bin{empty + need, []int{i}})
@@ -159,16 +159,16 @@ func firstFit(d *Document, statements []Statement, limit int) [][]Statement {
 // fill fills one policy after the other, cutting the statement that does not
 // fit in full.
 func fill(d *Document, statements []Statement, limit int) [][]Statement {
-	empty := d.holding().Size()
+	empty := longestSize(d.holding())
 	var out [][]Statement
 	var now []Statement
 	used := empty
 	for _, st := range statements {
 		for {
 			separator := min(1, len(now))
-			if used+separator+statementSize(&st) <= limit {
+			if used+separator+longestStatement(&st) <= limit {
 				now = append(now, st)
-				used += separator + statementSize(&st)
+				used += separator + longestStatement(&st)
 				break
 			}
 			first, rest, ok := cutTo(st, limit-used-separator)
@@ -192,7 +192,7 @@ func cutTo(st Statement, size int) (first, rest Statement, ok bool) {
 		for n := len(all) - 1; n > 0; n-- {
 			first, rest := st.clone(), st.clone()
 			*list(&first), *list(&rest) = slices.Clone(all[:n]), slices.Clone(all[n:])
-			if statementSize(&first) <= size {
+			if longestStatement(&first) <= size {
 				rest.Sid = "" // Sids are unique
 				return first, rest, true
 			}
@@ -317,9 +317,13 @@ func longest(s string) string {
 	return regionName.ReplaceAllString(s, longestRegion)
 }
 
-func longestSize(d *Document) int {
-	return utf8.RuneCountInString(longest(string(d.Text())))
-}
+func longestSize(d *Document) int { return LongestSize(d.Text()) }
+
+func longestStatement(st *Statement) int { return LongestSize([]byte(statementText(st))) }
+
+// LongestSize is how many characters text has where the names of region and
+// partition are the longest that AWS has.
+func LongestSize(text []byte) int { return utf8.RuneCountInString(longest(string(text))) }
 
 func statementSize(st *Statement) int {
 	return utf8.RuneCountInString(statementText(st))
