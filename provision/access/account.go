@@ -98,6 +98,11 @@ func (p place) roleTags(set *Set) []types.Tag {
 	return append(p.tags(set), types.Tag{Key: &key, Value: aws.String(PolicyVersion)})
 }
 
+// policyTags marks a policy: as everything, and with its document's digest.
+func (p place) policyTags(set *Set, policy Policy) []types.Tag {
+	return append(p.tags(set), p.digestTag(digest(policy.Document)))
+}
+
 // tags marks what a set consists of. They go into the create call itself, so
 // that a thing is never there without its owner's name on it.
 func (p place) tags(set *Set) []types.Tag {

@@ -20,7 +20,6 @@ import (
 // on them.
 func GrantSteps(api IAM, set *Set, v *vendor.Profile) []step.Step {
 	p := place{iam: api, partition: set.Partition, account: set.Account, vendor: v}
-	tags := p.tags(set)
 	var users []string
 	for _, r := range set.Roles {
 		users = append(users, r.Name)
@@ -31,7 +30,7 @@ func GrantSteps(api IAM, set *Set, v *vendor.Profile) []step.Step {
 	add := func(policy Policy, path, purpose string) {
 		if !seen[policy.Name] { // two roles may share a policy
 			seen[policy.Name] = true
-			steps = append(steps, &policyStep{place: p, policy: policy, path: path, purpose: purpose, tags: tags, users: users})
+			steps = append(steps, &policyStep{place: p, policy: policy, path: path, purpose: purpose, tags: p.policyTags(set, policy), users: users})
 		}
 	}
 	if set.Boundary != nil {
@@ -45,7 +44,11 @@ func GrantSteps(api IAM, set *Set, v *vendor.Profile) []step.Step {
 		}
 	}
 	for _, r := range set.Roles {
+<<<<<<< HEAD
 		steps = append(steps, newRoleStep(p, set, r))
+=======
+		steps = append(steps, &roleStep{place: p, role: r, tags: append(p.roleTags(set), p.digestTag(r.digests()...))})
+>>>>>>> b7225da (access: mark each document with a digest of what was written)
 	}
 	return steps
 }
