@@ -14,6 +14,7 @@ import (
 
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/access"
+	"biplane.dev/biplane/provision/access/history"
 	"biplane.dev/biplane/provision/step"
 	"biplane.dev/biplane/provision/vendor"
 )
@@ -158,7 +159,9 @@ func (a *app) grant(ctx context.Context, set setFlags, run runFlags) error {
 	if errors.Is(preflight, access.ErrQuotasUnknown) {
 		fmt.Fprintln(a.Err, "The account's own limits cannot be read (iam:GetAccountSummary); those that AWS publishes were counted with.")
 	}
-	if err := a.carryOut(ctx, runner, plan, heading, run.yes); err != nil {
+	change := customer.change("grant", run.method)
+	change.Widened, change.Hidden = changes(plan), []string{set.externalID}
+	if err := a.carryOut(ctx, runner, plan, heading, run.yes, change); err != nil {
 		return err
 	}
 	result.Applied = plan.Writes()
@@ -180,6 +183,7 @@ type customer struct {
 	partition string
 	account   string
 	region    string
+	who       string // the ARN of the caller
 }
 
 // customer finds out whose credentials these are, and refuses those of another
@@ -206,7 +210,7 @@ func (a *app) customer(ctx context.Context, account string, v *vendor.Profile) (
 		return customer{}, usererr.New(usererr.Refused, "the credentials are of account %s, which is the vendor's own", own).
 			WithHint("run it with credentials of the customer's account")
 	}
-	return customer{iam: iam.NewFromConfig(cfg), partition: partition, account: own, region: cfg.Region}, nil
+	return customer{iam: iam.NewFromConfig(cfg), partition: partition, account: own, region: cfg.Region, who: aws.ToString(identity.Arn)}, nil
 }
 
 // refused makes a sentence of the first step of a plan that is refused.
@@ -228,23 +232,35 @@ func planText(heading string, plan step.Plan) func(io.Writer) {
 	}
 }
 
-// carryOut shows a plan on stderr, asks, and applies it.
-func (a *app) carryOut(ctx context.Context, runner step.Runner, plan step.Plan, heading string, yes bool) error {
+// carryOut shows a plan on stderr, asks, and applies it; change is what the history says
+// of it.
+func (a *app) carryOut(ctx context.Context, runner step.Runner, plan step.Plan, heading string, yes bool, change history.Entry) error {
+	if err := a.agree(ctx, plan, heading, yes); err != nil || !plan.Writes() {
+		return err
+	}
+	return a.recorded(ctx, change, func() error { return a.apply(ctx, runner, plan) })
+}
+
+// agree shows a plan on stderr and, where it writes, asks. No error is a yes.
+func (a *app) agree(ctx context.Context, plan step.Plan, heading string, yes bool) error {
 	if !a.quiet || !yes {
 		planText(heading, plan)(a.Err)
 	}
-	if !plan.Writes() {
+	if !plan.Writes() || yes {
 		return nil
 	}
-	if !yes {
-		agreed, err := a.confirm(ctx, "Do it?")
-		if err != nil {
-			return err
-		}
-		if !agreed {
-			return usererr.New(usererr.Refused, "not confirmed; nothing was changed").WithHint("answer 'y', or give --yes")
-		}
+	agreed, err := a.confirm(ctx, "Do it?")
+	if err != nil {
+		return err
 	}
+	if !agreed {
+		return usererr.New(usererr.Refused, "not confirmed; nothing was changed").WithHint("answer 'y', or give --yes")
+	}
+	return nil
+}
+
+// apply carries out a plan that was agreed to.
+func (a *app) apply(ctx context.Context, runner step.Runner, plan step.Plan) error {
 	p := a.progress("starting")
 	defer p.stop()
 	runner.Progress = a.stepProgress(p)

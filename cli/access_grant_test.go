@@ -37,7 +37,7 @@ func TestGrantInterrupted(t *testing.T) {
 				cmd := exec.CommandContext(t.Context(), program(t), "access", "grant", "--method", "iam",
 					"--external-id", externalID, "--policy", "compat", "--yes", "--quiet")
 				var said bytes.Buffer
-				cmd.Env, cmd.Stderr = double.Env(), &said
+				cmd.Env, cmd.Stderr = append(double.Env(), "XDG_STATE_HOME="+t.TempDir()), &said
 				return cmd, &said
 			}
 			first, said := command()

@@ -94,7 +94,9 @@ func (a *app) revoke(ctx context.Context, run runFlags) error {
 		})
 		return result.found(err)
 	}
-	if err := a.carryOut(ctx, runner, plan, heading, run.yes); err != nil {
+	change := customer.change("revoke", "iam")
+	change.Narrowed, change.PolicyVersion = changes(plan), ""
+	if err := a.carryOut(ctx, runner, plan, heading, run.yes, change); err != nil {
 		return err
 	}
 	result.Applied = plan.Writes()

@@ -98,6 +98,11 @@ func newWorld(ctx context.Context, dir string) (*killtest.World, error) {
 	if err != nil {
 		return nil, err
 	}
+	state, err := os.MkdirTemp("", "history")
+	if err != nil {
+		double.Stop()
+		return nil, err
+	}
 	customer := double.Accounts().Customer
 	client := iam.New(iam.Options{
 		Region: "us-east-1", BaseEndpoint: ptr(double.URL()),
@@ -105,9 +110,9 @@ func newWorld(ctx context.Context, dir string) (*killtest.World, error) {
 	})
 	return &killtest.World{
 		Endpoint: double.URL(),
-		Env:      append(double.Env(), "GOGC=off", "GOMAXPROCS=1"), // its life is short, and there are hundreds
+		Env:      append(double.Env(), "XDG_STATE_HOME="+state, "GOGC=off", "GOMAXPROCS=1"), // its life is short, and there are hundreds
 		State:    func(ctx context.Context) (string, error) { return accountDetails(ctx, client) },
-		Close:    func() { double.Stop() },
+		Close:    func() { double.Stop(); os.RemoveAll(state) },
 	}, nil
 }
 

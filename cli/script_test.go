@@ -52,6 +52,7 @@ func TestScript(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, ".state"))
 			env.Values[accountKey] = &account{narrowed: map[string]string{}}
 			return nil
 		},

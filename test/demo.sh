@@ -14,6 +14,7 @@ PATH=$top/bin:$top/.cache/bin:$top/.cache/venv/bin:$flyte/bin:$PATH
 export AWS_PAGER='' AWS_CLI_AUTO_PROMPT=off AWS_EC2_METADATA_DISABLED=true NO_COLOR=1 COLUMNS=120
 
 scratch=$(mktemp -d)
+export XDG_STATE_HOME=$scratch/state
 double=
 finish() {
 	status=$?
