@@ -79,7 +79,7 @@ const (
 	profileTag     = "profile"
 	regionTag      = "region"
 	versionTag     = "policy-version" // PolicyVersion, on roles
-	stackTag       = "stack"          // the stack that made a role; only on those
+	StackTag       = "stack"          // the stack that made a role; only on those
 )
 
 // Tags are the tags on everything that grant makes, and on the roles also the version

@@ -35,7 +35,7 @@ func ReadGranted(ctx context.Context, api IAM, partition, account string, v *ven
 	}
 	tag := func(key string) string { return tagValue(provision.tags, v.TagPrefix+key) }
 	g := &Granted{
-		Profile: ProfileName(tag(profileTag)), Region: tag(regionTag), PolicyVersion: tag(versionTag), Stack: tag(stackTag),
+		Profile: ProfileName(tag(profileTag)), Region: tag(regionTag), PolicyVersion: tag(versionTag), Stack: tag(StackTag),
 	}
 	g.PreviousExternalID, g.ExternalID = trustedExternalIDs(provision.trust)
 	for _, other := range []struct {

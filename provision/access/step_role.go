@@ -15,10 +15,10 @@ import (
 	"biplane.dev/biplane/provision/step"
 )
 
-// sessionSeconds is the longest session of every role, IAM's default. The
+// SessionSeconds is the longest session of every role, IAM's default. The
 // vendor assumes the roles from a role of its own, which AWS caps at an hour
 // anyway.
-const sessionSeconds = 3600
+const SessionSeconds = 3600
 
 // roleStep keeps one role: trust and boundary, which are made with it in one
 // call, and then what is attached to it and put into it.
@@ -268,7 +268,7 @@ func (f *foundRole) differences() []string {
 	if f.live.path != f.role.Path {
 		lines = append(lines, f.pathDifference())
 	}
-	if f.live.session > sessionSeconds {
+	if f.live.session > SessionSeconds {
 		lines = append(lines, f.sessionDifference())
 	}
 	for _, p := range f.role.Policies {
@@ -288,7 +288,7 @@ func (f *foundRole) formDifferences() []string {
 	if f.live.path != f.role.Path {
 		lines = append(lines, f.pathDifference())
 	}
-	if f.live.session > sessionSeconds {
+	if f.live.session > SessionSeconds {
 		lines = append(lines, f.sessionDifference())
 	}
 	if missing := missingTags(f.live.tags, f.roleStep.tags); len(missing) > 0 {
@@ -302,7 +302,7 @@ func (f *foundRole) pathDifference() string {
 }
 
 func (f *foundRole) sessionDifference() string {
-	return fmt.Sprintf("its sessions may last %d seconds, wanted %d", f.live.session, sessionSeconds)
+	return fmt.Sprintf("its sessions may last %d seconds, wanted %d", f.live.session, SessionSeconds)
 }
 
 // openWindow is the window of the break-glass role while that is switched on.
@@ -365,7 +365,7 @@ func (f *foundRole) Make(ctx context.Context) error {
 			Path:                     aws.String(f.role.Path),
 			AssumeRolePolicyDocument: aws.String(string(f.role.Trust.Document)),
 			Description:              aws.String(f.role.Purpose),
-			MaxSessionDuration:       aws.Int32(sessionSeconds),
+			MaxSessionDuration:       aws.Int32(SessionSeconds),
 			Tags:                     f.roleStep.tags,
 		}
 		if boundary := f.boundaryARN(); boundary != "" {
