@@ -44,11 +44,9 @@ func GrantSteps(api IAM, set *Set, v *vendor.Profile) []step.Step {
 		}
 	}
 	for _, r := range set.Roles {
-<<<<<<< HEAD
-		steps = append(steps, newRoleStep(p, set, r))
-=======
-		steps = append(steps, &roleStep{place: p, role: r, tags: append(p.roleTags(set), p.digestTag(r.digests()...))})
->>>>>>> b7225da (access: mark each document with a digest of what was written)
+		s := newRoleStep(p, set, r)
+		s.tags = append(s.tags, p.digestTag(r.digests()...))
+		steps = append(steps, s)
 	}
 	return steps
 }
