@@ -18,6 +18,83 @@ import (
 // document of another region differs in hundreds.
 const maxDifferences = 6
 
+// Differences says in what a set grants something else than the one wanted, or
+// nothing: two ways to make the same can be compared by it.
+func Differences(have, want *Set) []string {
+	lines := policyDifferences("the boundary", have.Boundary, want.Boundary)
+	roleIn := func(set *Set, name string) *Role {
+		i := slices.IndexFunc(set.Roles, func(r Role) bool { return r.Name == name })
+		if i < 0 {
+			return nil
+		}
+		return &set.Roles[i]
+	}
+	for _, r := range have.Roles {
+		if roleIn(want, r.Name) == nil {
+			lines = append(lines, "role "+r.Name+" is there, and should not be")
+		}
+	}
+	for _, w := range want.Roles {
+		h := roleIn(have, w.Name)
+		if h == nil {
+			lines = append(lines, "role "+w.Name+" is missing")
+			continue
+		}
+		what := "role " + w.Name + ": "
+		if h.Path != w.Path {
+			lines = append(lines, fmt.Sprintf("%sits path is %s, wanted %s", what, h.Path, w.Path))
+		}
+		if got, wanted := nameOf(h.Boundary), nameOf(w.Boundary); got != wanted {
+			lines = append(lines, fmt.Sprintf("%sits permissions boundary is %s, wanted %s", what, got, wanted))
+		}
+		lines = append(lines, documentDifferences(what+"the trust policy", h.Trust.Document, w.Trust.Document)...)
+		if !slices.Equal(h.Attached, w.Attached) {
+			lines = append(lines, fmt.Sprintf("%sit carries %v, wanted %v", what, h.Attached, w.Attached))
+		}
+		names := map[string]bool{}
+		for _, policies := range [][]Policy{w.Policies, h.Policies} {
+			for _, p := range policies {
+				if !names[p.Name] {
+					names[p.Name] = true
+					lines = append(lines, policyDifferences(what+"the policy "+p.Name, policyIn(h, p.Name), policyIn(&w, p.Name))...)
+				}
+			}
+		}
+	}
+	return lines
+}
+
+func nameOf(boundary *string) string {
+	if boundary == nil {
+		return "none"
+	}
+	return *boundary
+}
+
+func policyIn(r *Role, name string) *Policy {
+	i := slices.IndexFunc(r.Policies, func(p Policy) bool { return p.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &r.Policies[i]
+}
+
+func policyDifferences(what string, have, want *Policy) []string {
+	switch {
+	case have == nil && want == nil:
+		return nil
+	case have == nil:
+		return []string{what + " is missing"}
+	case want == nil:
+		return []string{what + " is there, and should not be"}
+	case have.Name != want.Name:
+		return []string{fmt.Sprintf("%s is called %s, wanted %s", what, have.Name, want.Name)}
+	case have.Kind != want.Kind:
+		return []string{fmt.Sprintf("%s is %s, wanted %s", what, have.Kind, want.Kind)}
+	}
+	return documentDifferences(what, have.Document, want.Document)
+}
+
 // documentDifferences says in what a document means something else than the
 // one wanted, or nothing. White space, order, letter case of actions and Sids
 // are no differences.

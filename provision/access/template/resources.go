@@ -34,8 +34,13 @@ func roleID(set *access.Set, r access.Role, v *vendor.Profile) string {
 	return strings.TrimSuffix(words(rest), "Role") + "Role"
 }
 
+// policyID is Policy1 under compat, whose policies have numbers.
 func policyID(p access.Policy, v *vendor.Profile) string {
-	return words(strings.TrimPrefix(p.Name, v.PolicyName)) + "Policy"
+	id := words(strings.TrimPrefix(p.Name, v.PolicyName))
+	if strings.TrimLeft(id, "0123456789") == "" {
+		return "Policy" + id
+	}
+	return id + "Policy"
 }
 
 // words are the words of a name, as a logical id is written.

@@ -11,7 +11,7 @@
 //	standin.go     how a set of one place becomes one of every place
 //	write.go       JSON that people read
 //	resolve.go     the way back: what a template grants in one account
-//	link.go        quick-create links
+//	links.go       quick-create links
 package template
 
 import (
