@@ -68,7 +68,7 @@ func (a *app) revoke(ctx context.Context, run runFlags) error {
 		return err
 	}
 	p.now("looking at what is there")
-	steps, others, err := access.RevokeSteps(ctx, customer.iam, customer.partition, customer.account, v)
+	steps, others, err := access.RevokeSteps(ctx, customer.iam, customer.partition, customer.account, v, nil)
 	if err != nil {
 		return err
 	}

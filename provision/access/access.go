@@ -18,6 +18,7 @@
 //	missing.go            the calls that a profile does not allow
 //	version.go            which version of the documents these are
 //	granted.go            what an account has granted
+//	stacks.go             what a stack has to know of IAM
 //	breakglass.go         the role for emergencies, while it is switched on
 //	digest.go             the marks of the documents that we wrote
 package access

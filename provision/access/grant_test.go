@@ -267,7 +267,7 @@ func TestGrant(t *testing.T) {
 
 func revoke(t *testing.T, a *account) (step.Plan, []string) {
 	t.Helper()
-	steps, left, err := access.RevokeSteps(t.Context(), a, "aws", customerID, vendor.Default())
+	steps, left, err := access.RevokeSteps(t.Context(), a, "aws", customerID, vendor.Default(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

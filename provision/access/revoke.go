@@ -19,7 +19,10 @@ import (
 // depend on somebody remembering them. What carries a name of ours but not our
 // tags is among them, and its plan is to leave it. left names what else is
 // under the vendor's path: things that the vendor made later.
-func RevokeSteps(ctx context.Context, api IAM, partition, account string, v *vendor.Profile) (steps []step.Step, left []string, err error) {
+//
+// held are the roles' names and the policies' ARNs that stacks hold, which remove them:
+// there is no step for such a role, and one of a policy only says why it stays.
+func RevokeSteps(ctx context.Context, api IAM, partition, account string, v *vendor.Profile, held []string) (steps []step.Step, left []string, err error) {
 	p := place{iam: api, partition: partition, account: account, vendor: v}
 	roles, err := allRoles(ctx, api)
 	if err != nil {
@@ -38,6 +41,10 @@ func RevokeSteps(ctx context.Context, api IAM, partition, account string, v *ven
 	var roleSteps []step.Step
 	for _, r := range roles {
 		name, path := aws.ToString(r.RoleName), aws.ToString(r.Path)
+		if slices.Contains(held, name) {
+			users = append(users, name)
+			continue
+		}
 		wanted, ok := known.role(name, path)
 		if !ok {
 			if path == v.Path {
@@ -51,14 +58,15 @@ func RevokeSteps(ctx context.Context, api IAM, partition, account string, v *ven
 	there := map[string]bool{}
 	for _, have := range policies {
 		name, path := aws.ToString(have.PolicyName), aws.ToString(have.Path)
-		if !known.policies[name] {
+		held := slices.Contains(held, aws.ToString(have.Arn))
+		if !held && !known.policies[name] {
 			if path == v.Path {
 				left = append(left, "policy "+aws.ToString(have.Arn))
 			}
 			continue
 		}
 		there[name] = true
-		steps = append(steps, &policyStep{place: p, policy: Policy{Name: name}, path: path, users: users})
+		steps = append(steps, &policyStep{place: p, policy: Policy{Name: name}, path: path, users: users, held: held})
 	}
 	// A role needs only those of its policies that are there to be removed.
 	for _, s := range roleSteps {

@@ -24,6 +24,7 @@ type policyStep struct {
 	// users are the roles of the set. What else uses the policy keeps it from
 	// being removed.
 	users []string
+	held  bool // by a stack, which removes it
 }
 
 func policyStepName(policy string) string { return "policy " + policy }
@@ -58,7 +59,7 @@ func (s *policyStep) Look(ctx context.Context, goal step.Goal) (step.Found, erro
 	found.there, found.tags = true, out.Policy.Tags
 	if goal == step.Absent {
 		if aws.ToInt32(out.Policy.AttachmentCount)+aws.ToInt32(out.Policy.PermissionsBoundaryUsageCount) > 0 {
-			found.strangers, err = s.lookForStrangers(ctx)
+			found.strangers, err = s.strangersOf(ctx, s.arn())
 		}
 		return found, err
 	}
@@ -77,10 +78,10 @@ func (s *policyStep) Look(ctx context.Context, goal step.Goal) (step.Found, erro
 	return found, nil
 }
 
-// lookForStrangers names those who use the policy and are not of the set.
-func (s *policyStep) lookForStrangers(ctx context.Context) ([]string, error) {
+// strangersOf names those who use the policy and are not of the set.
+func (s *policyStep) strangersOf(ctx context.Context, arn string) ([]string, error) {
 	var strangers []string
-	pages := iam.NewListEntitiesForPolicyPaginator(s.iam, &iam.ListEntitiesForPolicyInput{PolicyArn: aws.String(s.arn())})
+	pages := iam.NewListEntitiesForPolicyPaginator(s.iam, &iam.ListEntitiesForPolicyInput{PolicyArn: &arn})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if fault.NoSuchEntity(err) {
@@ -129,7 +130,9 @@ func (f *foundPolicy) planRemoval() step.Change {
 	switch {
 	case !f.there:
 		return step.Change{Action: step.None}
-	case !f.ours(f.tags):
+	case f.held && len(f.strangers) == 0:
+		return step.Change{Action: step.None}
+	case !f.held && !f.ours(f.tags):
 		return step.Change{Action: step.Leave, Details: []string{notOurs(f.vendor.ManagedByKey())}}
 	case len(f.strangers) > 0:
 		return step.Change{Action: step.Leave, Details: []string{"it is still used by " + listed(f.strangers, 5)}}

@@ -417,14 +417,23 @@ func (f *foundRole) planRemoval() step.Change {
 
 // Remove empties the role, which IAM asks for, and deletes it.
 func (f *foundRole) Remove(ctx context.Context) error {
+	if err := f.unload(ctx, f.live.attached, slices.Sorted(maps.Keys(f.live.inline))); err != nil {
+		return err
+	}
+	_, err := f.iam.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: aws.String(f.role.Name)})
+	return fault.UnlessGone(err)
+}
+
+// unload takes policies from the role, and the role out of the instance profiles.
+func (f *foundRole) unload(ctx context.Context, attached, inline []string) error {
 	name := aws.String(f.role.Name)
-	for _, arn := range f.live.attached {
+	for _, arn := range attached {
 		_, err := f.iam.DetachRolePolicy(ctx, &iam.DetachRolePolicyInput{RoleName: name, PolicyArn: &arn})
 		if err := fault.UnlessGone(err); err != nil {
 			return err
 		}
 	}
-	for _, policy := range slices.Sorted(maps.Keys(f.live.inline)) {
+	for _, policy := range inline {
 		_, err := f.iam.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: name, PolicyName: &policy})
 		if err := fault.UnlessGone(err); err != nil {
 			return err
@@ -436,6 +445,5 @@ func (f *foundRole) Remove(ctx context.Context) error {
 			return err
 		}
 	}
-	_, err := f.iam.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: name})
-	return fault.UnlessGone(err)
+	return nil
 }

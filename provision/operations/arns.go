@@ -111,7 +111,10 @@ const (
 
 // What is not made here: the stack is the customer's, the rest is of former tools.
 const (
-	stack           Template = "arn:${Partition}:cloudformation:${Region}:${Account}:stack/${Stack}/{*}"
+	stack Template = "arn:${Partition}:cloudformation:${Region}:${Account}:stack/${Stack}/{*}"
+	// Where a template is while CloudFormation reads it; the name is out of the vendor's reach.
+	templates       Template = "arn:${Partition}:s3:::biplane-access-template-${Account}-${Region}"
+	templateObject  Template = "arn:${Partition}:s3:::biplane-access-template-${Account}-${Region}/{x}"
 	databaseSubnets Template = "arn:${Partition}:rds:${Region}:${Account}:subgrp:${Cluster}{acme}"
 	cacheSubnets    Template = "arn:${Partition}:elasticache:${Region}:${Account}:subnetgroup:${Cluster}{acme}"
 	table           Template = "arn:${Partition}:dynamodb:${Region}:${Account}:table/${Cluster}{tf-state}"
