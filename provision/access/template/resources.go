@@ -71,6 +71,8 @@ func resources(set *access.Set, v *vendor.Profile) (all object, roles []string, 
 		if err := managed(*set.Boundary, boundaryPolicy, set.Roles[0].Path); err != nil {
 			return nil, nil, err
 		}
+		// It has an account of ?*, which is whatever has one. cfn-lint knows * alone.
+		all[0].Value = append(all[0].Value.(object), member{Key: "Metadata", Value: object{{Key: "cfn-lint", Value: object{{Key: "config", Value: object{{Key: "ignore_checks", Value: list{"W1031"}}}}}}}})
 	}
 	for _, r := range set.Roles {
 		trust, err := ordered.Decode(r.Trust.Document)
