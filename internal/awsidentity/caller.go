@@ -78,7 +78,42 @@ func (s *Service) Authenticate(r *http.Request) (*Caller, error) {
 		return nil, err
 	}
 	caller.keys = s.keysOf(caller, r)
-	caller.watch, _ = r.Context().Value(watchKey{}).(func(iampolicy.Request, iampolicy.Decision))
+	caller.watch = watcher(r.Context())
+	return caller, nil
+}
+
+// OnBehalf is the holder of an access key as one of AWS's services acts for them,
+// such as cloudformation.amazonaws.com: what they may do is decided by their own
+// policies, with aws:CalledVia among the keys. The key has to be in force still;
+// that its holder asked for it, the service has to know.
+func (s *Service) OnBehalf(accessKeyID, service string) (*Caller, error) {
+	caller := &Caller{AccessKeyID: accessKeyID}
+	err := s.db.View(func(tx *bolt.Tx) error {
+		v := s.visible(tx)
+		one, err := get[session](v, "", sessions, accessKeyID)
+		if err == nil {
+			return fillActive(v, caller, one)
+		}
+		if !errors.Is(err, errAbsent) {
+			return err
+		}
+		key, err := get[accessKey](v, "", accessKeys, accessKeyID)
+		if errors.Is(err, errAbsent) || err == nil && key.Status != "Active" {
+			return errBadToken()
+		}
+		if err != nil {
+			return err
+		}
+		return fillUser(v, caller, key.Account, key.User, key.UserID)
+	})
+	if err != nil {
+		return nil, err
+	}
+	caller.keys = s.keysOf(caller, nil)
+	caller.keys.Set("aws:ViaAWSService", "true")
+	for _, name := range []string{"aws:CalledVia", "aws:CalledViaFirst", "aws:CalledViaLast"} {
+		caller.keys.Set(name, service)
+	}
 	return caller, nil
 }
 
@@ -89,6 +124,11 @@ type watchKey struct{}
 // complete with the keys of the caller and the time.
 func Watch(ctx context.Context, tell func(iampolicy.Request, iampolicy.Decision)) context.Context {
 	return context.WithValue(ctx, watchKey{}, tell)
+}
+
+func watcher(ctx context.Context) func(iampolicy.Request, iampolicy.Decision) {
+	tell, _ := ctx.Value(watchKey{}).(func(iampolicy.Request, iampolicy.Decision))
+	return tell
 }
 
 // resolve checks the signature with the secret of its key before it says
@@ -102,10 +142,7 @@ func (s *Service) resolve(v *view, signed *sigv4.Signed) (*Caller, error) {
 		if subtle.ConstantTimeCompare([]byte(one.Token), []byte(signed.SessionToken)) != 1 {
 			return nil, errBadToken()
 		}
-		if v.now.After(one.Expires) {
-			return nil, refuse(http.StatusForbidden, "ExpiredToken", "The security token included in the request is expired")
-		}
-		return caller, fillSession(v, caller, one)
+		return caller, fillActive(v, caller, one)
 	} else if !errors.Is(err, errAbsent) {
 		return nil, err
 	}
@@ -155,6 +192,13 @@ func fillUser(v *view, c *Caller, accountID, name, id string) error {
 		return errBadToken()
 	}
 	return err
+}
+
+func fillActive(v *view, c *Caller, one *session) error {
+	if v.now.After(one.Expires) {
+		return refuse(http.StatusForbidden, "ExpiredToken", "The security token included in the request is expired")
+	}
+	return fillSession(v, c, one)
 }
 
 func fillSession(v *view, c *Caller, one *session) error {

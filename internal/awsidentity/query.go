@@ -2,6 +2,7 @@ package awsidentity
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"encoding/xml"
 	"errors"
@@ -47,11 +48,29 @@ type call struct {
 // performs. Which of the two is meant is in the signature's scope, and for an
 // unsigned request in its Version or Action.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	requestID, err := newRequestID(s.random)
-	if err != nil {
-		s.log.Error("no request id", "error", err)
-	}
 	service, name, result, err := s.answer(r)
+	s.write(w, service, name, result, err)
+}
+
+// ServeAs answers a request to IAM as a caller who is known already: by OnBehalf,
+// or by Authenticate. The request's signature does not count.
+func (s *Service) ServeAs(caller *Caller, w http.ResponseWriter, r *http.Request) {
+	p, err := readParams(r)
+	if err != nil {
+		s.write(w, iamService, "", nil, err)
+		return
+	}
+	as := *caller
+	as.watch = watcher(r.Context())
+	result, err := s.run(r.Context(), iamService, &as, p)
+	s.write(w, iamService, p.get("Action"), result, err)
+}
+
+func (s *Service) write(w http.ResponseWriter, service, name string, result any, err error) {
+	requestID, noID := newRequestID(s.random)
+	if noID != nil {
+		s.log.Error("no request id", "error", noID)
+	}
 	namespace := iamNamespace
 	if service == stsService {
 		namespace = stsNamespace
@@ -70,6 +89,11 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.log.Error("request failed", "operation", name, "error", err)
 	}
 	WriteError(w, namespace, answer, requestID)
+}
+
+// WriteRefusal writes what Authenticate or OnBehalf returned, as IAM does.
+func (s *Service) WriteRefusal(w http.ResponseWriter, err error) {
+	s.write(w, iamService, "", nil, err)
 }
 
 // WriteError writes an error in the form of the Query protocol.
@@ -156,6 +180,13 @@ func (s *Service) answer(r *http.Request) (service, name string, result any, err
 			return service, name, nil, refuse(http.StatusForbidden, "MissingAuthenticationToken", "Request is missing Authentication Token")
 		}
 	}
+	result, err = s.run(r.Context(), service, caller, p)
+	return service, name, result, err
+}
+
+// run finds the operation and performs it; caller is nil for an unsigned request.
+func (s *Service) run(ctx context.Context, service string, caller *Caller, p params) (result any, err error) {
+	name := p.get("Action")
 	version := iamVersion
 	switch service {
 	case iamService:
@@ -166,26 +197,26 @@ func (s *Service) answer(r *http.Request) (service, name string, result any, err
 	case stsService:
 		version = stsVersion
 	default:
-		return service, name, nil, refuse(http.StatusForbidden, "SignatureDoesNotMatch", "Credential should be scoped to correct service: 'iam' or 'sts', not '%s'.", service)
+		return nil, refuse(http.StatusForbidden, "SignatureDoesNotMatch", "Credential should be scoped to correct service: 'iam' or 'sts', not '%s'.", service)
 	}
 	op, known := s.operations[service+":"+name]
 	switch given := p.get("Version"); {
 	case name == "":
-		return service, name, nil, refuse(http.StatusBadRequest, "MissingAction", "The request has no Action parameter.")
+		return nil, refuse(http.StatusBadRequest, "MissingAction", "The request has no Action parameter.")
 	case !known || given != "" && given != version:
 		if given == "" {
 			given = version
 		}
-		return service, name, nil, refuse(http.StatusBadRequest, "InvalidAction", "Could not find operation %s for version %s", printable(name), printable(given))
+		return nil, refuse(http.StatusBadRequest, "InvalidAction", "Could not find operation %s for version %s", printable(name), printable(given))
 	}
 	result, err = s.perform(caller, op, p)
 	// The keys are fetched outside of any transaction: others go on meanwhile.
 	var unknown *unknownKeyError
 	if errors.As(err, &unknown) {
-		s.fetchKeys(r.Context(), unknown.issuer)
+		s.fetchKeys(ctx, unknown.issuer)
 		result, err = s.perform(caller, op, p)
 	}
-	return service, name, result, err
+	return result, err
 }
 
 func bodyOf(r *http.Request) io.Reader {
