@@ -28,6 +28,7 @@ prove that they fit, and take them back.`,
 		a.accessGrant(),         // the customer lets the vendor in
 		a.accessCheck(),         // the vendor proves what came of it
 		a.accessRevoke(),        // the customer takes it back
+		a.accessHistory(),       // what was changed, and by whom
 	)
 	return cmd
 }

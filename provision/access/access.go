@@ -19,6 +19,7 @@
 //	version.go            which version of the documents these are
 //	granted.go            what an account has granted
 //	stacks.go             what a stack has to know of IAM
+//	state.go              the same in few words, without a secret
 //	breakglass.go         the role for emergencies, while it is switched on
 //	digest.go             the marks of the documents that we wrote
 package access
