@@ -2,8 +2,8 @@
 // interface that the unmodified AWS CLI and SDKs work through, for tests, for
 // the demo and for trying things out. It checks the signature, finds the
 // caller's session, maps the request to IAM's actions and ARNs, and evaluates
-// the real policies before anything happens. IAM, STS (internal/awsidentity) and
-// EKS (eks) are our own; moto, an emulator in Python, stands behind the rest and is
+// the real policies before anything happens. IAM, STS (internal/awsidentity), EKS (eks)
+// and CloudFormation (cloudformation) are our own; moto, an emulator in Python, stands behind the rest and is
 // never asked whether something is allowed. What takes AWS time takes it here, by a
 // clock, and what is in use cannot be removed.
 //
@@ -27,6 +27,7 @@
 //	forward.go      a decided call to what moto gets of it
 //	typical/        how long AWS takes for what takes it time
 //	eks/, eks.go    EKS, and the account around its clusters
+//	cloudformation/, cloudformation.go  CloudFormation, and how its stacks call
 //	network.go      what EC2 has besides moto's, by operation:
 //	gateways.go     NAT and internet gateways, addresses, routes
 //	endpoints.go, privatelink.go  VPC endpoints, endpoint services
@@ -69,7 +70,7 @@ import (
 
 // Options of a Double. The zero value is useful.
 type Options struct {
-	// Dir keeps the identity store and the profiles, and is made if need be.
+	// Dir keeps the identity store, the stacks and the profiles, and is made if need be.
 	// "" is a directory that goes when the double stops. What moto holds (VPCs,
 	// buckets) goes with it in any case.
 	Dir  string
@@ -270,6 +271,9 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 
 	d.world.backed = behind
 	d.goBy(o.Clock)
+	if err := d.openStacks(o.Clock); err != nil {
+		return nil, err
+	}
 	if behind != nil {
 		d.identity.SetKeys(behind.cluster.Issuer, behind.keys)
 	}

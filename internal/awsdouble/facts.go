@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 
+	"biplane.dev/biplane/internal/awsdouble/cloudformation"
 	"biplane.dev/biplane/internal/awsdouble/eks"
 	"biplane.dev/biplane/internal/awsidentity"
 )
@@ -21,6 +22,7 @@ type world struct {
 	identity *insider
 	buckets  buckets
 	eks      *eks.Service
+	stacks   *cloudformation.Service
 	backed   *backed // nil without a sandbox
 }
 
@@ -173,6 +175,10 @@ func (w *world) eksARN(c *call, kind, cluster, name string) string {
 	return w.eks.ARN(c.where(), kind, cluster, name)
 }
 
+func (w *world) stackARN(c *call, stack, changeSet string) string {
+	return w.stacks.ARN(cloudformation.Where{Partition: c.Partition, Account: c.Account, Region: c.Region}, stack, changeSet)
+}
+
 // tags looks up the tags of a resource, by the service that its ARN names.
 func (w *world) tags(ctx context.Context, c *call, arn string) (map[string]string, error) {
 	f := strings.SplitN(arn, ":", 6)
@@ -193,6 +199,8 @@ func (w *world) tags(ctx context.Context, c *call, arn string) (map[string]strin
 		list = "tagSet"
 	case "eks":
 		return w.eks.Tags(c.where(), arn), nil
+	case "cloudformation":
+		return w.stacks.Tags(arn), nil
 	case "kms":
 		if !strings.HasPrefix(f[5], "key/") {
 			return nil, nil

@@ -51,7 +51,7 @@ func TestMotoDoesWhatWasDecided(t *testing.T) {
 		must(t, 200)(do(t, admin, "events", "POST", "/", body, "Content-Type", json, "X-Amz-Target", "AWSEvents."+operation))
 	}
 	rule("PutRule", `{"Name":"victim","ScheduleExpression":"rate(1 day)"}`)
-	must(t, 200)(query(t, d, admin, "cloudformation", "CreateStack", "StackName", "victim", "TemplateBody", `{"Resources":{"Q":{"Type":"AWS::SQS::Queue"}}}`))
+	must(t, 200)(query(t, d, admin, "cloudformation", "CreateStack", "StackName", "victim", "TemplateBody", `{"Resources":{"H":{"Type":"AWS::CloudFormation::WaitConditionHandle"}}}`))
 	must(t, 200)(do(t, admin, "eks", "POST", "/clusters", clusterRequest(t, d, "victim", "x"), "Content-Type", "application/json"))
 	for bucket, text := range map[string]string{"mine": "public", "victim": "secret"} {
 		must(t, 200)(do(t, admin, "s3", "PUT", "/"+bucket, `<CreateBucketConfiguration><LocationConstraint>eu-central-1</LocationConstraint></CreateBucketConfiguration>`))

@@ -107,9 +107,12 @@ func (x *expansion) function(start, name string) []string {
 		return []string{start + "managed-instance/" + target}
 
 	case "stack":
-		stack := p.one("StackName")
+		stack, changeSet := p.one("StackName"), p.one("ChangeSetName")
+		if arn := x.facts.stackARN(x.call, stack, changeSet); arn != "" {
+			return []string{arn}
+		}
 		switch {
-		case stack == "" && p.has("ChangeSetName"): // then it is an ARN, changeSet/NAME/ID, which does not name the stack
+		case stack == "" && changeSet != "": // one that is not there, changeSet/NAME/ID, which does not name the stack
 			return []string{start + "stack/*/*"}
 		case stack == "":
 			return nil

@@ -51,6 +51,7 @@ type facts interface {
 	secret(ctx context.Context, c *call, id string) (string, error)
 	ec2(ctx context.Context, c *call, operation string, parameters ...string) (*node, error)
 	eksARN(c *call, kind, cluster, name string) string
+	stackARN(c *call, stack, changeSet string) string
 	roleExists(account, name string) bool
 	profileRoles(account, profile string) []string
 }

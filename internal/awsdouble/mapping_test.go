@@ -29,6 +29,7 @@ func (noFacts) kmsKey(_ context.Context, c *call, id string) (string, error) {
 }
 func (noFacts) ec2(context.Context, *call, string, ...string) (*node, error) { return &node{}, nil }
 func (noFacts) eksARN(*call, string, string, string) string                  { return "" }
+func (noFacts) stackARN(*call, string, string) string                        { return "" }
 func (noFacts) roleExists(string, string) bool                               { return false }
 func (noFacts) profileRoles(string, string) []string                         { return nil }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/aws/smithy-go/encoding/cbor"
 
+	"biplane.dev/biplane/internal/awsdouble/cloudformation"
 	"biplane.dev/biplane/internal/awsdouble/eks"
 	"biplane.dev/biplane/internal/awsidentity"
 	"biplane.dev/biplane/internal/sigv4"
@@ -104,6 +105,7 @@ func asRefusal(err error) (r *refusal, internal bool) {
 	var unknown *unknownOperation
 	var source *sourceError
 	var ofEKS *eks.Error
+	var ofStacks *cloudformation.Error
 	switch {
 	case errors.As(err, &mine):
 		return mine, false
@@ -111,6 +113,8 @@ func asRefusal(err error) (r *refusal, internal bool) {
 		return &refusal{identity.Code, identity.Message, identity.Status}, false
 	case errors.As(err, &ofEKS):
 		return &refusal{ofEKS.Code, ofEKS.Message, ofEKS.Status}, false
+	case errors.As(err, &ofStacks):
+		return &refusal{ofStacks.Code, ofStacks.Message, ofStacks.Status}, false
 	case errors.As(err, &signature):
 		return &refusal{signature.Code, signature.Message, signature.Status}, false
 	case errors.As(err, &unknown):

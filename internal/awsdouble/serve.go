@@ -108,6 +108,8 @@ func (d *Double) serve(c *call, seen *Call) (answer *http.Response, lost bool, e
 		return nil, false, refused
 	}
 
+	d.settleStacks(ctx)
+
 	// IAM and STS authenticate and decide by themselves, on the same engine.
 	if c.Service == "iam" || c.Service == "sts" {
 		cut, err := d.ask(*seen)
@@ -174,6 +176,8 @@ func (d *Double) behind(ctx context.Context, c *call) (*http.Response, error) {
 	switch c.Service {
 	case "eks":
 		return d.eks(ctx, c)
+	case "cloudformation":
+		return d.cloudFormation(ctx, c)
 	case "ec2":
 		return d.ec2(ctx, c)
 	case "elasticloadbalancing":
@@ -199,11 +203,16 @@ func (d *Double) behind(ctx context.Context, c *call) (*http.Response, error) {
 // mirror has the sandbox behind the customer's account write what IAM wrote here.
 func (d *Double) mirror(ctx context.Context, c *call) {
 	b := d.world.backed
-	if b == nil || c.Service != "iam" || c.signed == nil || !isMirrored(c.Operation) {
+	if b == nil || c.Service != "iam" || !isMirrored(c.Operation) {
 		return
 	}
-	arn, _, _, err := d.identity.KnownKey(c.signed.AccessKeyID)
-	if f := strings.SplitN(arn, ":", 6); err == nil && len(f) == 6 && f[4] == b.account {
+	account, err := c.Account, error(nil) // of a stack's call; of others the key says it
+	if c.signed != nil {
+		var arn string
+		arn, _, _, err = d.identity.KnownKey(c.signed.AccessKeyID)
+		account = ownerOf(iampolicy.Request{Resource: arn})
+	}
+	if err == nil && account == b.account {
 		err = b.mirror(ctx, c)
 	}
 	if err != nil {

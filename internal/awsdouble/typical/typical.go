@@ -84,3 +84,13 @@ const (
 	StartTask                 = 40 * time.Second // an interface, the image, the process
 	StopTask                  = 15 * time.Second
 )
+
+// AWS CloudFormation. It says no times; these are what events of stacks with roles and
+// policies show, which wait until IAM shows everywhere what was written.
+const (
+	CreateChangeSet = 5 * time.Second
+	MakeResource    = 16 * time.Second
+	ChangeResource  = 14 * time.Second
+	RemoveResource  = 2 * time.Second
+	DetectDrift     = 2 * time.Second // of each resource
+)
