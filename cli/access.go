@@ -26,6 +26,7 @@ prove that they fit, and take them back.`,
 		a.accessLint(),          // what a reviewer would object to
 		a.accessExplain(),       // why one call is allowed or denied
 		a.accessGrant(),         // the customer lets the vendor in
+		a.accessReceive(),       // the vendor is told by the customer's stack
 		a.accessCheck(),         // the vendor proves what came of it
 		a.accessRevoke(),        // the customer takes it back
 		a.accessHistory(),       // what was changed, and by whom

@@ -11,7 +11,7 @@ from botocore.session import get_session
 def send(method, url, body, kind):
     to = urlsplit(url)
     connect = HTTPSConnection if to.scheme == 'https' else HTTPConnection
-    connection = connect(to.netloc, timeout=10)
+    connection = connect(to.netloc, timeout=18)
     path = (to.path or '/') + ('?' + to.query if to.query else '')
     connection.request(method, path, body, {'Content-Type': kind})
     answer = connection.getresponse()
@@ -41,7 +41,7 @@ def handler(event, context):
     said = 'nothing announced'
     signal.signal(signal.SIGALRM, late)
     for pause in (2, 8, 0) if event['RequestType'] != 'Delete' else ():
-        signal.alarm(15)
+        signal.alarm(20)
         try:
             code, answer = announce(event)
             said = f'{code} {answer}'

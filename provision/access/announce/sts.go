@@ -26,7 +26,7 @@ const (
 var signedHeaders = []string{"content-type", "host", "x-amz-date", "x-amz-security-token", "x-biplane-announcement"}
 
 const (
-	stsPatience  = 10 * time.Second
+	stsPatience  = 5 * time.Second
 	maxSTSAnswer = 64 << 10
 )
 
