@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -279,5 +280,55 @@ func TestDecide(t *testing.T) {
 	why, err := w.Explain(caller, iampolicy.Request{Action: "s3:ListBucket", Resource: "arn:aws:s3:::own"}, nil)
 	if err != nil || len(why.Statements) != 1 || why.Statements[0].Document != "p" || why.Statements[0].Index != 1 {
 		t.Errorf("got %+v (%v), want statement 1 of p", why, err)
+	}
+}
+
+func TestAServiceActsOnBehalfOfAKey(t *testing.T) {
+	t.Parallel()
+	const service = "cloudformation.amazonaws.com"
+	w := newWorld(t, Options{})
+	arn, err := w.SeedRole(customer, Role{Name: "maker", Inline: map[string]string{
+		"p": `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iam:*","Resource":"*","Condition":{"StringEquals":{"aws:CalledViaLast":"` + service + `"}}}]}`,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := w.Session(arn, "test", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(c *Caller) string {
+		r := httptest.NewRequest("POST", "/", strings.NewReader("Action=ListRoles&Version=2010-05-08"))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		answer := httptest.NewRecorder()
+		w.ServeAs(c, answer, r)
+		return answer.Body.String()
+	}
+	c, err := w.OnBehalf(key.AccessKeyID, service)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.ARN != key.ARN || c.Type != RoleCaller {
+		t.Errorf("got %s %s, want the session %s", c.Type, c.ARN, key.ARN)
+	}
+	if got := ask(c); !strings.Contains(got, "<RoleName>maker</RoleName>") {
+		t.Errorf("got %s, want the roles", got)
+	}
+	if _, err := w.iam(key).ListRoles(background, &iam.ListRolesInput{}); code(t, err) != "AccessDenied" {
+		t.Errorf("got %v for the key itself, want AccessDenied", err)
+	}
+
+	w.clock.advance(2 * time.Hour)
+	if _, err := w.OnBehalf(key.AccessKeyID, service); err == nil || !strings.Contains(err.Error(), "ExpiredToken") {
+		t.Errorf("got %v for an old session, want ExpiredToken", err)
+	}
+	admin := w.admins[customer]
+	if _, err := w.iam(admin).UpdateAccessKey(background, &iam.UpdateAccessKeyInput{AccessKeyId: &admin.AccessKeyID, Status: "Inactive", UserName: aws.String("administrator")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{admin.AccessKeyID, "AKIANONE", ""} {
+		if _, err := w.OnBehalf(id, service); err == nil || !strings.Contains(err.Error(), "InvalidClientTokenId") {
+			t.Errorf("got %v for the key %q, want InvalidClientTokenId", err, id)
+		}
 	}
 }

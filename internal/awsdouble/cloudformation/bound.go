@@ -288,5 +288,5 @@ func same(a, b any) bool {
 		b, ok := b.([]any)
 		return ok && slices.EqualFunc(a, b, same)
 	}
-	return false
+	return a == nil && b == nil
 }

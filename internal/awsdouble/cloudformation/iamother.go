@@ -135,7 +135,7 @@ func (oidcProvider) create(ctx context.Context, r *request) (Physical, error) {
 func (oidcProvider) update(ctx context.Context, r *request) (Physical, error) {
 	c, arn := r.cloud.IAM(r.caller), &r.physical.ID
 	if r.differs("ThumbprintList") {
-		in := &iam.UpdateOpenIDConnectProviderThumbprintInput{OpenIDConnectProviderArn: arn, ThumbprintList: texts(r.properties, "ThumbprintList")}
+		in := &iam.UpdateOpenIDConnectProviderThumbprintInput{OpenIDConnectProviderArn: arn, ThumbprintList: append([]string{}, texts(r.properties, "ThumbprintList")...)}
 		if _, err := c.UpdateOpenIDConnectProviderThumbprint(ctx, in); err != nil {
 			return r.physical, err
 		}

