@@ -322,6 +322,7 @@ func TestAServiceActsOnBehalfOfAKey(t *testing.T) {
 	if _, err := w.OnBehalf(key.AccessKeyID, service); err == nil || !strings.Contains(err.Error(), "ExpiredToken") {
 		t.Errorf("got %v for an old session, want ExpiredToken", err)
 	}
+	w.clock.advance(-2 * time.Hour) // signers go by the machine's clock
 	admin := w.admins[customer]
 	if _, err := w.iam(admin).UpdateAccessKey(background, &iam.UpdateAccessKeyInput{AccessKeyId: &admin.AccessKeyID, Status: "Inactive", UserName: aws.String("administrator")}); err != nil {
 		t.Fatal(err)
