@@ -25,6 +25,8 @@ prove that they fit, and take them back.`,
 		a.accessPolicy(),        // what would be granted
 		a.accessLint(),          // what a reviewer would object to
 		a.accessExplain(),       // why one call is allowed or denied
+		a.accessTemplate(),      // the same, for a stack
+		a.accessLinks(),         // where a person launches it
 		a.accessGrant(),         // the customer lets the vendor in
 		a.accessReceive(),       // the vendor is told by the customer's stack
 		a.accessCheck(),         // the vendor proves what came of it

@@ -30,6 +30,7 @@ var (
 	logGroupForm   = regexp.MustCompile(`^/[\w./#-]+[-/]$`)
 	repositoryForm = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*(/[a-z0-9]+([._-][a-z0-9]+)*)*/$`)
 	queueForm      = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+	folderForm     = regexp.MustCompile(`^https://[a-z0-9.-]+/([\w.~-]+/)*$`)
 	namespaceForm  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
 	productForm    = regexp.MustCompile(`^[\pL\pN][\pL\pN .,&'()+-]*$`)
 )
@@ -56,6 +57,8 @@ func (p *Profile) Validate() error {
 			roleForm.MatchString(p.PolicyName) && len(p.PolicyName) <= 80},
 		{"stackName", p.StackName, "give a name that starts with a letter and goes on with letters, digits and hyphens, of at most 128 characters",
 			stackForm.MatchString(p.StackName) && len(p.StackName) <= 128},
+		{"templateUrl", p.TemplateURL, "give the https address of a folder in S3, of at most 512 characters and with a slash at its end: https://BUCKET.s3.amazonaws.com/templates/",
+			folderForm.MatchString(p.TemplateURL) && len(p.TemplateURL) <= 512},
 		{"tagPrefix", p.TagPrefix, "give the start of a tag's key, of at most 64 characters and not aws:, such as union:",
 			tagForm.MatchString(p.TagPrefix) && len(p.TagPrefix) <= 64 && !strings.HasPrefix(strings.ToLower(p.TagPrefix), "aws:")},
 		{"prefix", p.Prefix, "give lower-case letters and digits that end with a hyphen, of at most 24 characters: union-",

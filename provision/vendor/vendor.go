@@ -30,6 +30,9 @@ type Profile struct {
 	Path       string `json:"path"`       // /union/ , of every role and policy under strict
 	PolicyName string `json:"policyName"` // UnionIAMPolicy, the base of managed policies' names
 	StackName  string `json:"stackName"`  // UnionCloudAccess
+	// TemplateURL is where the vendor publishes the templates: a folder in S3, to
+	// which the version and the name of a file are added.
+	TemplateURL string `json:"templateUrl"`
 
 	TagPrefix string `json:"tagPrefix"` // union: , of union:managed-by and the other tags
 

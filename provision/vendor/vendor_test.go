@@ -96,6 +96,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"a wildcard in a role name", "roleName: \"*\"\n", `roleName cannot be "*"`, "role name"},
 		{"a prefix that no bucket can have", "prefix: Union-\n", `prefix cannot be "Union-"`, "lower-case"},
 		{"an empty prefix", "prefix: \"\"\n", `prefix cannot be ""`, "lower-case"},
+		{"a folder of templates without its last slash", "templateUrl: https://b.s3.amazonaws.com/t\n", "templateUrl cannot be", "slash at its end"},
+		{"a folder of templates that is no https address", "templateUrl: s3://b/t/\n", `templateUrl cannot be "s3://b/t/"`, "https"},
 		{"a tag prefix of AWS's own", "tagPrefix: \"aws:\"\n", `tagPrefix cannot be "aws:"`, "not aws:"},
 		{"a control-plane role that is an ARN", "controlPlaneRole: arn:aws:iam::1:role/x\n", "controlPlaneRole cannot be", "team/"},
 		{"a list where a name belongs", "product: Acme\nroleName: [a, b]\n", ":2: roleName must be one piece of text", "quotes"},

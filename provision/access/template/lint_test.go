@@ -7,9 +7,6 @@ import (
 	"testing"
 )
 
-// sixRegions are those of the published links.
-var sixRegions = []string{"us-east-1", "us-east-2", "us-west-2", "eu-west-1", "eu-west-2", "eu-central-1"}
-
 // One run, because cfn-lint takes seconds for each template.
 func TestCfnLintFindsNothingInTheSixRegions(t *testing.T) {
 	t.Parallel()
@@ -21,7 +18,7 @@ func TestCfnLintFindsNothingInTheSixRegions(t *testing.T) {
 		t.Fatalf("got %v, want cfn-lint, which 'make setup' installs", err)
 	}
 	dir := t.TempDir()
-	arguments := append([]string{"--regions"}, sixRegions...)
+	arguments := append([]string{"--regions"}, LinkRegions...)
 	arguments = append(arguments, "--template")
 	for _, v := range variants() {
 		made := made(t, v.Options)
@@ -37,5 +34,5 @@ func TestCfnLintFindsNothingInTheSixRegions(t *testing.T) {
 	if err != nil || len(out) > 0 {
 		t.Errorf("got %v and\n%s\nwant no error and no warning", err, out)
 	}
-	t.Logf("%d templates", len(arguments)-len(sixRegions)-2)
+	t.Logf("%d templates", len(arguments)-len(LinkRegions)-2)
 }

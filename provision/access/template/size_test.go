@@ -59,7 +59,7 @@ func TestSizes(t *testing.T) {
 		}
 		o := v.Options
 		o.ExternalID = externalID
-		for _, region := range sixRegions {
+		for _, region := range LinkRegions {
 			set, err := Resolve(made.Bytes(JSON), Parameters(o), account, region)
 			if err != nil {
 				t.Fatal(err)

@@ -20,7 +20,7 @@ type standIn struct {
 // both with the longest names, so that what fits there fits everywhere. choice takes
 // others of equal worth.
 func standIns(v *vendor.Profile, choice int) (elsewhere, inChina standIn, err error) {
-	text := strings.Join([]string{v.Product, v.ControlPlaneRole, v.Path, v.PolicyName, v.TagPrefix, v.Prefix, v.CompatPrefix, v.EndpointPrefix,
+	text := strings.Join([]string{v.Product, v.ControlPlaneRole, v.Path, v.PolicyName, v.StackName, v.TagPrefix, v.Prefix, v.CompatPrefix, v.EndpointPrefix,
 		v.ProxyLogGroup, v.Repository, v.QueuePrefix, v.AdminRole, v.UserRole, v.Namespace}, "\n")
 	taken := choice
 	unlike := func(candidates ...string) string {
