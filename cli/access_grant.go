@@ -69,8 +69,13 @@ type runFlags struct {
 }
 
 func (f *runFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.method, "method", "iam", "`HOW` the roles are made; iam, which calls IAM, is the only way yet")
+	f.addCustomer(cmd)
+}
+
+// addCustomer adds those that every command has which changes a customer's account.
+func (f *runFlags) addCustomer(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.method, "method", "iam", "`HOW` the roles are made; iam, which calls IAM, is the only way yet")
 	flags.StringVar(&f.account, "account", "", "`ID` of the account that is meant; credentials of another one are refused")
 	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "show the plan and change nothing")
@@ -80,6 +85,10 @@ func (f *runFlags) check(cmd *cobra.Command) error {
 	if f.method != "iam" {
 		return usererr.New(usererr.Invalid, "--method cannot be %q", f.method).WithHint("iam is the only method of %q yet", cmd.CommandPath())
 	}
+	return f.checkAccount()
+}
+
+func (f *runFlags) checkAccount() error {
 	if f.account != "" {
 		return checkAccount(f.account)
 	}

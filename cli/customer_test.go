@@ -41,6 +41,19 @@ func attach(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 }
 
+// setTrust is the transcripts' command
+//
+//	trust ROLE TRUST-FILE
+//
+// with which the customer edits a role's trust by hand.
+func setTrust(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: trust ROLE TRUST-FILE")
+	}
+	_, err := customerIAM(ts).UpdateAssumeRolePolicy(context.Background(), &iam.UpdateAssumeRolePolicyInput{RoleName: &args[0], PolicyDocument: ptr(ts.ReadFile(args[1]))})
+	ts.Check(err)
+}
+
 func customerIAM(ts *testscript.TestScript) *iam.Client {
 	return iam.New(iam.Options{
 		Region: "us-east-1", BaseEndpoint: ptr(ts.Getenv("AWS_ENDPOINT_URL")),

@@ -61,6 +61,7 @@ func TestScript(t *testing.T) {
 			"controlplane": startControlPlane,
 			"makerole":     makeRole,
 			"attach":       attach,
+			"trust":        setTrust,
 			"makevpc":      makeVPC,
 			"expire":       expire,
 			"fault":        armFault,

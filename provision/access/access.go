@@ -20,6 +20,7 @@
 //	granted.go            what an account has granted
 //	stacks.go             what a stack has to know of IAM
 //	state.go              the same in few words, without a secret
+//	rotate.go             the external ID, while it is changed for another
 //	breakglass.go         the role for emergencies, while it is switched on
 //	digest.go             the marks of the documents that we wrote
 package access

@@ -170,7 +170,12 @@ func (c *Checker) checkRole(ctx context.Context, report *Report, read *liveReade
 	}
 	found := &foundRole{roleStep: s, live: live}
 	report.addComparison(roleItself, name, found.formDifferences(), "path, tags and length of sessions are as wanted")
-	report.addComparison(trustPolicy, name, found.trustDifferences(), strings.Join(trustLines(live.trust), "; "))
+	trusts := strings.Join(trustLines(live.trust), "; ")
+	if ids := externalIDsOf(live.trust); len(ids) > 1 && slices.Contains(ids, c.ExternalID) {
+		trusts = rotationWords(ids) + "; " + trusts
+		live.trust = withExternalIDs(live.trust, []string{c.ExternalID})
+	}
+	report.addComparison(trustPolicy, name, found.trustDifferences(), trusts)
 	report.addComparison(boundaryRow, name, found.boundaryDifferences(), or(live.boundary, "none, as wanted"))
 
 	err = live.readPolicies(ctx, read.iam, name)

@@ -2,9 +2,7 @@ package access
 
 import (
 	"context"
-	"strings"
 
-	"biplane.dev/biplane/provision/iampolicy"
 	"biplane.dev/biplane/provision/vendor"
 )
 
@@ -37,7 +35,12 @@ func ReadGranted(ctx context.Context, api IAM, partition, account string, v *ven
 	g := &Granted{
 		Profile: ProfileName(tag(profileTag)), Region: tag(regionTag), PolicyVersion: tag(versionTag), Stack: tag(StackTag),
 	}
-	g.PreviousExternalID, g.ExternalID = trustedExternalIDs(provision.trust)
+	if ids := externalIDsOf(provision.trust); len(ids) > 0 {
+		g.ExternalID = ids[len(ids)-1]
+		if len(ids) > 1 {
+			g.PreviousExternalID = ids[0]
+		}
+	}
 	for _, other := range []struct {
 		name  string
 		there *bool
@@ -61,25 +64,4 @@ func (g *Granted) Options(account string, v *vendor.Profile) Options {
 		ExternalID: g.ExternalID, PreviousExternalID: g.PreviousExternalID,
 		PrivateEndpoint: g.PrivateEndpoint, DeletePermissions: g.DeletePermissions,
 	}
-}
-
-// trustedExternalIDs are the values that a trust takes, the newest last.
-func trustedExternalIDs(trust []byte) (previous, current string) {
-	doc, err := iampolicy.Parse("trust", trust)
-	if err != nil {
-		return "", ""
-	}
-	for _, s := range doc.Statements {
-		for _, c := range s.Condition {
-			if !strings.EqualFold(c.Key, "sts:ExternalId") || len(c.Values) == 0 {
-				continue
-			}
-			current = c.Values[len(c.Values)-1]
-			if len(c.Values) > 1 {
-				previous = c.Values[0]
-			}
-			return previous, current
-		}
-	}
-	return "", ""
 }

@@ -321,6 +321,9 @@ func (f *foundRole) trustDifferences() []string {
 		return nil
 	}
 	lines := []string{"its trust policy is another one"}
+	if ids := externalIDsOf(f.live.trust); len(ids) > 1 {
+		lines = []string{rotationWords(ids), lines[0]}
+	}
 	for _, line := range trustLines(f.live.trust) {
 		lines = append(lines, "  there:  "+line)
 	}
