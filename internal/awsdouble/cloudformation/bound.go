@@ -165,19 +165,13 @@ func (b *Bound) choose() error {
 	if err := errUnresolved(unresolved, "Outputs"); err != nil {
 		return err
 	}
-	for len(b.resources) < len(after) { // one at least is ready each time: there are no circles
-		for _, name := range sortedKeys(after) {
-			ready := there[name] && !slices.ContainsFunc(after[name], func(one string) bool { return there[one] })
-			if !ready {
-				continue
-			}
-			there[name] = false // it has its place
-			r := t.resources[name]
-			b.resources = append(b.resources, BoundResource{
-				LogicalID: name, Type: r.typ, DependsOn: after[name],
-				DeletionPolicy: r.deletion, UpdateReplacePolicy: r.replace, Metadata: r.metadata,
-			})
-		}
+	order, _ := inOrder(after) // all of them: Parse found no circle
+	for _, name := range order {
+		r := t.resources[name]
+		b.resources = append(b.resources, BoundResource{
+			LogicalID: name, Type: r.typ, DependsOn: after[name],
+			DeletionPolicy: r.deletion, UpdateReplacePolicy: r.replace, Metadata: r.metadata,
+		})
 	}
 	return nil
 }

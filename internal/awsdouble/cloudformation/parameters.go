@@ -24,7 +24,10 @@ type Parameter struct {
 	pattern *regexp.Regexp // nil for none
 }
 
-const maxValue = 4096 // bytes of a parameter's value
+const (
+	maxValue   = 4096 // bytes of a parameter's value
+	maxPattern = 1024 // ours: what a pattern is compiled to is many times as large
+)
 
 func readParameter(name string, fields map[string]any) (Parameter, error) {
 	p := Parameter{Name: name}
@@ -47,6 +50,9 @@ func readParameter(name string, fields map[string]any) (Parameter, error) {
 			p.NoEcho = strings.EqualFold(text, "true")
 		case "AllowedPattern":
 			p.AllowedPattern = text
+			if len(text) > maxPattern {
+				return p, invalid("Template format error: Parameter '%s' AllowedPattern is longer than %d characters.", name, maxPattern)
+			}
 			if p.pattern, err = regexp.Compile(`\A(?:` + text + `)\z`); err != nil {
 				return p, invalid("Template format error: Parameter '%s' AllowedPattern is not a regular expression that this double reads: %v", name, err)
 			}

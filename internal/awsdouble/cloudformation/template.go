@@ -444,7 +444,7 @@ func (t *Template) dependencies(explicit []string, uses []use) []string {
 // circular gives those that are in a circle, or between two circles; nil for
 // none. after says what each comes after.
 func circular(after map[string][]string) []string {
-	waiting := stuck(after) // in a circle, or after one
+	_, waiting := inOrder(after) // in a circle, or after one
 	before := map[string][]string{}
 	for _, name := range waiting {
 		before[name] = nil
@@ -454,16 +454,18 @@ func circular(after map[string][]string) []string {
 			before[one] = append(before[one], name)
 		}
 	}
-	return stuck(before)
+	_, between := inOrder(before)
+	return between
 }
 
-// stuck are the names that cannot be put in an order.
-func stuck(after map[string][]string) []string {
+// inOrder puts names after those that they come after, and otherwise by name.
+// Those in a circle, and after one, have no place.
+func inOrder(after map[string][]string) (order, without []string) {
 	waits := map[string]int{}
 	before := map[string][]string{}
 	var ready []string
-	for name, list := range after {
-		for _, one := range list {
+	for _, name := range sortedKeys(after) {
+		for _, one := range after[name] {
 			if _, there := after[one]; there {
 				waits[name]++
 				before[one] = append(before[one], name)
@@ -474,16 +476,18 @@ func stuck(after map[string][]string) []string {
 		}
 	}
 	for len(ready) > 0 {
-		done := ready[len(ready)-1]
-		ready = ready[:len(ready)-1]
+		done := ready[0]
+		ready = ready[1:]
+		order = append(order, done)
 		for _, name := range before[done] {
 			if waits[name]--; waits[name] == 0 {
-				ready = append(ready, name)
+				i, _ := slices.BinarySearch(ready, name)
+				ready = slices.Insert(ready, i, name)
 			}
 		}
 	}
 	maps.DeleteFunc(waits, func(_ string, n int) bool { return n == 0 })
-	return sortedKeys(waits)
+	return order, sortedKeys(waits)
 }
 
 // Summary is what GetTemplateSummary and ValidateTemplate tell of a template.
