@@ -156,9 +156,9 @@ func (c *Checker) name(i int) string {
 
 // forService reports whether a role is for an AWS service, which nobody else
 // can assume.
-func (c *Checker) forService(r Role) bool {
-	return strings.HasPrefix(r.Name, c.Vendor.EndpointPrefix)
-}
+func (c *Checker) forService(r Role) bool { return isForService(c.Vendor, r) }
+
+func isForService(v *vendor.Profile, r Role) bool { return strings.HasPrefix(r.Name, v.EndpointPrefix) }
 
 // switchedOff reports whether the role is the one that is off until the
 // customer switches it on.

@@ -57,6 +57,7 @@ type liveReader struct {
 	iam       IAM
 	policies  map[string]livePolicy // by ARN
 	simulates bool                  // what the roles allow is asked, too
+	alone     bool                  // it is computed here, and AWS is not asked
 }
 
 // livePolicy is a managed policy's default version; document is nil when there
@@ -223,7 +224,11 @@ func (c *Checker) checkRole(ctx context.Context, report *Report, read *liveReade
 	if err := deployed.read(ctx, read, live); err != nil {
 		return err
 	}
-	return c.simulate(ctx, report, read.iam, deployed)
+	reader := read.iam
+	if read.alone {
+		reader = nil
+	}
+	return c.simulate(ctx, report, reader, deployed)
 }
 
 // deployed is all that has a say on a role's calls, as it is in the account.

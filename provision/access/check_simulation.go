@@ -16,6 +16,7 @@ import (
 	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/iampolicy"
 	"biplane.dev/biplane/provision/operations"
+	"biplane.dev/biplane/provision/vendor"
 )
 
 // question is one right that one call of the table needs, as IAM would be asked
@@ -30,7 +31,8 @@ type question struct {
 
 // simulate asks what a role's documents, as they are in the account, say to
 // every call that the table gives to the role. What the wanted documents allow
-// must be allowed, and what they do not allow must not be.
+// must be allowed, and what they do not allow must not be. A reader is asked what AWS says
+// to them; nil asks nobody.
 func (c *Checker) simulate(ctx context.Context, report *Report, reader IAM, d deployed) error {
 	if c.forService(d.role) {
 		return nil // the table has no call of the endpoint's tasks
@@ -46,12 +48,12 @@ func (c *Checker) simulate(ctx context.Context, report *Report, reader IAM, d de
 		report.add(simulation, name, Fail, "the documents cannot be used: %v", err)
 		return nil
 	}
-	wanted, err := c.wantedEvaluator(d.role)
+	wanted, err := c.Set.evaluator(d.role)
 	if err != nil {
 		return err
 	}
 
-	questions := c.questions(d)
+	questions := c.Set.questions(c.Vendor, d)
 	decisions := make([]bool, len(questions))
 	var lost, gained []string
 	missing := map[operations.Phase]map[string]bool{} // calls by phase that the set never allows
@@ -92,6 +94,9 @@ func (c *Checker) simulate(ctx context.Context, report *Report, reader IAM, d de
 	default:
 		report.add(simulation, name, Pass, "all of its %d calls are allowed", len(calls))
 	}
+	if reader == nil {
+		return nil
+	}
 	return c.askAWS(ctx, report, reader, d, questions, decisions)
 }
 
@@ -99,8 +104,8 @@ func (q question) String() string {
 	return q.request.Action + " on " + q.request.Resource + " (" + q.operation.Purpose + ")"
 }
 
-// wantedEvaluator decides by the set's own documents.
-func (c *Checker) wantedEvaluator(role Role) (*iampolicy.Evaluator, error) {
+// evaluator decides by the set's own documents.
+func (s *Set) evaluator(role Role) (*iampolicy.Evaluator, error) {
 	var policies iampolicy.Policies
 	for _, p := range role.Policies {
 		document, err := iampolicy.Parse(p.Name, p.Document)
@@ -109,8 +114,8 @@ func (c *Checker) wantedEvaluator(role Role) (*iampolicy.Evaluator, error) {
 		}
 		policies.Identity = append(policies.Identity, document)
 	}
-	if role.Boundary != nil && c.Set.Boundary != nil {
-		document, err := iampolicy.Parse(c.Set.Boundary.Name, c.Set.Boundary.Document)
+	if role.Boundary != nil && s.Boundary != nil {
+		document, err := iampolicy.Parse(s.Boundary.Name, s.Boundary.Document)
 		if err != nil {
 			return nil, err
 		}
@@ -119,24 +124,24 @@ func (c *Checker) wantedEvaluator(role Role) (*iampolicy.Evaluator, error) {
 	return iampolicy.Compile(policies)
 }
 
-// questions are those of the role's calls.
-func (c *Checker) questions(d deployed) []question {
-	region, _ := LookUpRegion(c.Set.Region)
-	place := operations.Place{Partition: c.Set.Partition, DNSSuffix: region.DNSSuffix, Region: c.Set.Region, Account: c.Set.Account}
-	names, makes := operations.CompatNames(place, c.Vendor), byVendor
-	if c.Set.Profile == Strict {
-		names = operations.StrictNames(place, c.Vendor)
+// questions are those of the role's calls, with the names of a vendor profile.
+func (s *Set) questions(v *vendor.Profile, d deployed) []question {
+	region, _ := LookUpRegion(s.Region)
+	place := operations.Place{Partition: s.Partition, DNSSuffix: region.DNSSuffix, Region: s.Region, Account: s.Account}
+	names, makes := operations.CompatNames(place, v), byVendor
+	if s.Profile == Strict {
+		names = operations.StrictNames(place, v)
 		for _, r := range strictRoles {
-			if d.role.Name == c.Vendor.RoleName+r.suffix {
+			if d.role.Name == v.RoleName+r.suffix {
 				makes = func(op operations.Operation) bool { return op.Roles.Has(r.who) }
 			}
 		}
 	}
-	private := slices.ContainsFunc(c.Set.Roles, c.forService)
+	private := slices.ContainsFunc(s.Roles, func(r Role) bool { return isForService(v, r) })
 
 	caller := iampolicy.Principal{
-		Type: iampolicy.AWS, RoleARN: d.arn, Account: c.Set.Account,
-		ARN: "arn:" + c.Set.Partition + ":sts::" + c.Set.Account + ":assumed-role/" + d.name + "/biplane-check",
+		Type: iampolicy.AWS, RoleARN: d.arn, Account: s.Account,
+		ARN: "arn:" + s.Partition + ":sts::" + s.Account + ":assumed-role/" + d.name + "/biplane-check",
 	}
 	var all []question
 	for _, op := range operations.Operations() {
@@ -150,10 +155,10 @@ func (c *Checker) questions(d deployed) []question {
 			}
 			full := iampolicy.Context{}
 			full.Set("aws:PrincipalArn", d.arn)
-			full.Set("aws:PrincipalAccount", c.Set.Account)
+			full.Set("aws:PrincipalAccount", s.Account)
 			full.Set("aws:PrincipalType", "AssumedRole")
 			full.Set("aws:userid", userID)
-			full.Set("aws:RequestedRegion", c.Set.Region)
+			full.Set("aws:RequestedRegion", s.Region)
 			full.Set("aws:SecureTransport", "true")
 			maps.Copy(full, asked)
 			for _, action := range grant.Actions {

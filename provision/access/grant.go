@@ -34,12 +34,12 @@ func GrantSteps(api IAM, set *Set, v *vendor.Profile) []step.Step {
 		}
 	}
 	if set.Boundary != nil {
-		add(*set.Boundary, set.path(), "the most that roles made by the vendor can do")
+		add(*set.Boundary, set.path(), boundaryPurpose)
 	}
 	for _, r := range set.Roles {
 		for _, policy := range r.Policies {
 			if policy.Kind == managed {
-				add(policy, r.Path, "what role "+r.Name+" may do")
+				add(policy, r.Path, policyPurpose(r))
 			}
 		}
 	}
@@ -50,6 +50,11 @@ func GrantSteps(api IAM, set *Set, v *vendor.Profile) []step.Step {
 	}
 	return steps
 }
+
+// The descriptions of policies.
+const boundaryPurpose = "the most that roles made by the vendor can do"
+
+func policyPurpose(r Role) string { return "what role " + r.Name + " may do" }
 
 func newRoleStep(p place, set *Set, r Role) *roleStep {
 	s := &roleStep{place: p, role: r, tags: p.roleTags(set)}

@@ -70,11 +70,13 @@ func (t *target) ecsRoles(sourceAccount bool) []Role {
 	}
 }
 
-func (t *target) ecsExecutionRole() string {
-	return t.Vendor.EndpointPrefix + t.Region + "-ecs-execution-role"
-}
+func (t *target) ecsExecutionRole() string { return executionRoleName(t.Vendor, t.Region) }
 
 func (t *target) ecsTaskRole() string { return taskRoleName(t.Vendor, t.Region) }
+
+func executionRoleName(v *vendor.Profile, region string) string {
+	return v.EndpointPrefix + region + "-ecs-execution-role"
+}
 
 func taskRoleName(v *vendor.Profile, region string) string {
 	return v.EndpointPrefix + region + "-ecs-task-role"

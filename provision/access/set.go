@@ -37,6 +37,10 @@ type Role struct {
 	Policies []Policy `json:"policies"`
 	// Attached are ARNs of AWS's own policies that the role carries beside them.
 	Attached []string `json:"attached,omitempty"`
+
+	// What the customer changed by hand and an update leaves so; zero: nothing.
+	keptBoundary string // ARN
+	keptSession  int32
 }
 
 // Trust is a role's trust policy. Document is the text that IAM is given.

@@ -77,6 +77,9 @@ func (s *roleStep) attachments() []string {
 }
 
 func (s *roleStep) boundaryARN() string {
+	if s.role.keptBoundary != "" {
+		return s.role.keptBoundary
+	}
 	if s.role.Boundary == nil {
 		return ""
 	}
@@ -268,7 +271,7 @@ func (f *foundRole) differences() []string {
 	if f.live.path != f.role.Path {
 		lines = append(lines, f.pathDifference())
 	}
-	if f.live.session > SessionSeconds {
+	if f.live.session > f.role.maxSession() {
 		lines = append(lines, f.sessionDifference())
 	}
 	for _, p := range f.role.Policies {
@@ -288,7 +291,7 @@ func (f *foundRole) formDifferences() []string {
 	if f.live.path != f.role.Path {
 		lines = append(lines, f.pathDifference())
 	}
-	if f.live.session > SessionSeconds {
+	if f.live.session > f.role.maxSession() {
 		lines = append(lines, f.sessionDifference())
 	}
 	if missing := missingTags(f.live.tags, f.roleStep.tags); len(missing) > 0 {
@@ -302,8 +305,11 @@ func (f *foundRole) pathDifference() string {
 }
 
 func (f *foundRole) sessionDifference() string {
-	return fmt.Sprintf("its sessions may last %d seconds, wanted %d", f.live.session, SessionSeconds)
+	return fmt.Sprintf("its sessions may last %d seconds, wanted %d", f.live.session, f.role.maxSession())
 }
+
+// maxSession is the longest session of the role in seconds.
+func (r Role) maxSession() int32 { return max(SessionSeconds, r.keptSession) }
 
 // openWindow is the window of the break-glass role while that is switched on.
 func (f *foundRole) openWindow() *Window {

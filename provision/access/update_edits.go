@@ -1,0 +1,101 @@
+package access
+
+import "slices"
+
+// Choice is what becomes of edits by hand.
+type Choice string
+
+// The choices. Without one, an update with edits is refused.
+const (
+	Keep    Choice = "keep"    // they stay as they are
+	Restore Choice = "restore" // they are put back to what is wanted
+)
+
+// Edit is something that was changed by hand: a document that is neither wanted now nor
+// one that was written by a grant or an update, or a thing that was added.
+type Edit struct {
+	Role        string   `json:"role,omitempty"` // empty for the boundary
+	What        string   `json:"what"`           // "policy UnionIAMPolicy-1", "trust policy"
+	Differences []string `json:"differences"`    // from what is wanted
+	Choice      Choice   `json:"choice"`         // empty: nobody has chosen
+}
+
+// String says whose it is.
+func (e Edit) String() string {
+	if e.Role == "" {
+		return e.What
+	}
+	return e.What + " of role " + e.Role
+}
+
+// findEdits finds what was edited. With Keep it is taken over into the Set.
+func (u *Update) findEdits(choice Choice) {
+	found := func(step, role, what string, differences []string, keep func()) {
+		u.Edits = append(u.Edits, Edit{Role: role, What: what, Differences: differences, Choice: choice})
+		switch choice {
+		case Keep:
+			keep()
+		case "":
+			line := what + " was edited by hand"
+			u.refusals[step] = append(append(u.refusals[step], line), differences...)
+		}
+	}
+	for _, w := range u.wantedPolicies() {
+		live := u.policies[w.arn]
+		if live.document == nil || !u.isEdited(live.tags, live.document) {
+			continue
+		}
+		if differences := documentDifferences("the document", live.document, w.policy.Document); len(differences) > 0 {
+			found(policyStepName(w.policy.Name), w.role, "policy "+w.policy.Name, differences, func() {
+				*w.policy = Policy{Name: w.policy.Name, Kind: w.policy.Kind, Size: size(live.document), Document: live.document}
+			})
+		}
+	}
+	for i := range u.Set.Roles {
+		r := &u.Set.Roles[i]
+		live := u.roles[r.Name]
+		if live == nil {
+			continue
+		}
+		step := roleStepName(r.Name)
+		f := &foundRole{roleStep: u.newRoleStep(*r), live: live}
+		if differences := f.trustDifferences(); len(differences) > 0 && u.isEdited(live.tags, live.trust) {
+			found(step, r.Name, trustPolicy, differences, func() { r.Trust = Trust{Size: size(live.trust), Document: live.trust} })
+		}
+		if differences := f.boundaryDifferences(); len(differences) > 0 {
+			found(step, r.Name, "permissions boundary", differences, func() { r.keptBoundary = live.boundary })
+		}
+		if live.session > r.maxSession() {
+			found(step, r.Name, "length of sessions", []string{f.sessionDifference()}, func() { r.keptSession = live.session })
+		}
+		for _, name := range sortedKeys(live.inline) {
+			text := live.inline[name]
+			if IsWindowPolicy(u.vendor, r.Name, name, text) {
+				continue
+			}
+			at := slices.IndexFunc(r.Policies, func(p Policy) bool { return p.Kind == inline && p.Name == name })
+			kept := Policy{Name: name, Kind: inline, Size: size(text), Document: text}
+			switch {
+			case at < 0 && slices.Contains(u.written(live.tags), digest(text)):
+				// Of an older version, which had it.
+			case at < 0:
+				found(step, r.Name, "inline policy "+name, []string{"it is not of this set"}, func() { r.Policies = append(r.Policies, kept) })
+			case u.isEdited(live.tags, text):
+				if differences := documentDifferences("the document", text, r.Policies[at].Document); len(differences) > 0 {
+					found(step, r.Name, "inline policy "+name, differences, func() { r.Policies[at] = kept })
+				}
+			}
+		}
+		for _, arn := range f.extraAttachments() {
+			if slices.Contains(u.going, arn) {
+				continue
+			}
+			found(step, r.Name, "policy "+arn, []string{"somebody attached it; it is not of this set"}, func() { r.Attached = append(r.Attached, arn) })
+		}
+	}
+}
+
+// unchosen are the edits that nobody has decided about.
+func (u *Update) unchosen() []Edit {
+	return slices.DeleteFunc(slices.Clone(u.Edits), func(e Edit) bool { return e.Choice != "" })
+}
