@@ -30,6 +30,7 @@ prove that they fit, and take them back.`,
 		a.accessGrant(),         // the customer lets the vendor in
 		a.accessReceive(),       // the vendor is told by the customer's stack
 		a.accessCheck(),         // the vendor proves what came of it
+		a.accessUpdate(),        // the customer changes it
 		a.accessRotate(),        // both change the external ID
 		a.accessRevoke(),        // the customer takes it back
 		a.accessHistory(),       // what was changed, and by whom

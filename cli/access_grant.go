@@ -9,12 +9,14 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/resourcegroupstaggingapi"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/spf13/cobra"
 
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/access"
 	"biplane.dev/biplane/provision/access/history"
+	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/step"
 	"biplane.dev/biplane/provision/vendor"
 )
@@ -189,6 +191,7 @@ func preflightError(err error) error {
 // customer is the account of the credentials, which must be a customer's.
 type customer struct {
 	iam       *iam.Client
+	tags      *resourcegroupstaggingapi.Client
 	partition string
 	account   string
 	region    string
@@ -219,7 +222,8 @@ func (a *app) customer(ctx context.Context, account string, v *vendor.Profile) (
 		return customer{}, usererr.New(usererr.Refused, "the credentials are of account %s, which is the vendor's own", own).
 			WithHint("run it with credentials of the customer's account")
 	}
-	return customer{iam: iam.NewFromConfig(cfg), partition: partition, account: own, region: cfg.Region, who: aws.ToString(identity.Arn)}, nil
+	cfg.APIOptions = append(cfg.APIOptions, fault.Once)
+	return customer{iam: iam.NewFromConfig(cfg), tags: resourcegroupstaggingapi.NewFromConfig(cfg), partition: partition, account: own, region: cfg.Region, who: aws.ToString(identity.Arn)}, nil
 }
 
 // refused makes a sentence of the first step of a plan that is refused.
@@ -255,7 +259,15 @@ func (a *app) agree(ctx context.Context, plan step.Plan, heading string, yes boo
 	if !a.quiet || !yes {
 		planText(heading, plan)(a.Err)
 	}
-	if !plan.Writes() || yes {
+	if !plan.Writes() {
+		return nil
+	}
+	return a.agreed(ctx, yes)
+}
+
+// agreed asks whether a plan that was shown is to be carried out. No error is a yes.
+func (a *app) agreed(ctx context.Context, yes bool) error {
+	if yes {
 		return nil
 	}
 	agreed, err := a.confirm(ctx, "Do it?")

@@ -23,6 +23,7 @@
 //	rotate.go             the external ID, while it is changed for another
 //	breakglass.go         the role for emergencies, while it is switched on
 //	digest.go             the marks of the documents that we wrote
+//	update.go             what was granted, changed: Update
 package access
 
 import (

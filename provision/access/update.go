@@ -245,7 +245,11 @@ func (u *Update) Steps() []step.Step {
 	}
 	for _, name := range sortedKeys(u.roles) {
 		if u.wantedRole(name) == nil {
-			ends = append(ends, &drop{Step: u.roleToDrop(name), needs: before})
+			d := &drop{Step: u.roleToDrop(name), needs: before}
+			if line := countLine("narrows", u.Narrows, func(r Right) bool { return r.Role == name }); line != "" {
+				d.lines = []string{line}
+			}
+			ends = append(ends, d)
 		}
 	}
 	for _, arn := range append(slices.Clone(u.going), u.interims()...) {

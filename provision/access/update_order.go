@@ -54,7 +54,7 @@ func (u *Update) inOrder() error {
 		} else {
 			u.changes = append(u.changes, c)
 			if c.from == nil {
-				if line := u.countLine(func(r Right) bool { return r.Role == c.role && r.In == c.policy.Name }); line != "" {
+				if line := countLine("widens", u.Widens, func(r Right) bool { return r.Role == c.role && r.In == c.policy.Name }); line != "" {
 					c.lines = []string{line}
 				}
 			}

@@ -169,6 +169,7 @@ type drop struct {
 	step.Step
 	needs []string
 	later bool // it is made and removed in the same run
+	lines []string
 }
 
 func (d *drop) Needs() []string             { return d.needs }
@@ -180,19 +181,20 @@ func (d *drop) Look(ctx context.Context, _ step.Goal) (step.Found, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dropped{found, d.later}, nil
+	return dropped{found, d}, nil
 }
 
 type dropped struct {
 	step.Found
-	later bool
+	drop *drop
 }
 
 func (d dropped) Plan() step.Change {
 	change := d.Found.Plan()
-	if change.Action == step.None && d.later {
+	if change.Action == step.None && d.drop.later {
 		return step.Change{Action: step.Remove, Details: []string{"once the others have changed"}}
 	}
+	change.Details = append(change.Details, d.drop.lines...)
 	return change
 }
 

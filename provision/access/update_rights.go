@@ -18,10 +18,7 @@ type Right struct {
 
 // String says it as a line of a plan does.
 func (r Right) String() string {
-	text := "widens: "
-	if r.Class == iampolicy.Narrowing {
-		text = "narrows: "
-	}
+	text := r.word() + ": "
 	switch {
 	case r.Effect == iampolicy.Deny && r.Class == iampolicy.Narrowing:
 		text += "denies "
@@ -192,8 +189,13 @@ func (u *Update) isWanted(role, arn string) bool {
 	return false
 }
 
+// add adds differences. What a role is denied that is not there, before or after, is none.
 func (u *Update) add(role, in string, differences []iampolicy.Difference) {
+	comes, goes := role != "" && u.roles[role] == nil, role != "" && u.wantedRole(role) == nil
 	for _, d := range differences {
+		if d.Effect == iampolicy.Deny && (comes || goes) {
+			continue
+		}
 		if d.Class == iampolicy.Widening {
 			u.Widens = append(u.Widens, Right{role, in, d})
 		} else {
@@ -242,7 +244,7 @@ func (u *Update) rightLines(role, in string) []string {
 			lines = append(lines, r.String())
 		}
 		if more := len(these) - maxRights; more > 0 {
-			lines = append(lines, fmt.Sprintf("%s by %d more, which --output json lists", strings.TrimSuffix(these[0].word(), ": "), more))
+			lines = append(lines, fmt.Sprintf("%s by %d more, which --output json lists", these[0].word(), more))
 		}
 	}
 	return lines
@@ -255,11 +257,12 @@ func (r Right) word() string {
 	return "widens"
 }
 
-// countLine counts the rights that come with what is new, by access level.
-func (u *Update) countLine(match func(Right) bool) string {
+// countLine counts rights that come with what is new, or go with what is removed, by
+// access level; "" for none.
+func countLine(word string, rights []Right, match func(Right) bool) string {
 	levels := map[string]int{}
 	n := 0
-	for _, r := range u.Widens {
+	for _, r := range rights {
 		if match(r) {
 			n++
 			levels[or(r.AccessLevel, "other")]++
@@ -274,5 +277,5 @@ func (u *Update) countLine(match func(Right) bool) string {
 			parts = append(parts, fmt.Sprintf("%d %s", levels[level], level))
 		}
 	}
-	return fmt.Sprintf("widens by %d: %s", n, strings.Join(parts, ", "))
+	return fmt.Sprintf("%s by %d: %s", word, n, strings.Join(parts, ", "))
 }

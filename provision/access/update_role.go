@@ -77,7 +77,7 @@ func (f *foundRoleUpdate) wrongInlines() []Policy {
 func (f *foundRoleUpdate) Plan() step.Change {
 	if f.live == nil {
 		change := f.foundRole.Plan()
-		if line := f.step.update.countLine(func(r Right) bool { return r.Role == f.role.Name }); line != "" {
+		if line := countLine("widens", f.step.update.Widens, func(r Right) bool { return r.Role == f.role.Name }); line != "" {
 			change.Details = append(change.Details, line)
 		}
 		return change

@@ -19,8 +19,8 @@ import (
 
 // another are the calls that make another thing when they are sent again: they take
 // neither a client token nor a name that is there once. Of a subnet, AWS would refuse the
-// second for its range.
-var another = []string{"CreateVpc", "CreateSubnet", "CreateInternetGateway", "AllocateAddress", "CreateKey", "RegisterTaskDefinition"}
+// second for its range; of a policy's versions, it keeps five.
+var another = []string{"CreatePolicyVersion", "CreateVpc", "CreateSubnet", "CreateInternetGateway", "AllocateAddress", "CreateKey", "RegisterTaskDefinition"}
 
 // Once is for aws.Config.APIOptions. The SDK sends a call again whose answer it did not
 // get, and AWS may have performed it. For the calls above, that ends in a

@@ -52,6 +52,7 @@ var ours = []string{
 	"iam:GetPolicy(access)", "iam:GetPolicyVersion(access)", "iam:ListPolicyVersions(access)",
 	"iam:TagPolicy(access)", "iam:ListEntitiesForPolicy(access)",
 	"iam:ListRoles(access)", "iam:ListPolicies(access)", "iam:DeleteRolePolicy(access)", "iam:DeleteRole(access)", "iam:DeletePolicy(access)", "iam:SimulatePrincipalPolicy(access)",
+	"iam:UntagRole(access)", "iam:UntagPolicy(access)", "iam:DeleteRolePermissionsBoundary(access)", "resourcegroupstaggingapi:GetResources(access)",
 	"iam:ListRolePolicies(made roles)", "iam:GetRolePolicy(made roles)", "iam:ListAttachedRolePolicies(made roles)",
 	"iam:TagRole(made roles)",
 	"iam:GetPolicy", "eks:CreateNodegroup(launch template)",
