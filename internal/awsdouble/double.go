@@ -125,6 +125,7 @@ type Call struct {
 	Operation string   // as the SDKs call it
 	Region    string   // of the signature
 	Caller    string   // ARN; empty where nobody has signed, and in Hook for IAM and STS
+	Via       string   // the service that calls in the caller's name: only the log has such calls
 	Actions   []string // that IAM was asked about, each with the resource of the
 	Resources []string // same index; empty in Hook for IAM and STS
 	// Asked are the same questions as they were decided, complete with the keys of

@@ -39,6 +39,7 @@ type request struct {
 	caller Caller
 	env    Env
 	token  string // the operation's, as in its events
+	again  bool   // it was begun before, by a process that is gone: what has its name is its own
 
 	logicalID  string
 	typ        string         // AWS::IAM::Role
@@ -365,6 +366,12 @@ func gone(err error) error {
 		return nil
 	}
 	return err
+}
+
+// ours says that a create which was begun before made what is there now.
+func (r *request) ours(err error) bool {
+	var api smithy.APIError
+	return r.again && errors.As(err, &api) && api.ErrorCode() == "EntityAlreadyExists"
 }
 
 func isGone(err error) bool {
