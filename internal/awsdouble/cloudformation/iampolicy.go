@@ -139,7 +139,8 @@ func (managedPolicy) create(ctx context.Context, r *request) (Physical, error) {
 		}
 	}
 	p.Attributes["AttachmentCount"] = strconv.Itoa(len(targets(r.properties)))
-	return p, nil
+	_, err = c.GetPolicy(ctx, &iam.GetPolicyInput{PolicyArn: &p.ID}) // as a role is looked at
+	return p, gone(err)
 }
 
 // findPolicy finds the policy that has the name, as if it was made just now.

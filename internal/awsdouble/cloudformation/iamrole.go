@@ -59,7 +59,10 @@ func (role) create(ctx context.Context, r *request) (Physical, error) {
 			return p, err
 		}
 	}
-	return p, nil
+	// CloudFormation looks at what it made, so that who may not look cannot make. That
+	// it is not to be seen yet is no failure.
+	_, err = c.GetRole(ctx, &iam.GetRoleInput{RoleName: &name})
+	return p, gone(err)
 }
 
 func (role) update(ctx context.Context, r *request) (Physical, error) {
