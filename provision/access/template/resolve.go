@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/token"
 
 	"biplane.dev/biplane/internal/ordered"
 	"biplane.dev/biplane/provision/access"
@@ -54,11 +56,19 @@ const stackName = "STACK"
 
 // read parses a template, JSON or YAML.
 func read(body []byte) (object, error) {
+	if len(body) > URLLimit {
+		return nil, fmt.Errorf("it has %d bytes, and CloudFormation takes %d", len(body), URLLimit)
+	}
 	var value any
 	var err error
 	if trimmed := bytes.TrimSpace(body); len(trimmed) > 0 && trimmed[0] == '{' {
 		value, err = ordered.Decode(body)
 	} else {
+		for _, t := range lexer.Tokenize(string(body)) {
+			if t.Type == token.AnchorType || t.Type == token.AliasType {
+				return nil, fmt.Errorf("it has an alias, which our templates do not have")
+			}
+		}
 		err = yaml.UnmarshalWithOptions(body, &value, yaml.UseOrderedMap())
 	}
 	if err != nil {
@@ -206,30 +216,37 @@ func (s *stack) made(resource any) (bool, error) {
 	return s.holds(name)
 }
 
-// holds evaluates a condition: one of the template by its name, or what it consists of.
-func (s *stack) holds(condition any) (bool, error) {
-	if name, ok := condition.(string); ok {
-		defined, ok := get(child(s.template, "Conditions"), name)
-		if !ok {
-			return false, fmt.Errorf("there is no condition %s", name)
-		}
-		return s.holds(defined)
+// holds evaluates a condition of the template. It asks about parameters alone, and about
+// no other condition, so that none can go round in circles.
+func (s *stack) holds(name any) (bool, error) {
+	defined, ok := get(child(s.template, "Conditions"), fmt.Sprint(name))
+	if !ok {
+		return false, fmt.Errorf("there is no condition %v", name)
 	}
-	function, arguments := call(condition)
+	function, arguments := call(defined)
 	args, _ := arguments.(list)
-	switch {
-	case function == "Fn::Not" && len(args) == 1:
-		holds, err := s.holds(args[0])
-		return !holds, err
-	case function == "Fn::Equals" && len(args) == 2:
-		a, err := s.value(args[0])
-		if err != nil {
-			return false, err
-		}
-		b, err := s.value(args[1])
-		return a == b, err
+	negated := function == "Fn::Not" && len(args) == 1
+	if negated {
+		function, arguments = call(args[0])
+		args, _ = arguments.(list)
 	}
-	return false, fmt.Errorf("our templates have no condition %s", compact(condition))
+	if function != "Fn::Equals" || len(args) != 2 {
+		return false, fmt.Errorf("our templates have no condition %s", compact(defined))
+	}
+	var words [2]string
+	for i, arg := range args {
+		switch reference, to := call(arg); {
+		case reference == "Ref":
+			if words[i], ok = s.words[fmt.Sprint(to)]; !ok {
+				return false, fmt.Errorf("there is no parameter %v to compare", to)
+			}
+		case reference != "":
+			return false, fmt.Errorf("our templates have no condition %s", compact(defined))
+		default:
+			words[i] = fmt.Sprint(arg)
+		}
+	}
+	return (words[0] == words[1]) != negated, nil
 }
 
 // call is the function of an object that has one key.

@@ -2,8 +2,12 @@ package template
 
 import (
 	"bytes"
+	"errors"
+	"slices"
+	"strings"
 	"testing"
 
+	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/access"
 	"biplane.dev/biplane/provision/vendor"
 )
@@ -58,5 +62,90 @@ func TestNewMakesTheSameBytesEachTime(t *testing.T) {
 				t.Errorf("%s as %s: got other bytes the second time", v.name, f)
 			}
 		}
+	}
+}
+
+func TestBothFormatsMeanTheSame(t *testing.T) {
+	t.Parallel()
+	for _, v := range variants() {
+		made := made(t, v.Options)
+		asJSON, err := read(made.Bytes(JSON))
+		if err != nil {
+			t.Fatal(err)
+		}
+		asYAML, err := read(made.Bytes(YAML))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := string(compact(asYAML)), string(compact(asJSON)); got != want {
+			t.Errorf("%s: got another template as YAML", v.name)
+		}
+	}
+}
+
+func TestATemplateSaysWhichItIs(t *testing.T) {
+	t.Parallel()
+	for _, v := range variants() {
+		tree, err := read(made(t, v.Options).Bytes(YAML))
+		if err != nil {
+			t.Fatal(err)
+		}
+		told, _ := get(tree, "Metadata")
+		got, ours := ParseMetadata(string(compact(told)))
+		want := Metadata{Component: "access", Profile: v.Profile, PolicyVersion: access.PolicyVersion, PrivateEndpoint: v.PrivateEndpoint, DeletePermissions: v.DeletePermissions}
+		if !ours || got != want {
+			t.Errorf("%s: got %+v, %v, want %+v", v.name, got, ours, want)
+		}
+	}
+	for _, text := range []string{"", "null", "{}", `{"Biplane": 7}`, `{"Biplane": {"Component": "network"}}`, `{"Other": {"Component": "access"}}`} {
+		if got, ours := ParseMetadata(text); ours {
+			t.Errorf("%s: got %+v, want it to be somebody else's", text, got)
+		}
+	}
+}
+
+// Who may describe a stack learns its outputs, and need not learn the external ID.
+func TestNoOutputHasTheExternalID(t *testing.T) {
+	t.Parallel()
+	for _, v := range variants() {
+		tree, err := read(made(t, v.Options).Bytes(JSON))
+		if err != nil {
+			t.Fatal(err)
+		}
+		outputs := child(tree, "Outputs")
+		if text := string(compact(outputs)); strings.Contains(text, ExternalIDParameter) {
+			t.Errorf("%s: got %s, want no external ID", v.name, text)
+		}
+		for _, output := range []string{RoleArnOutput, PolicyVersionOutput} {
+			if _, ok := get(outputs, output); !ok {
+				t.Errorf("%s: got no output %s", v.name, output)
+			}
+		}
+	}
+}
+
+// The order of a template is that in which people read: what it is, what it asks, what it makes.
+func TestATemplateIsInOrder(t *testing.T) {
+	t.Parallel()
+	tree, err := read(made(t, access.Options{}).Bytes(JSON))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, m := range tree {
+		got = append(got, m.Key.(string))
+	}
+	want := []string{"AWSTemplateFormatVersion", "Description", "Metadata", "Parameters", "Conditions", "Resources", "Outputs"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestThereIsNoTemplateOfThePublishedDocuments(t *testing.T) {
+	t.Parallel()
+	_, err := New(access.Options{Profile: access.Seed})
+	var refused *usererr.Error
+	if !errors.As(err, &refused) || refused.Kind != usererr.Refused {
+		t.Errorf("got %v, want it refused", err)
 	}
 }
