@@ -61,8 +61,8 @@ func newCommand(streams Streams) *cobra.Command {
 		Short: "An AWS endpoint on this machine that decides every call as AWS would",
 		Long: `biplane-awsdouble is one endpoint on the loopback interface for the unmodified
 AWS CLI and SDKs. It checks signatures and sessions and evaluates the real
-policies before anything happens. IAM, STS and EKS are its own; moto_server, which
-it starts when needed, stands behind EC2, S3 and the rest.
+policies before anything happens. IAM, STS, EKS and CloudFormation are its own;
+moto_server, which it starts when needed, stands behind EC2, S3 and the rest.
 
 It runs in the foreground until Ctrl-C or SIGTERM. Once ready it prints export
 lines for a shell: the endpoint, the region, the keys of the customer's
@@ -98,7 +98,7 @@ expired (the session is over). OPERATION may have *.`,
 	}
 	f := c.Flags()
 	f.SortFlags = false
-	f.StringVar(&s.dir, "dir", "", "keep IAM's objects, keys and the profiles in `DIRECTORY` (default one that goes at the end)")
+	f.StringVar(&s.dir, "dir", "", "keep IAM's objects, stacks, keys and the profiles in `DIRECTORY` (default one that goes at the end)")
 	f.StringVar(&s.listen, "listen", "127.0.0.1:0", "listen on loopback `ADDRESS`; port 0 is a free one")
 	f.StringVar(&s.envFile, "env-file", "", "also write the export lines to `FILE` (mode 0600), once ready")
 	f.StringVar(&s.region, "region", "", "`REGION` of the profiles; its partition is the double's (default eu-central-1, or the sandbox's)")
