@@ -16,6 +16,7 @@ import (
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/access"
 	"biplane.dev/biplane/provision/access/history"
+	"biplane.dev/biplane/provision/access/stack"
 	"biplane.dev/biplane/provision/fault"
 	"biplane.dev/biplane/provision/step"
 	"biplane.dev/biplane/provision/vendor"
@@ -27,7 +28,7 @@ func (a *app) accessGrant() *cobra.Command {
 		run runFlags
 	}
 	cmd := &cobra.Command{
-		Use:   "grant --method iam --external-id ID",
+		Use:   "grant --method iam|cloudformation --external-id ID",
 		Short: "Create the roles that let the vendor in",
 		Long: `Create the roles that let the vendor in, with the customer's own credentials.
 
@@ -35,13 +36,21 @@ It looks first, shows what it would do, and asks. What is there already and is
 as wanted is adopted; what differs is refused with the difference, and nothing
 is changed. After a kill or Ctrl-C, the same command finishes what was begun.
 
+With --method cloudformation a stack makes the same roles: by a change set, whose
+changes are read before they are made. Its roles are kept from being replaced, and
+it from being deleted. A template that is too large for a call goes through a
+private bucket that is made for the moment, or is read at --template-url.
+
 The ARN of the provision role is printed last, alone on stdout; the names of
 the other roles derive from it. That ARN, the account number in it, is what the
 vendor needs to know.`,
 		Example: `  # Look, and change nothing
   biplane access grant --method iam --external-id 5Zq0v3l1x8mTfKcW2hYbNg --region eu-central-1 --dry-run
 
-  biplane access grant --method iam --external-id 5Zq0v3l1x8mTfKcW2hYbNg --region eu-central-1`,
+  biplane access grant --method iam --external-id 5Zq0v3l1x8mTfKcW2hYbNg --region eu-central-1
+
+  # The same by a CloudFormation stack
+  biplane access grant --method cloudformation --external-id 5Zq0v3l1x8mTfKcW2hYbNg --region eu-central-1`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.run.check(cmd); err != nil {
@@ -58,21 +67,19 @@ vendor needs to know.`,
 	}
 	f.set.addExternalID(cmd, "`ID` that the vendor must say, 8 to 24 characters")
 	f.set.add(cmd)
-	f.run.add(cmd)
+	f.run.addMethod(cmd, byIAM, "how the roles are made: iam calls IAM, cloudformation makes a stack")
+	cmd.Flags().StringVar(&f.run.templateURL, "template-url", "", "https `URL` in S3 where the template is published (cloudformation only)")
+	f.run.addCustomer(cmd)
 	return cmd
 }
 
 // runFlags say how a plan is carried out.
 type runFlags struct {
-	method  string
-	account string
-	yes     bool
-	dryRun  bool
-}
-
-func (f *runFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.method, "method", "iam", "`HOW` the roles are made; iam, which calls IAM, is the only way yet")
-	f.addCustomer(cmd)
+	method      choice
+	templateURL string
+	account     string
+	yes         bool
+	dryRun      bool
 }
 
 // addCustomer adds those that every command has which changes a customer's account.
@@ -84,8 +91,9 @@ func (f *runFlags) addCustomer(cmd *cobra.Command) {
 }
 
 func (f *runFlags) check(cmd *cobra.Command) error {
-	if f.method != "iam" {
-		return usererr.New(usererr.Invalid, "--method cannot be %q", f.method).WithHint("iam is the only method of %q yet", cmd.CommandPath())
+	if f.templateURL != "" && f.method.value != byStack {
+		return usererr.New(usererr.Invalid, "--template-url is for --method %s, and --method is %s", byStack, f.method.value).
+			WithHint("give --method %s too, or leave --template-url out", byStack)
 	}
 	return f.checkAccount()
 }
@@ -124,7 +132,8 @@ func (a *app) grant(ctx context.Context, set setFlags, run runFlags) error {
 	if err != nil {
 		return err
 	}
-	wanted, err := access.Generate(set.of(customer.account, customer.region, v))
+	options := set.of(customer.account, customer.region, v)
+	wanted, err := access.Generate(options)
 	if err != nil {
 		return err
 	}
@@ -137,7 +146,11 @@ func (a *app) grant(ctx context.Context, set setFlags, run runFlags) error {
 	}
 
 	p.now("looking at what is there")
-	runner := step.Runner{Steps: access.GrantSteps(customer.iam, wanted, v), Progress: a.stepProgress(p)}
+	steps, err := a.grantSteps(ctx, customer, options, wanted, run)
+	if err != nil {
+		return err
+	}
+	runner := step.Runner{Steps: steps, Progress: a.stepProgress(p)}
 	plan, err := runner.Plan(ctx, step.Present)
 	if err != nil {
 		return err
@@ -170,7 +183,7 @@ func (a *app) grant(ctx context.Context, set setFlags, run runFlags) error {
 	if errors.Is(preflight, access.ErrQuotasUnknown) {
 		fmt.Fprintln(a.Err, "The account's own limits cannot be read (iam:GetAccountSummary); those that AWS publishes were counted with.")
 	}
-	change := customer.change("grant", run.method)
+	change := customer.change("grant", run.method.value)
 	change.Widened, change.Hidden = changes(plan), []string{set.externalID}
 	if err := a.carryOut(ctx, runner, plan, heading, run.yes, change); err != nil {
 		return err
@@ -190,6 +203,7 @@ func preflightError(err error) error {
 
 // customer is the account of the credentials, which must be a customer's.
 type customer struct {
+	config    aws.Config
 	iam       *iam.Client
 	tags      *resourcegroupstaggingapi.Client
 	partition string
@@ -223,7 +237,7 @@ func (a *app) customer(ctx context.Context, account string, v *vendor.Profile) (
 			WithHint("run it with credentials of the customer's account")
 	}
 	cfg.APIOptions = append(cfg.APIOptions, fault.Once)
-	return customer{iam: iam.NewFromConfig(cfg), tags: resourcegroupstaggingapi.NewFromConfig(cfg), partition: partition, account: own, region: cfg.Region, who: aws.ToString(identity.Arn)}, nil
+	return customer{config: cfg, iam: iam.NewFromConfig(cfg), tags: resourcegroupstaggingapi.NewFromConfig(cfg), partition: partition, account: own, region: cfg.Region, who: aws.ToString(identity.Arn)}, nil
 }
 
 // refused makes a sentence of the first step of a plan that is refused.
@@ -304,6 +318,10 @@ func (a *app) stepProgress(p *progress) func(step.Event) {
 		case step.Started:
 			p.now(fmt.Sprintf("%s %s", e.Action, e.Step))
 		case step.Waiting:
+			if reason, ok := strings.CutSuffix(e.Err.Error(), ": "+step.ErrNotYet.Error()); ok && strings.HasPrefix(e.Step, stack.StepName("")) {
+				p.now(fmt.Sprintf("%s %s: %s", e.Action, e.Step, reason)) // it says what CloudFormation is at
+				break
+			}
 			p.now(fmt.Sprintf("waiting for AWS to show %s", e.Step))
 		}
 		a.log.Debug("step", "name", e.Step, "stage", e.Stage, "action", e.Action, "took", e.Took, "error", e.Err)

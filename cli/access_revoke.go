@@ -21,6 +21,9 @@ whichever policy, region and with whichever switches they were granted. They are
 found by name and tag. Nothing else is removed: a policy that you attached to
 one of the roles yourself is detached and stays.
 
+It is taken back as it was granted: where a stack holds the roles, the stack is
+deleted.
+
 What stays is listed: what bears a name of ours but was made by somebody else,
 what the vendor made under the same path, and policies that are still in use.
 
@@ -37,7 +40,8 @@ Exit status: 0 nothing is left, or with --dry-run would be; 1 something is; 2 co
 			return a.revoke(cmd.Context(), run)
 		},
 	}
-	run.add(cmd)
+	run.addMethod(cmd, "", "how the access was granted; revoke finds it out (default: as it was granted)")
+	run.addCustomer(cmd)
 	return cmd
 }
 
@@ -68,16 +72,23 @@ func (a *app) revoke(ctx context.Context, run runFlags) error {
 		return err
 	}
 	p.now("looking at what is there")
-	steps, others, err := access.RevokeSteps(ctx, customer.iam, customer.partition, customer.account, v, nil)
+	stacks, held, err := a.removals(ctx, customer, v)
 	if err != nil {
 		return err
 	}
-	runner := step.Runner{Steps: steps}
+	steps, others, err := access.RevokeSteps(ctx, customer.iam, customer.partition, customer.account, v, held)
+	if err != nil {
+		return err
+	}
+	runner := step.Runner{Steps: append(stacks, steps...)}
 	plan, err := runner.Plan(ctx, step.Absent)
 	if err != nil {
 		return err
 	}
 	p.stop()
+	if err := run.checkMethod(plan, stacks); err != nil {
+		return err
+	}
 
 	result := revokeResult{Account: customer.account, Plan: plan, Removed: []string{}, Left: []left{}}
 	for _, s := range plan.With(step.Leave) {
@@ -94,7 +105,11 @@ func (a *app) revoke(ctx context.Context, run runFlags) error {
 		})
 		return result.found(err)
 	}
-	change := customer.change("revoke", "iam")
+	method := byIAM
+	if len(stacks) > 0 {
+		method = byStack
+	}
+	change := customer.change("revoke", method)
 	change.Narrowed, change.PolicyVersion = changes(plan), ""
 	if err := a.carryOut(ctx, runner, plan, heading, run.yes, change); err != nil {
 		return err

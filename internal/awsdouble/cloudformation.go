@@ -20,7 +20,6 @@ import (
 
 	"biplane.dev/biplane/internal/awsdouble/cloudformation"
 	"biplane.dev/biplane/internal/awsidentity"
-	"biplane.dev/biplane/provision/iampolicy"
 )
 
 // cloudFormation performs a decided call of CloudFormation, which is not moto's.
@@ -89,30 +88,17 @@ func (o onBehalf) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	c := &call{Service: "iam", signing: "iam", Operation: form.Get("Action"), protocol: queryProtocol, Account: o.who.Account, form: form, body: body, request: r}
-	seen := Call{Service: "iam", Operation: c.Operation, Region: o.d.region, Caller: o.who.ARN, Via: cloudFormationService, Decision: Undecided}
-	defer func() { o.d.callLog.write(seen) }()
-	refuse := func(refused *refusal) (*http.Response, error) {
-		seen.Status = refused.Status
-		return refused.answer(c, newRequestID(), nil), nil
-	}
 	if _, _, refused := o.d.faults.strike(c); refused != nil {
-		return refuse(refused)
+		return refused.answer(c, newRequestID(), nil), nil
 	}
 	caller, err := o.d.identity.OnBehalf(o.who.AccessKeyID, cloudFormationService)
 	if err != nil {
 		refused, _ := asRefusal(err)
-		return refuse(refused)
+		return refused.answer(c, newRequestID(), nil), nil
 	}
-	seen.Caller = caller.ARN
 	w := &recorder{header: http.Header{}}
-	o.d.identity.ServeAs(caller, w, r.WithContext(awsidentity.Watch(r.Context(), func(q iampolicy.Request, _ iampolicy.Decision) {
-		seen.Actions, seen.Resources = append(seen.Actions, q.Action), append(seen.Resources, q.Resource)
-	})))
+	o.d.identity.ServeAs(caller, w, r)
 	answer := w.response()
-	seen.Decision, seen.Status = Allowed, answer.StatusCode
-	if answer.StatusCode == http.StatusForbidden {
-		seen.Decision = Refused
-	}
 	if answer.StatusCode < 300 {
 		o.d.mirror(r.Context(), c)
 	}

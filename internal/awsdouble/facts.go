@@ -23,7 +23,6 @@ type world struct {
 	buckets  buckets
 	eks      *eks.Service
 	stacks   *cloudformation.Service
-	lambdas  *lambdas
 	backed   *backed // nil without a sandbox
 }
 
@@ -202,8 +201,6 @@ func (w *world) tags(ctx context.Context, c *call, arn string) (map[string]strin
 		return w.eks.Tags(c.where(), arn), nil
 	case "cloudformation":
 		return w.stacks.Tags(arn), nil
-	case "lambda":
-		return w.lambdas.tags(arn), nil
 	case "kms":
 		if !strings.HasPrefix(f[5], "key/") {
 			return nil, nil

@@ -22,9 +22,6 @@ func (d *Double) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	requestID := newRequestID()
 	control := http.NewResponseController(w)
 	control.SetReadDeadline(time.Now().Add(d.patience))
-	if d.world.lambdas.takeAnswer(w, r) {
-		return
-	}
 	var decided []iampolicy.Request
 	r = r.WithContext(awsidentity.Watch(r.Context(), func(q iampolicy.Request, _ iampolicy.Decision) { decided = append(decided, q) }))
 	c, err := recognise(r, d.routes)
@@ -187,8 +184,6 @@ func (d *Double) behind(ctx context.Context, c *call) (*http.Response, error) {
 		return d.elb(ctx, c)
 	case "ecs":
 		return d.ecs(ctx, c)
-	case "lambda":
-		return d.lambda(ctx, c)
 	case "kms":
 		return d.kms(ctx, c)
 	case "logs":

@@ -38,6 +38,11 @@ func (c *Checker) Documents(ctx context.Context, api IAM) (*Report, error) {
 }
 
 func (c *Checker) compare(ctx context.Context, report *Report, read *liveReader) error {
+	if read.iam != nil {
+		// That it cannot be read says its own row.
+		live, err := readRoleItself(ctx, read.iam, c.name(0))
+		read.byStack = err == nil && live != nil && tagValue(live.tags, c.Vendor.TagPrefix+StackTag) != ""
+	}
 	if c.Set.Boundary != nil {
 		if err := c.checkPolicy(ctx, report, read, *c.Set.Boundary, c.Set.path()); err != nil {
 			return err
@@ -58,6 +63,7 @@ type liveReader struct {
 	policies  map[string]livePolicy // by ARN
 	simulates bool                  // what the roles allow is asked, too
 	alone     bool                  // it is computed here, and AWS is not asked
+	byStack   bool                  // a stack made the roles: it puts no tags on policies
 }
 
 // livePolicy is a managed policy's default version; document is nil when there
@@ -128,7 +134,7 @@ func (c *Checker) checkPolicy(ctx context.Context, report *Report, read *liveRea
 	default:
 		differences := documentDifferences("the document", live.document, want.Document)
 		p := place{vendor: c.Vendor}
-		if missing := missingTags(live.tags, p.tags(c.Set)); len(missing) > 0 {
+		if missing := missingTags(live.tags, p.tags(c.Set)); len(missing) > 0 && !read.byStack {
 			differences = append(differences, "it lacks the tags "+tagText(missing))
 		}
 		report.addComparison(policyRow, want.Name, differences, fmt.Sprintf("as wanted, %s characters", thousands(want.Size)))

@@ -137,15 +137,18 @@ func Preflight(ctx context.Context, api IAM, set *Set, plan step.Plan) error {
 	}
 
 	roles, policies := 0, 0
-	names := map[string]bool{}
+	names := map[string]*int{}
 	for _, r := range set.Roles {
-		names[roleStepName(r.Name)] = true
+		names[roleStepName(r.Name)] = &roles
 	}
-	for _, s := range plan.With(step.Create) {
-		if names[s.Name] {
-			roles++
-		} else {
-			policies++
+	for _, p := range set.Policies() {
+		names[policyStepName(p.Name)] = &policies
+	}
+	for _, s := range append(plan.With(step.Create), plan.With(step.Replace)...) {
+		if n := names[s.Name]; n != nil {
+			*n++
+		} else { // a stack, which makes them all
+			roles, policies = roles+len(set.Roles), policies+len(set.Policies())
 		}
 	}
 	for _, count := range []struct {

@@ -58,14 +58,22 @@ func RevokeSteps(ctx context.Context, api IAM, partition, account string, v *ven
 	there := map[string]bool{}
 	for _, have := range policies {
 		name, path := aws.ToString(have.PolicyName), aws.ToString(have.Path)
-		held := slices.Contains(held, aws.ToString(have.Arn))
+		arn := aws.ToString(have.Arn)
+		held := slices.Contains(held, arn)
 		if !held && !known.policies[name] {
 			if path == v.Path {
-				left = append(left, "policy "+aws.ToString(have.Arn))
+				left = append(left, "policy "+arn)
 			}
 			continue
 		}
 		there[name] = true
+		if held {
+			if strangers, err := UsedBy(ctx, api, arn, users); err != nil {
+				return nil, nil, err
+			} else if len(strangers) == 0 {
+				continue // the stack removes it
+			}
+		}
 		steps = append(steps, &policyStep{place: p, policy: Policy{Name: name}, path: path, users: users, held: held})
 	}
 	// A role needs only those of its policies that are there to be removed.

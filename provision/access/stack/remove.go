@@ -28,7 +28,7 @@ type removal struct {
 	attempts int // DeleteStack of this run
 }
 
-func (r *removal) Name() string                { return StepName(r.name) }
+func (r *removal) Name() string                { return StepName(r.name) + " in " + r.Region }
 func (r *removal) Needs() []string             { return nil }
 func (r *removal) Check(context.Context) error { return nil }
 
@@ -160,8 +160,8 @@ func (f *remains) Plan() step.Change {
 		return step.Change{Action: step.Leave, Details: []string{f.foreign}}
 	}
 	details := []string{f.stack.ID}
-	if n := len(f.holds.Roles) + len(f.holds.Policies); n > 0 {
-		details = append(details, fmt.Sprintf("with %d roles and %d managed policies", len(f.holds.Roles), len(f.holds.Policies)))
+	if len(f.holds.Names()) > 0 {
+		details = append(details, "with "+counted(len(f.holds.Roles), len(f.holds.Policies)))
 	}
 	for _, b := range f.burdens {
 		details = append(details, b.Lines()...)

@@ -194,12 +194,12 @@ func (f *found) refusedTemplate(err error) error {
 }
 
 // Fetch reads a published template as CloudFormation would, with the caller's own rights.
-// It is refused when it is not the template that is wanted, byte by byte. api makes a
-// client for the bucket's region.
-func Fetch(ctx context.Context, api func(region string) S3, templateURL string, wanted []byte) error {
+// It is refused when it is none of those that are wanted, byte by byte. api makes a client
+// for the bucket's region.
+func Fetch(ctx context.Context, api func(region string) S3, templateURL string, wanted ...[]byte) ([]byte, error) {
 	at, err := parseURL(templateURL)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	gone := func(err error) error {
 		return usererr.New(usererr.Refused, "the template at %s cannot be read: %s", templateURL, fault.Text(err)).
@@ -207,24 +207,26 @@ func Fetch(ctx context.Context, api func(region string) S3, templateURL string, 
 	}
 	out, err := api(at.region).GetObject(ctx, &s3.GetObjectInput{Bucket: &at.bucket, Key: &at.key})
 	if fault.Code(err) != "" {
-		return gone(err)
+		return nil, gone(err)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer out.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(out.Body, template.URLLimit+1))
 	if err != nil {
-		return gone(err)
+		return nil, gone(err)
 	}
 	if len(text) > template.URLLimit {
-		return gone(errors.New("it is larger than the megabyte that CloudFormation takes"))
+		return nil, gone(errors.New("it is larger than the megabyte that CloudFormation takes"))
 	}
-	if !bytes.Equal(text, wanted) {
-		return usererr.New(usererr.Refused, "the template at %s has the SHA-256 %s, and the one that is wanted has %s", templateURL, sha(text), sha(wanted)).
-			WithHint("publish what 'biplane access template' prints with the same --policy and switches, of this version; or leave --template-url out")
+	for _, one := range wanted {
+		if bytes.Equal(text, one) {
+			return text, nil
+		}
 	}
-	return nil
+	return nil, usererr.New(usererr.Refused, "the template at %s has the SHA-256 %s, and the one that is wanted has %s", templateURL, sha(text), sha(wanted[0])).
+		WithHint("publish what 'biplane access template' prints with the same --policy and switches, of this version; or leave --template-url out")
 }
 
 // location is where an object is.

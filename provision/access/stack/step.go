@@ -90,7 +90,7 @@ func (s *stackStep) Look(ctx context.Context, goal step.Goal) (step.Found, error
 		return nil, s.failure(ctx, stack)
 	}
 	f := &found{stackStep: s, stack: stack}
-	if stack != nil && !busy(stack.Status) && s.throughBucket() {
+	if (stack == nil || !busy(stack.Status)) && s.throughBucket() {
 		if f.bucket, err = s.bucketIsThere(ctx); err != nil {
 			return nil, err
 		}
@@ -224,11 +224,7 @@ func (f *found) planReview() step.Change {
 func (s *stackStep) purpose() []string {
 	var lines []string
 	if set := s.wanted.Set; set != nil {
-		managed := map[string]bool{}
-		for _, p := range set.Policies() {
-			managed[p.Name] = true
-		}
-		lines = append(lines, fmt.Sprintf("%d roles and %d managed policies, from a template of %s bytes", len(set.Roles), len(managed), thousands(len(s.wanted.Template))))
+		lines = append(lines, fmt.Sprintf("%s, from a template of %s bytes", counted(len(set.Roles), len(set.Policies())), thousands(len(s.wanted.Template))))
 		for _, r := range set.Roles {
 			lines = append(lines, fmt.Sprintf("role %s: %s", r.Name, r.Purpose))
 		}
@@ -238,9 +234,23 @@ func (s *stackStep) purpose() []string {
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.wanted.Parameters)) {
-		lines = append(lines, key+" "+s.wanted.Parameters[key])
+		if value := s.wanted.Parameters[key]; value != "" {
+			lines = append(lines, "parameter "+key+": "+value)
+		}
 	}
 	return append(lines, s.wayIn())
+}
+
+// counted is "1 role and 2 managed policies".
+func counted(roles, policies int) string {
+	text := fmt.Sprintf("%d roles", roles)
+	if roles == 1 {
+		text = "1 role"
+	}
+	if policies == 1 {
+		return text + " and 1 managed policy"
+	}
+	return fmt.Sprintf("%s and %d managed policies", text, policies)
 }
 
 // Make goes one call further, and says what is waited for then: the Runner looks again.
