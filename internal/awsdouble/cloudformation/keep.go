@@ -1,6 +1,7 @@
 package cloudformation
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,7 +31,9 @@ func (s *Service) load() error {
 		return fmt.Errorf("the stacks in %s cannot be read: %w", s.file, err)
 	}
 	var k kept
-	if err := json.Unmarshal(text, &k); err != nil {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber() // a property is the number that the template wrote
+	if err := d.Decode(&k); err != nil {
 		return fmt.Errorf("the stacks in %s are damaged; move the file away to start without: %w", s.file, err)
 	}
 	s.stacks, s.ahead = k.Stacks, max(0, k.Now.Sub(s.clock.Now()))
