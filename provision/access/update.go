@@ -252,11 +252,12 @@ func (u *Update) Steps() []step.Step {
 			ends = append(ends, d)
 		}
 	}
-	for _, arn := range append(slices.Clone(u.going), u.interims()...) {
+	interims := u.interims()
+	for _, arn := range append(slices.DeleteFunc(slices.Clone(u.going), func(arn string) bool { return slices.Contains(interims, arn) }), interims...) {
 		path, name := u.splitPolicyARN(arn)
 		policies = append(policies, &drop{
 			Step:  &policyStep{place: u.place, policy: Policy{Name: name}, path: path, users: users},
-			needs: names(ends), later: !slices.Contains(u.going, arn),
+			needs: names(ends), later: slices.Contains(interims, arn),
 		})
 	}
 	all := slices.Concat(created, roles, changed, ends, policies)

@@ -176,6 +176,7 @@ func (u *Update) interimOf(c *policyChange) *policyChange {
 	name := c.policy.Name + "-before"
 	return &policyChange{
 		policy: Policy{Name: name, Kind: managed, Size: size(c.from), Document: c.from}, path: c.path, arn: u.policyARN(c.path, name), role: c.role,
+		from:    u.policies[u.policyARN(c.path, name)].document, // of a run that was killed
 		purpose: "what " + c.policy.Name + " has allowed so far, while rights move between policies",
 		tags:    append(u.tags(u.wanted), u.digestTag(digest(c.from))), interim: true,
 	}

@@ -173,8 +173,15 @@ type drop struct {
 }
 
 func (d *drop) Needs() []string             { return d.needs }
-func (d *drop) Name() string                { return d.Step.Name() }
 func (d *drop) Check(context.Context) error { return nil }
+
+// Name is another one than that of the step that makes it.
+func (d *drop) Name() string {
+	if d.later {
+		return "end of " + d.Step.Name()
+	}
+	return d.Step.Name()
+}
 
 func (d *drop) Look(ctx context.Context, _ step.Goal) (step.Found, error) {
 	found, err := d.Step.Look(ctx, step.Absent)
