@@ -1,6 +1,11 @@
 package template
 
 import (
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,24 +53,66 @@ func TestEveryDocumentFitsInEveryRegion(t *testing.T) {
 	}
 }
 
-// The sizes that docs/access-template.md has: go test -run Sizes -v.
+// docs/access-template.md has the sizes. Here they are written as its rows:
+//
+//	go test ./provision/access/template -run Sizes -args -update
 func TestSizes(t *testing.T) {
 	t.Parallel()
+	const page = "../../../docs/access-template.md"
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, v := range variants() {
 		made := made(t, v.Options)
-		t.Logf("%s: %d bytes as JSON, %d as YAML", v.name, made.Size(JSON), made.Size(YAML))
-		if compat := v.Profile == access.Compat; (made.Size(JSON) <= BodyLimit) != compat || made.Size(YAML) > URLLimit/4 {
+		if compat := v.Profile == access.Compat; (made.Size(JSON) <= BodyLimit) != compat {
 			t.Errorf("%s: got %d bytes, want compat alone to be small enough to go without S3", v.name, made.Size(JSON))
 		}
-		o := v.Options
-		o.ExternalID = externalID
+		row := fmt.Sprintf("| %s | %s | %s |", v.name, thousands(made.Size(JSON)), thousands(made.Size(YAML)))
+		sizes := map[int]string{} // by the length of the region's name, which decides
 		for _, region := range LinkRegions {
+			o := v.Options
+			o.ExternalID = externalID
 			set, err := Resolve(made.Bytes(JSON), Parameters(o), account, region)
 			if err != nil {
 				t.Fatal(err)
 			}
-			policy, sum, trust := largest(set)
-			t.Logf("  %-12s largest policy %d, all policies %d, largest trust %d", region, policy, sum, trust)
+			policy, sum, _ := largest(set)
+			cell := fmt.Sprintf(" %s, %s |", thousands(policy), thousands(sum))
+			if same, ok := sizes[len(region)]; !ok {
+				row += cell
+			} else if same != cell {
+				t.Errorf("%s in %s: got%s want%s as in the others of nine letters", v.name, region, cell, same)
+			}
+			sizes[len(region)] = cell
+		}
+		t.Log(row)
+		there := regexp.MustCompile(`(?m)^\| ` + v.name + ` \|.*$`).FindIndex(text)
+		if there == nil {
+			t.Errorf("got no row of %q in %s, want one", v.name, page)
+			continue
+		}
+		if old := string(text[there[0]:there[1]]); old != row {
+			if !*update {
+				t.Errorf("got in %s\n%s\nwant\n%s", page, old, row)
+			}
+			text = slices.Concat(text[:there[0]], []byte(row), text[there[1]:])
 		}
 	}
+	if *update {
+		if err := os.WriteFile(page, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+var update = flag.Bool("update", false, "write the sizes into docs/access-template.md")
+
+// thousands writes 91324 as 91,324.
+func thousands(n int) string {
+	text := fmt.Sprint(n)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
 }
