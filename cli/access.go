@@ -32,6 +32,7 @@ prove that they fit, and take them back.`,
 		a.accessCheck(),         // the vendor proves what came of it
 		a.accessUpdate(),        // the customer changes it
 		a.accessRotate(),        // both change the external ID
+		a.accessBreakGlass(),    // support comes in for an emergency
 		a.accessRevoke(),        // the customer takes it back
 		a.accessHistory(),       // what was changed, and by whom
 	)

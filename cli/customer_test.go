@@ -3,12 +3,17 @@ package cli_test
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"biplane.dev/biplane/internal/awsdouble"
+	"biplane.dev/biplane/provision/fault"
 )
 
 // makeRole is the transcripts' command
@@ -52,6 +57,81 @@ func setTrust(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	_, err := customerIAM(ts).UpdateAssumeRolePolicy(context.Background(), &iam.UpdateAssumeRolePolicyInput{RoleName: &args[0], PolicyDocument: ptr(ts.ReadFile(args[1]))})
 	ts.Check(err)
+}
+
+// putPolicy is the transcripts' command
+//
+//	putpolicy ROLE POLICY FILE
+//
+// with which the customer puts an inline policy into a role.
+func putPolicy(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: putpolicy ROLE POLICY FILE")
+	}
+	_, err := customerIAM(ts).PutRolePolicy(context.Background(), &iam.PutRolePolicyInput{RoleName: &args[0], PolicyName: &args[1], PolicyDocument: ptr(ts.ReadFile(args[2]))})
+	ts.Check(err)
+}
+
+// setAhead is the transcripts' command
+//
+//	ahead DURATION
+//
+// after which AWS's clock is so far ahead of the machine's, or behind it.
+func setAhead(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: ahead DURATION")
+	}
+	by, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	accountOf(ts).ahead.Store(int64(by))
+}
+
+// assumeRole is the transcripts' command
+//
+//	assume PROFILE ROLE EXTERNAL-ID SOURCE-IDENTITY
+//
+// with which somebody assumes a role of the customer's; - stands for nothing. The session
+// asks for a cluster's log, as support does, and that this double has no logs is no
+// refusal. ! assume is refused, in one of the two.
+func assumeRole(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 4 {
+		ts.Fatalf("usage: assume PROFILE ROLE EXTERNAL-ID SOURCE-IDENTITY")
+	}
+	double := accountOf(ts).double
+	key := double.Accounts().Vendor.Credentials
+	if args[0] == "vendor-other" {
+		key = double.Accounts().VendorOther.Credentials
+	}
+	given := func(text string) *string {
+		if text == "-" {
+			return nil
+		}
+		return &text
+	}
+	base := ptr(double.URL())
+	out, err := sts.New(sts.Options{
+		Region: "eu-central-1", BaseEndpoint: base, Credentials: credentials.NewStaticCredentialsProvider(key.AccessKeyID, key.SecretAccessKey, key.SessionToken),
+	}).AssumeRole(context.Background(), &sts.AssumeRoleInput{
+		RoleArn: ptr("arn:aws:iam::" + double.Accounts().Customer.ID + ":role/union/" + args[1]), RoleSessionName: ptr("support"),
+		ExternalId: given(args[2]), SourceIdentity: given(args[3]),
+	})
+	if err == nil {
+		err = readLogs(base, out.Credentials)
+	} else if !fault.Denied(err) {
+		ts.Fatalf("got %v", err)
+	}
+	if fault.Denied(err) != neg {
+		ts.Fatalf("got %v", err)
+	}
+}
+
+// readLogs asks for the log of a cluster of the vendor's.
+func readLogs(base *string, session *types.Credentials) error {
+	_, err := cloudwatchlogs.New(cloudwatchlogs.Options{
+		Region: "eu-central-1", BaseEndpoint: base, RetryMaxAttempts: 1,
+		Credentials: credentials.NewStaticCredentialsProvider(*session.AccessKeyId, *session.SecretAccessKey, *session.SessionToken),
+	}).FilterLogEvents(context.Background(), &cloudwatchlogs.FilterLogEventsInput{LogGroupName: ptr("/aws/eks/union-a/cluster")})
+	return err
 }
 
 func customerIAM(ts *testscript.TestScript) *iam.Client {

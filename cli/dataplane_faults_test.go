@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -39,6 +40,7 @@ type account struct {
 	double *awsdouble.Double
 	due    map[string][]func() // by call: eks:CreateNodegroup
 	failed error               // of what happened by itself
+	ahead  atomic.Int64        // nanoseconds that AWS's clock is ahead of the machine's
 
 	narrowed map[string]string // see spoiler
 }

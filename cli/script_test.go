@@ -65,6 +65,9 @@ func TestScript(t *testing.T) {
 			"makerole":     makeRole,
 			"attach":       attach,
 			"trust":        setTrust,
+			"putpolicy":    putPolicy,
+			"ahead":        setAhead,
+			"assume":       assumeRole,
 			"makevpc":      makeVPC,
 			"expire":       expire,
 			"fault":        armFault,
@@ -195,6 +198,7 @@ func startDouble(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	here := ts.Value(accountKey).(*account)
 	options.Hook = here.hook
+	options.Ahead = func() time.Duration { return time.Duration(here.ahead.Load()) }
 	double, err := awsdouble.Start(context.Background(), options)
 	ts.Check(err)
 	here.double = double

@@ -95,7 +95,7 @@ func (d *Double) makeAccounts(o Options) (*Accounts, error) {
 		other = "biplane-other"
 	}
 	for name, account := range map[string]*Account{o.Vendor.ControlPlaneRole: &a.Vendor, other: &a.VendorOther} {
-		inline := map[string]string{"assume": `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:AssumeRole","Resource":"*"}]}`}
+		inline := map[string]string{"assume": `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["sts:AssumeRole","sts:SetSourceIdentity"],"Resource":"*"}]}`}
 		if account == &a.Vendor {
 			// The vendor's side of private endpoints: its own networks, and the zones of its names.
 			inline["own-network"] = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ec2:*","route53:*"],"Resource":"*"}]}`
@@ -170,9 +170,9 @@ func (d *Double) Env() []string {
 }
 
 // signIAM signs a request to the identity service.
-func signIAM(r *http.Request, body, region string, key awsidentity.Credentials) error {
+func signIAM(r *http.Request, body, region string, key awsidentity.Credentials, now time.Time) error {
 	hash := sha256.Sum256([]byte(body))
 	return v4.NewSigner().SignHTTP(context.Background(),
 		aws.Credentials{AccessKeyID: key.AccessKeyID, SecretAccessKey: key.SecretAccessKey, SessionToken: key.SessionToken},
-		r, hex.EncodeToString(hash[:]), "iam", region, time.Now())
+		r, hex.EncodeToString(hash[:]), "iam", region, now)
 }

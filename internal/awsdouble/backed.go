@@ -200,7 +200,7 @@ func (b *backed) callIAM(ctx context.Context, form url.Values) (code string, err
 		return "", err
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	if err := signIAM(r, body, awsidentity.IAMRegion(partitionOf(b.region)), b.admin); err != nil {
+	if err := signIAM(r, body, awsidentity.IAMRegion(partitionOf(b.region)), b.admin, time.Now()); err != nil {
 		return "", err
 	}
 	answer, err := b.client.Do(r)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"biplane.dev/biplane/internal/awsdouble/eks"
 	"biplane.dev/biplane/internal/awsdouble/typical"
@@ -72,7 +73,7 @@ func TestSandboxBehindTheAccount(t *testing.T) {
 	a.d.world.backed = &backed{account: a.d.customer, region: a.d.region, s3: s3.URL, iam: iam.URL, client: http.DefaultClient, admin: admin,
 		cluster: eks.Backing{Endpoint: "https://127.0.0.1:6443", CA: []byte("PEM"), Issuer: "https://oidc.example.com/id/A"}}
 	a.d.goBy(a.clock)
-	behind := &insider{service: identity, keys: map[string]awsidentity.Credentials{"123456789012": admin}, region: "us-east-1"}
+	behind := &insider{service: identity, keys: map[string]awsidentity.Credentials{"123456789012": admin}, region: "us-east-1", now: time.Now}
 
 	t.Run("gets the roles and policies that are written, of this account alone", func(t *testing.T) {
 		call := func(key awsidentity.Credentials, operation string, parameters ...string) {

@@ -92,6 +92,9 @@ type Options struct {
 	// machine's, so that everything is ready within a second; clock.Scaled(1) is as
 	// slow as AWS.
 	Clock clock.Clock
+	// Ahead is how far the time of IAM and STS, and of every answer's Date, is ahead of the
+	// machine's; it is asked each time. nil is not at all.
+	Ahead func() time.Duration
 	// Tasks are the programs that stand for images in ECS: path by image reference. A
 	// task with such an image is a process of this machine; no other image is run.
 	Tasks map[string]string
@@ -177,6 +180,7 @@ type Double struct {
 	routes   routes
 	mapping  *mapping
 	clock    clock.Clock
+	ahead    func() time.Duration
 	world    *world
 	network  *network
 	tasks    *tasks
@@ -231,6 +235,9 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 	if o.Clock == (clock.Clock{}) {
 		o.Clock = clock.Scaled(DefaultFactor)
 	}
+	if o.Ahead == nil {
+		o.Ahead = func() time.Duration { return 0 }
+	}
 	if !accountForm.MatchString(o.CustomerAccount) {
 		return nil, fmt.Errorf("account %q is not twelve digits", o.CustomerAccount)
 	}
@@ -239,7 +246,7 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 	}
 	d := &Double{
 		region: o.Region, customer: o.CustomerAccount, log: o.Log, hook: o.Hook, observe: o.Observe,
-		callLog: &callLog{to: o.CallLog}, clock: o.Clock, latency: o.Latency, patience: time.Minute, faults: arm(o.Faults, o.Clock), routes: readRoutes(routesTSV),
+		callLog: &callLog{to: o.CallLog}, clock: o.Clock, ahead: o.Ahead, latency: o.Latency, patience: time.Minute, faults: arm(o.Faults, o.Clock), routes: readRoutes(routesTSV),
 	}
 	defer func() {
 		if err != nil {
@@ -254,7 +261,7 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 	}
 	d.identity, err = awsidentity.Open(awsidentity.Options{
 		File: filepath.Join(d.dir, "identity.db"), Partition: partitionOf(o.Region),
-		ConsistencyDelay: o.Clock.Machine(o.ConsistencyDelay), Log: o.Log,
+		ConsistencyDelay: o.Clock.Machine(o.ConsistencyDelay), Log: o.Log, Clock: d.now,
 	})
 	if err != nil {
 		return nil, err
@@ -267,7 +274,7 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d.world = &world{moto: m, identity: &insider{service: d.identity, keys: d.accounts.administrators(), region: awsidentity.IAMRegion(partitionOf(o.Region))}}
+	d.world = &world{moto: m, identity: &insider{service: d.identity, now: d.now, keys: d.accounts.administrators(), region: awsidentity.IAMRegion(partitionOf(o.Region))}}
 
 	d.world.backed = behind
 	d.goBy(o.Clock)
@@ -392,6 +399,9 @@ func (d *Double) serveOn(listener net.Listener) {
 		return err
 	})
 }
+
+// now is the time by AWS's clock.
+func (d *Double) now() time.Time { return time.Now().Add(d.ahead()) }
 
 // URL is what AWS_ENDPOINT_URL must be.
 func (d *Double) URL() string { return d.url }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"biplane.dev/biplane/internal/awsdouble/cloudformation"
 	"biplane.dev/biplane/internal/awsdouble/eks"
@@ -273,6 +274,7 @@ type insider struct {
 	service *awsidentity.Service
 	keys    map[string]awsidentity.Credentials // by account
 	region  string                             // of IAM
+	now     func() time.Time
 }
 
 // ask returns an empty answer for what is refused or not there.
@@ -291,7 +293,7 @@ func (i *insider) ask(account, operation string, parameters ...string) (*node, b
 		return &node{}, false
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	if err := signIAM(r, body, i.region, key); err != nil {
+	if err := signIAM(r, body, i.region, key, i.now()); err != nil {
 		return &node{}, false
 	}
 	w := &recorder{header: http.Header{}}

@@ -61,6 +61,7 @@ func (d *Double) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	maps.Copy(w.Header(), answer.Header)
+	w.Header().Set("Date", d.now().UTC().Format(http.TimeFormat))
 	w.WriteHeader(answer.StatusCode)
 	if _, err := io.Copy(flushing{w}, answer.Body); err != nil {
 		panic(http.ErrAbortHandler) // a cut answer must not look like a whole one

@@ -22,6 +22,7 @@
 //	state.go              the same in few words, without a secret
 //	rotate.go             the external ID, while it is changed for another
 //	breakglass.go         the role for emergencies, while it is switched on
+//	breakglass_steps.go   how it is switched on and off
 //	digest.go             the marks of the documents that we wrote
 //	update.go             what was granted, changed: Update
 package access

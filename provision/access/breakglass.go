@@ -2,6 +2,7 @@ package access
 
 import (
 	"bytes"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -77,6 +78,28 @@ func checkReason(reason string) error {
 	return nil
 }
 
+// sourceIdentityForm is STS's.
+var sourceIdentityForm = regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
+
+// CheckWindow refuses a window that is too short or too long, without reason, or for
+// somebody who cannot be.
+func CheckWindow(length time.Duration, reason string, sourceIdentities []string) error {
+	switch {
+	case length > LongestWindow:
+		return usererr.New(usererr.Invalid, "a window of %s is too long: twelve hours are the most", length).
+			WithHint("give --for 12h or less; 'open' again moves the end of the window that is open")
+	case length < ShortestWindow:
+		return usererr.New(usererr.Invalid, "a window of %s is too short: five minutes are the least", length).WithHint("give --for 5m or more")
+	}
+	for _, name := range sourceIdentities {
+		if !sourceIdentityForm.MatchString(name) {
+			return usererr.New(usererr.Invalid, "source identity %q cannot be one: it must have 2 to 64 of A-Z a-z 0-9 _ + = , . @ -", name).
+				WithHint("give the name that the vendor's people say when they assume the role (sts:SourceIdentity), such as ada@example.com")
+		}
+	}
+	return checkReason(reason)
+}
+
 // openTrust lets in whom the set lets into its other roles, but only until the end of the
 // window, and only with a source identity. The reason is its Id, so that one call writes
 // all of it.
@@ -134,6 +157,10 @@ type rail struct {
 	until  time.Time // zero: the window is closed, and nothing begins any more
 }
 
+func (r rail) equal(other rail) bool {
+	return r.before.Equal(other.before) && r.until.Equal(other.until)
+}
+
 func (r rail) document() []byte {
 	deny := func(operator, key string, t time.Time) statement {
 		return statement{Effect: "Deny", Action: []string{"*"}, Resource: []string{"*"}, Condition: conditions{operator: {key: {stamp(t)}}}}
@@ -176,6 +203,12 @@ func readRail(text []byte) (rail, bool) {
 func IsWindowPolicy(v *vendor.Profile, role, policy string, text []byte) bool {
 	_, ok := readRail(text)
 	return ok && role == BreakGlassRole(v) && policy == WindowPolicyName(v)
+}
+
+// covers reports whether everybody may come whom another window lets in.
+func (w Window) covers(other *Window) bool {
+	return len(w.SourceIdentities) == 0 || len(other.SourceIdentities) > 0 &&
+		!slices.ContainsFunc(other.SourceIdentities, func(name string) bool { return !slices.Contains(w.SourceIdentities, name) })
 }
 
 // Words says the window in a sentence's part: "open until …, for …: reason".

@@ -20,14 +20,18 @@ import (
 // then asks what they allow. Who reads is the caller where it is the customer;
 // else the vendor, with the provision role's own rights.
 func (c *Checker) documents(ctx context.Context, report *Report, sessions map[string]aws.CredentialsProvider) error {
-	var reader IAM
+	return c.compare(ctx, report, &liveReader{iam: c.reader(sessions), policies: map[string]livePolicy{}, simulates: true})
+}
+
+// reader is whose rights documents are read with; nil when there is nobody.
+func (c *Checker) reader(sessions map[string]aws.CredentialsProvider) IAM {
 	switch session := sessions[c.Set.Roles[0].Name]; {
 	case c.byCustomer():
-		reader = c.NewIAM(nil)
+		return c.NewIAM(nil)
 	case session != nil:
-		reader = c.NewIAM(session)
+		return c.NewIAM(session)
 	}
-	return c.compare(ctx, report, &liveReader{iam: reader, policies: map[string]livePolicy{}, simulates: true})
+	return nil
 }
 
 // Documents compares every role and its policies, as api reads them, with the set, and
@@ -227,7 +231,9 @@ func (c *Checker) checkRole(ctx context.Context, report *Report, read *liveReade
 	if !read.simulates {
 		return nil
 	}
-	if err := deployed.read(ctx, read, live); err != nil {
+	if w := found.openWindow(); w != nil && !live.at.Before(w.Until) {
+		deployed.why = "its window was over at " + stamp(w.Until) + ", and since then it is refused everything"
+	} else if err := deployed.read(ctx, read, live); err != nil {
 		return err
 	}
 	reader := read.iam

@@ -6,8 +6,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
@@ -104,6 +106,9 @@ type liveRole struct {
 	attached []string          // ARNs
 	inline   map[string][]byte // documents by name
 	profiles []string          // instance profiles that hold it; read for Absent
+
+	at   time.Time     // when IAM said so, by its own clock; zero where the answer had no date
+	skew time.Duration // how far this machine's clock is ahead of that one
 }
 
 func (s *roleStep) Look(ctx context.Context, goal step.Goal) (step.Found, error) {
@@ -162,6 +167,10 @@ func readRoleItself(ctx context.Context, api IAM, name string) (*liveRole, error
 	}
 	if b := out.Role.PermissionsBoundary; b != nil {
 		live.boundary = aws.ToString(b.PermissionsBoundaryArn)
+	}
+	live.at, _ = awsmiddleware.GetServerTime(out.ResultMetadata)
+	if here, ok := awsmiddleware.GetResponseAt(out.ResultMetadata); ok && !live.at.IsZero() {
+		live.skew = here.Sub(live.at)
 	}
 	live.trust, err = plain(out.Role.AssumeRolePolicyDocument)
 	return live, err
