@@ -45,14 +45,14 @@ func TestMain(m *testing.M) {
 // with no AWS configuration and no way out of the machine.
 func TestScript(t *testing.T) {
 	t.Parallel()
-	venv := made(t, "../.cache/venv/bin", "aws")
+	venv := made(t, "../.cache/venv/bin", "aws") // and cfn-lint
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
-			env.Setenv("PATH", venv+string(os.PathListSeparator)+env.Getenv("PATH"))
+			env.Setenv("PATH", env.Getenv("PATH")+string(os.PathListSeparator)+venv)
 			env.Setenv("AWS_PAGER", "")
 			env.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, ".state"))

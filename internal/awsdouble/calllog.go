@@ -18,6 +18,7 @@ type callLog struct {
 type loggedCall struct {
 	Time      time.Time `json:"time"` // by the machine's clock
 	Principal string    `json:"principal"`
+	Via       string    `json:"via,omitempty"` // the service that calls in the principal's name
 	Action    string    `json:"action"`
 	Resource  string    `json:"resource"`
 	Also      []asked   `json:"also,omitempty"`
@@ -34,7 +35,7 @@ func (l *callLog) write(seen Call) {
 	if l.to == nil {
 		return
 	}
-	one := loggedCall{Time: time.Now().UTC(), Principal: seen.Caller, Action: seen.Service + ":" + seen.Operation, Decision: seen.Decision, Status: seen.Status}
+	one := loggedCall{Time: time.Now().UTC(), Principal: seen.Caller, Via: seen.Via, Action: seen.Service + ":" + seen.Operation, Decision: seen.Decision, Status: seen.Status}
 	for i := range seen.Actions {
 		if i == 0 {
 			one.Action, one.Resource = seen.Actions[0], seen.Resources[0]

@@ -20,6 +20,7 @@ import (
 
 	"biplane.dev/biplane/internal/awsdouble/cloudformation"
 	"biplane.dev/biplane/internal/awsidentity"
+	"biplane.dev/biplane/provision/iampolicy"
 )
 
 // cloudFormation performs a decided call of CloudFormation, which is not moto's.
@@ -88,17 +89,30 @@ func (o onBehalf) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	c := &call{Service: "iam", signing: "iam", Operation: form.Get("Action"), protocol: queryProtocol, Account: o.who.Account, form: form, body: body, request: r}
-	if _, _, refused := o.d.faults.strike(c); refused != nil {
+	seen := Call{Service: "iam", Operation: c.Operation, Region: o.d.region, Caller: o.who.ARN, Via: cloudFormationService, Decision: Undecided}
+	defer func() { o.d.callLog.write(seen) }()
+	refuse := func(refused *refusal) (*http.Response, error) {
+		seen.Status = refused.Status
 		return refused.answer(c, newRequestID(), nil), nil
+	}
+	if _, _, refused := o.d.faults.strike(c); refused != nil {
+		return refuse(refused)
 	}
 	caller, err := o.d.identity.OnBehalf(o.who.AccessKeyID, cloudFormationService)
 	if err != nil {
 		refused, _ := asRefusal(err)
-		return refused.answer(c, newRequestID(), nil), nil
+		return refuse(refused)
 	}
+	seen.Caller = caller.ARN
 	w := &recorder{header: http.Header{}}
-	o.d.identity.ServeAs(caller, w, r)
+	o.d.identity.ServeAs(caller, w, r.WithContext(awsidentity.Watch(r.Context(), func(q iampolicy.Request, _ iampolicy.Decision) {
+		seen.Actions, seen.Resources = append(seen.Actions, q.Action), append(seen.Resources, q.Resource)
+	})))
 	answer := w.response()
+	seen.Decision, seen.Status = Allowed, answer.StatusCode
+	if answer.StatusCode == http.StatusForbidden {
+		seen.Decision = Refused
+	}
 	if answer.StatusCode < 300 {
 		o.d.mirror(r.Context(), c)
 	}

@@ -1,9 +1,12 @@
 package awsdouble
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -67,9 +70,24 @@ type stacks struct {
 	clock *testClock // stands still; nil where the double's own runs
 }
 
+// whole sends requests whose bodies nobody closes. The SDK closes its own as soon as it
+// has the head of an answer, and the transport may then give up a connection that it is
+// still reading from: it happens with a server that is as near as this one.
+type whole struct{}
+
+func (whole) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	other := r.Clone(r.Context())
+	other.Body = io.NopCloser(bytes.NewReader(body))
+	return http.DefaultTransport.RoundTrip(other)
+}
+
 // stacksOf has a client as somebody.
 func stacksOf(t *testing.T, d *Double, key awsidentity.Credentials) *stacks {
-	return &stacks{cfn.New(cfn.Options{Region: d.region, BaseEndpoint: aws.String(d.URL()), RetryMaxAttempts: 1,
+	return &stacks{cfn.New(cfn.Options{Region: d.region, BaseEndpoint: aws.String(d.URL()), RetryMaxAttempts: 1, HTTPClient: &http.Client{Transport: whole{}},
 		Credentials: credentials.NewStaticCredentialsProvider(key.AccessKeyID, key.SecretAccessKey, key.SessionToken)}), t, d, nil}
 }
 
@@ -182,7 +200,7 @@ func (s *stacks) create(name, action string) {
 // iam is IAM as the customer's administrator.
 func (s *stacks) iam() *iam.Client {
 	key := s.d.Accounts().Customer.Credentials
-	return iam.New(iam.Options{Region: "us-east-1", BaseEndpoint: aws.String(s.d.URL()), RetryMaxAttempts: 1,
+	return iam.New(iam.Options{Region: "us-east-1", BaseEndpoint: aws.String(s.d.URL()), RetryMaxAttempts: 1, HTTPClient: &http.Client{Transport: whole{}},
 		Credentials: credentials.NewStaticCredentialsProvider(key.AccessKeyID, key.SecretAccessKey, "")})
 }
 
@@ -865,4 +883,105 @@ func TestCloudFormationCLI(t *testing.T) {
 	mustCLI(t, d, "cloudformation", "create-stack", "--stack-name", "three", "--template-url", d.URL()+"/templates/large.yaml", "--capabilities", "CAPABILITY_NAMED_IAM",
 		"--parameters", "ParameterKey=Key,ParameterValue=external-id", "ParameterKey=Name,ParameterValue=other")
 	mustCLI(t, d, "cloudformation", "wait", "stack-create-complete", "--stack-name", "three")
+}
+
+// snapshots copies a directory after each call that a stack makes.
+type snapshots struct {
+	t    *testing.T
+	dir  string
+	want types.StackStatus // of the stack, once it has gone on from there
+	all  []snapshot
+}
+
+type snapshot struct {
+	dir, after string
+	want       types.StackStatus
+}
+
+func (s *snapshots) Write(line []byte) (int, error) {
+	var call struct{ Via, Action string }
+	if err := json.Unmarshal(line, &call); err != nil {
+		s.t.Error(err)
+	}
+	if call.Via != "" {
+		one := snapshot{filepath.Join(s.t.TempDir(), "copy"), call.Action, s.want}
+		if err := os.CopyFS(one.dir, os.DirFS(s.dir)); err != nil {
+			s.t.Error(err)
+		}
+		s.all = append(s.all, one)
+	}
+	return len(line), nil
+}
+
+func TestStackGoesOnAfterAStop(t *testing.T) {
+	t.Parallel()
+	taken := &snapshots{t: t, dir: t.TempDir(), want: types.StackStatusCreateComplete}
+	s := standing(t, Options{Dir: taken.dir, CallLog: taken})
+	s.create("one", "s3:ListBucket")
+	id := *s.stack("one").StackId
+	taken.want = types.StackStatusUpdateComplete
+	_, err := s.UpdateStack(t.Context(), &cfn.UpdateStackInput{StackName: &id, TemplateBody: access("s3:GetObject"), Capabilities: named, Parameters: []types.Parameter{parameter("Key", "another-id")}})
+	s.must(err)
+	s.settle(id)
+	taken.want = types.StackStatusUpdateRollbackComplete
+	s.d.Arm(Fault{Kind: SCP, Service: "iam", Operation: "UpdateAssumeRolePolicy", Count: 1})
+	_, err = s.UpdateStack(t.Context(), &cfn.UpdateStackInput{StackName: &id, TemplateBody: access("s3:ListBucket"), Capabilities: named, Parameters: []types.Parameter{parameter("Key", "external-id")}})
+	s.must(err)
+	s.settle(id)
+	rolledBack := len(taken.all)
+	taken.want = types.StackStatusDeleteComplete
+	_, err = s.DeleteStack(t.Context(), &cfn.DeleteStackInput{StackName: &id})
+	s.must(err)
+	s.settle(id)
+	s.is(id, types.StackStatusDeleteComplete)
+	for i, one := range taken.all {
+		s := standing(t, Options{Dir: one.dir})
+		s.settle(id)
+		if got := s.stack(id).StackStatus; got != one.want && !(one.want == types.StackStatusUpdateRollbackComplete && got == types.StackStatusUpdateComplete && i < rolledBack) {
+			t.Errorf("stopped after %s: got %s, want %s\n%s", one.after, got, one.want, strings.Join(s.events(id), "\n"))
+		}
+		if one.want == types.StackStatusCreateComplete {
+			s.must(second(s.DeleteStack(t.Context(), &cfn.DeleteStackInput{StackName: &id})))
+			s.settle(id)
+			s.is(id, types.StackStatusDeleteComplete)
+		}
+	}
+	if len(taken.all) < 10 {
+		t.Errorf("got %d calls, want at least ten", len(taken.all))
+	}
+}
+
+func TestTwoAtOneStack(t *testing.T) {
+	t.Parallel()
+	s := standing(t, Options{})
+	s.create("one", "s3:ListBucket")
+	for _, set := range []string{"a", "b"} {
+		_, err := s.CreateChangeSet(t.Context(), &cfn.CreateChangeSetInput{StackName: aws.String("one"), ChangeSetName: &set, TemplateBody: access("s3:Get" + set), Capabilities: named, Parameters: []types.Parameter{previous("Key")}})
+		s.must(err)
+	}
+	s.clock.pass(time.Minute)
+	results := make(chan error)
+	for _, set := range []string{"a", "a", "b", "b"} {
+		go func() {
+			_, err := s.ExecuteChangeSet(t.Context(), &cfn.ExecuteChangeSetInput{StackName: aws.String("one"), ChangeSetName: &set})
+			results <- err
+		}()
+	}
+	worked := 0
+	for range 4 {
+		var api smithy.APIError
+		if err := <-results; err == nil {
+			worked++
+		} else if !errors.As(err, &api) || api.ErrorCode() != "ChangeSetNotFound" && api.ErrorCode() != "InvalidChangeSetStatus" {
+			t.Errorf("got %v, want a refusal for the other one", err)
+		}
+	}
+	if worked != 1 {
+		t.Errorf("got %d executions, want 1", worked)
+	}
+	s.settle("one")
+	s.is("one", types.StackStatusUpdateComplete)
+	if s.allows("s3:Geta") == s.allows("s3:Getb") {
+		t.Error("got neither or both, want one of the two policies")
+	}
 }

@@ -33,6 +33,7 @@
 //	endpoints.go, privatelink.go  VPC endpoints, endpoint services
 //	loadbalancers.go, balancerarns.go, dependencies.go  and what refuses to be deleted
 //	ecs.go, tasks.go  services whose tasks may be processes here
+//	lambda.go, runs.go, stacklambda.go  functions, which are processes here, and a stack's
 //	keys.go         what KMS refuses by a key's state
 //	route53.go      what Route 53 refuses, and how long it takes
 //	small.go        the little that is wanted of other services beyond moto's
@@ -98,6 +99,9 @@ type Options struct {
 	// Tasks are the programs that stand for images in ECS: path by image reference. A
 	// task with such an image is a process of this machine; no other image is run.
 	Tasks map[string]string
+	// LambdaPython is the path of the Python that runs functions of Lambda, with botocore
+	// in it. "" runs none: what asks for one is refused.
+	LambdaPython string
 	// Sandbox is the folder of a sandbox that stands behind the customer's account,
 	// whose number and region are the sandbox's then: its API server is every
 	// cluster's, its S3 has the buckets, its IAM gets the roles. "" is none.
@@ -128,6 +132,7 @@ type Call struct {
 	Operation string   // as the SDKs call it
 	Region    string   // of the signature
 	Caller    string   // ARN; empty where nobody has signed, and in Hook for IAM and STS
+	Via       string   // the service that calls in the caller's name: only the log has such calls
 	Actions   []string // that IAM was asked about, each with the resource of the
 	Resources []string // same index; empty in Hook for IAM and STS
 	// Asked are the same questions as they were decided, complete with the keys of
@@ -286,6 +291,9 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 	}
 	d.tasks = &tasks{double: d, programs: o.Tasks, services: map[string]*ecsService{}}
 	d.closing = append(d.closing, d.tasks.close)
+	if err := d.openLambdas(o.LambdaPython); err != nil {
+		return nil, err
+	}
 	d.world.buckets.reset()
 	m.started = d.world.buckets.reset
 

@@ -24,6 +24,7 @@ type world struct {
 	buckets  buckets
 	eks      *eks.Service
 	stacks   *cloudformation.Service
+	lambdas  *lambdas
 	backed   *backed // nil without a sandbox
 }
 
@@ -202,6 +203,8 @@ func (w *world) tags(ctx context.Context, c *call, arn string) (map[string]strin
 		return w.eks.Tags(c.where(), arn), nil
 	case "cloudformation":
 		return w.stacks.Tags(arn), nil
+	case "lambda":
+		return w.lambdas.tags(arn), nil
 	case "kms":
 		if !strings.HasPrefix(f[5], "key/") {
 			return nil, nil

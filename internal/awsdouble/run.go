@@ -32,7 +32,7 @@ type Streams struct {
 // settings are the flags as they were typed.
 type settings struct {
 	dir, listen, region, account, vendorProfile, moto, envFile, logLevel string
-	time, callLog, sandbox                                               string
+	time, callLog, sandbox, lambdaPython                                 string
 	faults, keys, tasks                                                  []string
 	latency, consistencyDelay                                            time.Duration
 }
@@ -113,6 +113,7 @@ expired (the session is over). OPERATION may have *.`,
 	f.StringArrayVar(&s.keys, "web-identity", nil, "accept web identity tokens, `ISSUER=FILE` of a JSON Web Key Set; may be repeated")
 	f.StringVar(&s.sandbox, "sandbox-dir", "", "have a running sandbox, its folder `DIR`, behind the customer's account")
 	f.StringArrayVar(&s.tasks, "ecs-task", nil, "run tasks of ECS with this image as a process, `IMAGE=PROGRAM`; may be repeated")
+	f.StringVar(&s.lambdaPython, "lambda-python", "", "run functions of Lambda with this Python, `PATH`, which has botocore (default: none is run)")
 	f.StringVar(&s.logLevel, "log-level", "info", "`LEVEL` of the log on standard error: debug, info, warn or error")
 	return c
 }
@@ -156,6 +157,14 @@ func (s *settings) run(ctx context.Context, streams Streams) (err error) {
 	}
 	if o.Tasks, err = readTasks(s.tasks); err != nil {
 		return err
+	}
+	if s.lambdaPython != "" {
+		if o.LambdaPython, err = exec.LookPath(s.lambdaPython); err == nil {
+			o.LambdaPython, err = filepath.Abs(o.LambdaPython)
+		}
+		if err != nil {
+			return fmt.Errorf("--lambda-python %s cannot be run: name the Python of an environment that has botocore", s.lambdaPython)
+		}
 	}
 	keys := map[string]jose.JSONWebKeySet{}
 	for _, text := range s.keys {

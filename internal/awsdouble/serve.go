@@ -22,6 +22,9 @@ func (d *Double) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	requestID := newRequestID()
 	control := http.NewResponseController(w)
 	control.SetReadDeadline(time.Now().Add(d.patience))
+	if d.world.lambdas.takeAnswer(w, r) {
+		return
+	}
 	var decided []iampolicy.Request
 	r = r.WithContext(awsidentity.Watch(r.Context(), func(q iampolicy.Request, _ iampolicy.Decision) { decided = append(decided, q) }))
 	c, err := recognise(r, d.routes)
@@ -185,6 +188,8 @@ func (d *Double) behind(ctx context.Context, c *call) (*http.Response, error) {
 		return d.elb(ctx, c)
 	case "ecs":
 		return d.ecs(ctx, c)
+	case "lambda":
+		return d.lambda(ctx, c)
 	case "kms":
 		return d.kms(ctx, c)
 	case "logs":

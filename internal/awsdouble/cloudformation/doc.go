@@ -16,4 +16,5 @@
 //
 //	template.go   Parse and Bind: a template, checked, and with values
 //	resource.go   handlers by type of resource, and how they call services
+//	lambda.go     functions, and resources that functions make
 package cloudformation

@@ -221,6 +221,7 @@ func TestCallsAreMadeAsTheCallerOfTheStack(t *testing.T) {
 	for name, c := range map[string]struct{ policy, want string }{
 		"who may by CloudFormation only": {`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iam:*","Resource":"*","Condition":{"ForAnyValue:StringEquals":{"aws:CalledVia":"cloudformation.amazonaws.com"},"Bool":{"aws:ViaAWSService":"true"}}}]}`, ""},
 		"who may not by a service":       {`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iam:*","Resource":"*","Condition":{"Bool":{"aws:ViaAWSService":"false"}}}]}`, "is not authorized to perform: iam:CreateRole on resource: arn:aws:iam::111122223333:role/made because no identity-based policy allows the iam:CreateRole action (Service: Iam, Status Code: 403, Request ID: "},
+		"who may not look":               {`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iam:CreateRole","iam:TagRole"],"Resource":"*"}]}`, "is not authorized to perform: iam:GetRole"},
 		"who may not tag":                {`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iam:CreateRole","Resource":"*"}]}`, "is not authorized to perform: iam:TagRole"},
 	} {
 		t.Run("it decides for one "+name, func(t *testing.T) {

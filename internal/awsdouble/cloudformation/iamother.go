@@ -20,11 +20,20 @@ type instanceProfile struct{}
 func (instanceProfile) create(ctx context.Context, r *request) (Physical, error) {
 	c, name := r.cloud.IAM(r.caller), r.name("InstanceProfileName", 128)
 	made, err := c.CreateInstanceProfile(ctx, &iam.CreateInstanceProfileInput{InstanceProfileName: &name, Path: text(r.properties, "Path")})
+	if r.ours(err) {
+		var there *iam.GetInstanceProfileOutput
+		if there, err = c.GetInstanceProfile(ctx, &iam.GetInstanceProfileInput{InstanceProfileName: &name}); err == nil {
+			made = &iam.CreateInstanceProfileOutput{InstanceProfile: there.InstanceProfile}
+		}
+	}
 	if err != nil {
 		return Physical{}, err
 	}
 	p := Physical{ID: name, Attributes: map[string]string{"Arn": *made.InstanceProfile.Arn}}
 	for _, role := range texts(r.properties, "Roles") {
+		if r.again && len(made.InstanceProfile.Roles) > 0 {
+			break // it has its one role
+		}
 		if _, err := c.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: &name, RoleName: &role}); err != nil {
 			return p, err
 		}

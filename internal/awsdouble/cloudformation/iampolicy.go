@@ -126,6 +126,9 @@ func (managedPolicy) create(ctx context.Context, r *request) (Physical, error) {
 		PolicyName: aws.String(r.name("ManagedPolicyName", 128)), PolicyDocument: &document,
 		Path: text(r.properties, "Path"), Description: text(r.properties, "Description"),
 	})
+	if r.ours(err) {
+		made, err = r.findPolicy(ctx, c)
+	}
 	if err != nil {
 		return Physical{}, err
 	}
@@ -136,7 +139,22 @@ func (managedPolicy) create(ctx context.Context, r *request) (Physical, error) {
 		}
 	}
 	p.Attributes["AttachmentCount"] = strconv.Itoa(len(targets(r.properties)))
-	return p, nil
+	_, err = c.GetPolicy(ctx, &iam.GetPolicyInput{PolicyArn: &p.ID}) // as a role is looked at
+	return p, gone(err)
+}
+
+// findPolicy finds the policy that has the name, as if it was made just now.
+func (r *request) findPolicy(ctx context.Context, c *iam.Client) (*iam.CreatePolicyOutput, error) {
+	path := aws.ToString(text(r.properties, "Path"))
+	if path == "" {
+		path = "/"
+	}
+	arn := "arn:" + r.env.Partition + ":iam::" + r.env.Account + ":policy" + path + r.name("ManagedPolicyName", 128)
+	there, err := c.GetPolicy(ctx, &iam.GetPolicyInput{PolicyArn: &arn})
+	if err != nil {
+		return nil, err
+	}
+	return &iam.CreatePolicyOutput{Policy: there.Policy}, nil
 }
 
 func physicalPolicy(p *types.Policy) Physical {

@@ -38,6 +38,12 @@ func (role) create(ctx context.Context, r *request) (Physical, error) {
 		RoleName: &name, AssumeRolePolicyDocument: &trust, Path: text(r.properties, "Path"), Description: text(r.properties, "Description"),
 		MaxSessionDuration: seconds(r.properties), PermissionsBoundary: text(r.properties, "PermissionsBoundary"), Tags: tagsOf(r.properties),
 	})
+	if r.ours(err) {
+		var there *iam.GetRoleOutput
+		if there, err = c.GetRole(ctx, &iam.GetRoleInput{RoleName: &name}); err == nil {
+			made = &iam.CreateRoleOutput{Role: there.Role}
+		}
+	}
 	if err != nil {
 		return Physical{}, err
 	}
@@ -53,7 +59,10 @@ func (role) create(ctx context.Context, r *request) (Physical, error) {
 			return p, err
 		}
 	}
-	return p, nil
+	// CloudFormation looks at what it made, so that who may not look cannot make. That
+	// it is not to be seen yet is no failure.
+	_, err = c.GetRole(ctx, &iam.GetRoleInput{RoleName: &name})
+	return p, gone(err)
 }
 
 func (role) update(ctx context.Context, r *request) (Physical, error) {

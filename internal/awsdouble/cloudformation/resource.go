@@ -22,7 +22,15 @@ type Cloud interface {
 	// IAM is a client whose calls are made on behalf of who: they are decided by
 	// who's policies, with aws:CalledVia and aws:ViaAWSService among the keys.
 	IAM(who Caller) *iam.Client
+	// Lambda performs a call of Lambda on behalf of who, in JSON's values.
+	Lambda(ctx context.Context, who Caller, at Env, operation string, input map[string]any) (map[string]any, error)
+	// Ask has a function handle an event, on behalf of who, and returns what it puts to
+	// the ResponseURL that is added to the event, or ErrNoAnswer.
+	Ask(ctx context.Context, who Caller, at Env, function string, event map[string]any) ([]byte, error)
 }
+
+// ErrNoAnswer is a function that has ended and has not answered.
+var ErrNoAnswer = errors.New("the function has not answered")
 
 // Caller is whoever runs an operation of a stack. It is kept with the operation.
 type Caller struct {
@@ -39,6 +47,7 @@ type request struct {
 	caller Caller
 	env    Env
 	token  string // the operation's, as in its events
+	again  bool   // it was begun before, by a process that is gone: what has its name is its own
 
 	logicalID  string
 	typ        string         // AWS::IAM::Role
@@ -113,6 +122,9 @@ var kinds = map[string]kind{
 	"AWS::IAM::ServiceLinkedRole": serviceLinkedRoleKind,
 	"AWS::IAM::OIDCProvider":      oidcProviderKind,
 
+	"AWS::Lambda::Function": functionKind,
+
+	customResource: customKind,
 	"AWS::CloudFormation::WaitConditionHandle": waitHandleKind,
 }
 
@@ -365,6 +377,12 @@ func gone(err error) error {
 		return nil
 	}
 	return err
+}
+
+// ours says that a create which was begun before made what is there now.
+func (r *request) ours(err error) bool {
+	var api smithy.APIError
+	return r.again && errors.As(err, &api) && api.ErrorCode() == "EntityAlreadyExists"
 }
 
 func isGone(err error) bool {

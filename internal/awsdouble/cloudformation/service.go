@@ -140,8 +140,10 @@ func (s *Service) Serve(ctx context.Context, c Call) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.save(); err != nil {
-		return nil, err
+	if !reads(c.Operation) {
+		if err := s.save(); err != nil {
+			return nil, err
+		}
 	}
 	s.settle(ctx) // what takes no time is done
 	if result == nil {
@@ -152,6 +154,11 @@ func (s *Service) Serve(ctx context.Context, c Call) ([]byte, error) {
 		return nil, fmt.Errorf("writing the answer of %s: %w", c.Operation, err)
 	}
 	return b.Bytes(), nil
+}
+
+// reads says whether an operation changes nothing.
+func reads(operation string) bool {
+	return slices.ContainsFunc([]string{"Describe", "List", "Get", "Validate"}, func(verb string) bool { return strings.HasPrefix(operation, verb) })
 }
 
 // find looks for a stack by its ID, or by its name among those that are not deleted.

@@ -293,7 +293,7 @@ func (s *Service) perform(ctx context.Context, st *stack) {
 		to = &st.makeup
 	}
 	q := &request{cloud: s.world, caller: op.Who, env: st.env(to), token: op.ID,
-		logicalID: r.LogicalID, typ: r.Type, properties: r.Properties, physical: r.Physical}
+		logicalID: r.LogicalID, typ: r.Type, properties: r.Properties, physical: r.Physical, again: one.Begun}
 	do := create
 	switch {
 	case one.Do == "change" && !one.Replaces:
@@ -308,7 +308,7 @@ func (s *Service) perform(ctx context.Context, st *stack) {
 		q.physical = Physical{}
 	}
 	failing := op.Fail && (one.ID == op.FailAt || op.Phase == undoing)
-	st.busy = true
+	one.Begun, st.busy = true, true
 	s.keep()
 	s.lock.Unlock()
 	var made Physical

@@ -2,6 +2,7 @@ package cloudformation
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 
@@ -24,6 +25,18 @@ func (i Identity) IAM(who Caller) *iam.Client {
 		HTTPClient: &http.Client{Transport: onBehalf{i.Service, who}}, RetryMaxAttempts: 1,
 	})
 }
+
+// Lambda implements Cloud: there is no Lambda.
+func (i Identity) Lambda(context.Context, Caller, Env, string, map[string]any) (map[string]any, error) {
+	return nil, errNoLambda
+}
+
+// Ask implements Cloud.
+func (i Identity) Ask(context.Context, Caller, Env, string, map[string]any) ([]byte, error) {
+	return nil, errNoLambda
+}
+
+var errNoLambda = &Error{"NotImplemented", "There is no Lambda here.", http.StatusNotImplemented}
 
 // onBehalf answers requests as somebody, for whom CloudFormation acts.
 type onBehalf struct {
