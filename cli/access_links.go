@@ -24,7 +24,7 @@ type link struct {
 
 func (a *app) accessLinks() *cobra.Command {
 	var set setFlags
-	var templateURL string
+	var templateURL, announceURL string
 	cmd := &cobra.Command{
 		Use:   "links",
 		Short: "Print the links that open CloudFormation with everything filled in",
@@ -46,6 +46,9 @@ the one whose SHA-256 is printed, is up to whoever publishes it.`,
 				if err := access.CheckExternalID(set.externalID); err != nil {
 					return err
 				}
+			}
+			if err := checkAnnounceURL(announceURL); err != nil {
+				return err
 			}
 			names, err := a.vendor()
 			if err != nil {
@@ -72,7 +75,7 @@ the one whose SHA-256 is printed, is up to whoever publishes it.`,
 					return err
 				}
 				result.Links = append(result.Links, link{Region: name, URL: template.Link{
-					Region: region, TemplateURL: templateURL, StackName: names.StackName, RoleName: names.RoleName, ExternalID: set.externalID,
+					Region: region, TemplateURL: templateURL, StackName: names.StackName, RoleName: names.RoleName, ExternalID: set.externalID, AnnounceURL: announceURL,
 				}.String()})
 			}
 			fmt.Fprintf(a.Err, "note: the template at %s must have the SHA-256 %s, as 'biplane access template' prints it\n", templateURL, result.SHA256)
@@ -86,6 +89,7 @@ the one whose SHA-256 is printed, is up to whoever publishes it.`,
 	}
 	set.add(cmd)
 	set.addExternalID(cmd, "the customer's external ID, filled in (default: left to be typed)")
+	addAnnounceURL(cmd, &announceURL)
 	cmd.Flags().StringVar(&templateURL, "template-url", "", "https address of the template in S3 (default: the vendor profile's templateUrl, and the version behind it)")
 	return cmd
 }

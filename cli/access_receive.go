@@ -244,3 +244,16 @@ func tryRole(ctx context.Context, client *sts.Client, waits clock.Clock, roleARN
 		}
 	}
 }
+
+// addAnnounceURL is for the commands by which a stack gets one.
+func addAnnounceURL(cmd *cobra.Command, to *string) {
+	cmd.Flags().StringVar(to, "announce-url", "", "`URL` of the vendor's 'biplane access receive', to which the stack says its role (default: to nobody)")
+}
+
+func checkAnnounceURL(text string) error {
+	if text == "" {
+		return nil
+	}
+	_, err := announce.ParseURL(text)
+	return err
+}

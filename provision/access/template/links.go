@@ -21,6 +21,7 @@ type Link struct {
 	StackName   string
 	RoleName    string
 	ExternalID  string // empty leaves it to be typed
+	AnnounceURL string // empty: the stack tells nobody
 }
 
 // consoles are the hosts of AWS's console, by partition; a region's is below one.
@@ -39,6 +40,9 @@ func (l Link) String() string {
 		"&param_" + RoleNameParameter + "=" + url.QueryEscape(l.RoleName)
 	if l.ExternalID != "" {
 		link += "&param_" + ExternalIDParameter + "=" + url.QueryEscape(l.ExternalID)
+	}
+	if l.AnnounceURL != "" {
+		link += "&param_" + AnnounceURLParameter + "=" + url.QueryEscape(l.AnnounceURL)
 	}
 	return link
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"biplane.dev/biplane/provision/access"
+	"biplane.dev/biplane/provision/access/announce"
 	"biplane.dev/biplane/provision/vendor"
 )
 
@@ -56,6 +57,14 @@ func parameters(v *vendor.Profile) object {
 			{Key: "AllowedPattern", Value: "([A-Za-z0-9_+=,.@:/-]{8,24})?"},
 			{Key: "ConstraintDescription", Value: "must be empty or have 8 to 24 of A-Z a-z 0-9 _ + = , . @ : / -"},
 		}},
+		{Key: AnnounceURLParameter, Value: object{
+			{Key: "Type", Value: "String"},
+			{Key: "Description", Value: "Empty, or where a function of this stack tells the vendor the ARN of the role, so that you need not."},
+			{Key: "Default", Value: ""},
+			{Key: "MaxLength", Value: 1024},
+			{Key: "AllowedPattern", Value: "(" + announce.URLPattern + ")?"},
+			{Key: "ConstraintDescription", Value: "must be empty or an address like https://vendor.example.com/announcements"},
+		}},
 	}
 }
 
@@ -70,6 +79,7 @@ func conditions(resources object) object {
 	equals := func(a, b any) object { return object{{Key: "Fn::Equals", Value: list{a, b}}} }
 	all := object{
 		{Key: rotating, Value: object{{Key: "Fn::Not", Value: list{equals(ref(PreviousExternalIDParameter), "")}}}},
+		{Key: announces, Value: object{{Key: "Fn::Not", Value: list{equals(ref(AnnounceURLParameter), "")}}}},
 		{Key: china, Value: equals(ref("AWS::Partition"), "aws-cn")},
 	}
 	used := object{}
@@ -138,7 +148,10 @@ func outputs(roles []string) object {
 		}
 		all = append(all, member{Key: key, Value: object{{Key: "Value", Value: object{{Key: "Fn::GetAtt", Value: list{id, "Arn"}}}}}})
 	}
-	return append(all, member{Key: PolicyVersionOutput, Value: object{{Key: "Value", Value: access.PolicyVersion}}})
+	return append(all,
+		member{Key: PolicyVersionOutput, Value: object{{Key: "Value", Value: access.PolicyVersion}}},
+		member{Key: AnnouncedOutput, Value: object{{Key: "Condition", Value: announces}, {Key: "Value", Value: object{{Key: "Fn::GetAtt", Value: list{announcement, "Status"}}}}}},
+	)
 }
 
 // metadataKey is under which Metadata stands in a template.

@@ -149,9 +149,6 @@ func (s *stack) set(account, region, partition string) (*access.Set, error) {
 	return set, nil
 }
 
-// announcing starts the ids of what announces a stack to the vendor.
-const announcing = "Announce"
-
 func policy(properties object, name, document string) access.Policy {
 	p := access.Policy{}
 	p.Name, _ = textOf(properties, name)

@@ -8,6 +8,7 @@
 //	template.go    New, the template's parts in their order, its bytes
 //	parameters.go  what a stack is told, and how its template says whose it is
 //	resources.go   the policies and roles of a set
+//	announce.go    what says the role to the vendor
 //	standin.go     how a set of one place becomes one of every place
 //	write.go       JSON that people read
 //	resolve.go     the way back: what a template grants in one account
@@ -79,6 +80,7 @@ func New(o access.Options) (*Template, error) {
 	if err != nil {
 		return nil, err
 	}
+	resources = append(resources, announcer(resources, roles, o.Profile)...)
 	t := &Template{Metadata: metadata(o), bytes: map[Format][]byte{}}
 	tree := object{
 		{Key: "AWSTemplateFormatVersion", Value: "2010-09-09"},
