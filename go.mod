@@ -49,6 +49,8 @@ require github.com/aws/aws-sdk-go-v2/service/route53 v1.71.0
 
 require github.com/aws/aws-sdk-go-v2/service/cloudformation v1.84.0
 
+require github.com/aws/aws-sdk-go-v2/service/organizations v1.63.0
+
 require (
 	dario.cat/mergo v1.0.1 // indirect
 	github.com/Azure/go-ansiterm v0.0.0-20250102033503-faa5f7b0171c // indirect

@@ -27,6 +27,7 @@ prove that they fit, and take them back.`,
 		a.accessExplain(),       // why one call is allowed or denied
 		a.accessTemplate(),      // the same, for a stack
 		a.accessLinks(),         // where a person launches it
+		a.accessReport(),        // what a grant would make, and what it would meet
 		a.accessGrant(),         // the customer lets the vendor in
 		a.accessReceive(),       // the vendor is told by the customer's stack
 		a.accessCheck(),         // the vendor proves what came of it

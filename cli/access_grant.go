@@ -137,9 +137,8 @@ func (a *app) grant(ctx context.Context, set setFlags, run runFlags) error {
 	if err != nil {
 		return err
 	}
-	if wanted.Partition != customer.partition {
-		return usererr.New(usererr.Invalid, "the credentials are of the partition %s, and region %s is of %s", customer.partition, customer.region, wanted.Partition).
-			WithHint("give a region of %s with --region", customer.partition)
+	if err := customer.holds(wanted); err != nil {
+		return err
 	}
 	if err := access.CheckGrantable(wanted); err != nil {
 		return err
@@ -238,6 +237,15 @@ func (a *app) customer(ctx context.Context, account string, v *vendor.Profile) (
 	}
 	cfg.APIOptions = append(cfg.APIOptions, fault.Once)
 	return customer{config: cfg, iam: iam.NewFromConfig(cfg), tags: resourcegroupstaggingapi.NewFromConfig(cfg), partition: partition, account: own, region: cfg.Region, who: aws.ToString(identity.Arn)}, nil
+}
+
+// holds refuses a set of another partition.
+func (c customer) holds(set *access.Set) error {
+	if set.Partition == c.partition {
+		return nil
+	}
+	return usererr.New(usererr.Invalid, "the credentials are of the partition %s, and region %s is of %s", c.partition, c.region, set.Partition).
+		WithHint("give a region of %s with --region", c.partition)
 }
 
 // refused makes a sentence of the first step of a plan that is refused.

@@ -3,6 +3,7 @@ package cli_test
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -31,6 +32,34 @@ func makeRole(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	_, err := customerIAM(ts).CreateRole(context.Background(), in)
 	ts.Check(err)
+}
+
+// signIn is the transcripts' command
+//
+//	signin NAME POLICY-FILE|POLICY-ARN [BOUNDARY-ARN]
+//
+// after which commands run as a new user of the customer's account.
+func signIn(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: signin NAME POLICY-FILE|POLICY-ARN [BOUNDARY-ARN]")
+	}
+	ctx, api := context.Background(), customerIAM(ts)
+	in := &iam.CreateUserInput{UserName: &args[0]}
+	if len(args) > 2 {
+		in.PermissionsBoundary = &args[2]
+	}
+	_, err := api.CreateUser(ctx, in)
+	ts.Check(err)
+	if strings.HasPrefix(args[1], "arn:") {
+		_, err = api.AttachUserPolicy(ctx, &iam.AttachUserPolicyInput{UserName: &args[0], PolicyArn: &args[1]})
+	} else {
+		_, err = api.PutUserPolicy(ctx, &iam.PutUserPolicyInput{UserName: &args[0], PolicyName: ptr("own"), PolicyDocument: ptr(ts.ReadFile(args[1]))})
+	}
+	ts.Check(err)
+	key, err := api.CreateAccessKey(ctx, &iam.CreateAccessKeyInput{UserName: &args[0]})
+	ts.Check(err)
+	ts.Setenv("AWS_ACCESS_KEY_ID", *key.AccessKey.AccessKeyId)
+	ts.Setenv("AWS_SECRET_ACCESS_KEY", *key.AccessKey.SecretAccessKey)
 }
 
 // attach is the transcripts' command

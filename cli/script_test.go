@@ -16,6 +16,7 @@ import (
 
 	"biplane.dev/biplane/cli"
 	"biplane.dev/biplane/internal/awsdouble"
+	"biplane.dev/biplane/internal/awsidentity"
 	"biplane.dev/biplane/internal/sandbox"
 )
 
@@ -68,6 +69,7 @@ func TestScript(t *testing.T) {
 			"putpolicy":    putPolicy,
 			"ahead":        setAhead,
 			"assume":       assumeRole,
+			"signin":       signIn,
 			"makevpc":      makeVPC,
 			"expire":       expire,
 			"fault":        armFault,
@@ -167,7 +169,7 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 
 // startDouble is the transcripts' command
 //
-//	awsdouble [moto] [delay=DURATION] [KIND:CALLS[,…]]...
+//	awsdouble [moto] [delay=DURATION] [scp=FILE]... [scp-readable] [KIND:CALLS[,…]]...
 //
 // which starts an AWS double of the transcript's own, with the faults given,
 // and sets the environment that its export lines would. It holds IAM and STS;
@@ -184,6 +186,15 @@ func startDouble(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Check(err)
 			options.Moto, err = awsdouble.FindMoto(moto)
 			ts.Check(err)
+			continue
+		}
+		if file, ok := strings.CutPrefix(arg, "scp="); ok {
+			name := strings.TrimSuffix(filepath.Base(file), ".json")
+			options.SCP = append(options.SCP, awsidentity.PolicyText{Name: name, Text: ts.ReadFile(file)})
+			continue
+		}
+		if arg == "scp-readable" {
+			options.SCPReadable = true
 			continue
 		}
 		if text, ok := strings.CutPrefix(arg, "delay="); ok {

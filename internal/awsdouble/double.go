@@ -36,6 +36,7 @@
 //	lambda.go, runs.go, stacklambda.go  functions, which are processes here, and a stack's
 //	keys.go         what KMS refuses by a key's state
 //	route53.go      what Route 53 refuses, and how long it takes
+//	organizations.go  an organization around the customer's account
 //	small.go        the little that is wanted of other services beyond moto's
 //	xml.go          answers of moto's that are changed
 //	backed.go       a sandbox behind the customer's account
@@ -106,6 +107,12 @@ type Options struct {
 	// whose number and region are the sandbox's then: its API server is every
 	// cluster's, its S3 has the buckets, its IAM gets the roles. "" is none.
 	Sandbox string
+
+	// SCP are service control policies of an organization that the customer's account is a
+	// member of; none is no organization. Where none of them allows anything, FullAWSAccess
+	// is beside them. SCPReadable lets the account read them, as a delegated administrator.
+	SCP         []awsidentity.PolicyText
+	SCPReadable bool
 
 	Faults           []Fault
 	Latency          time.Duration // of every call, by the machine's clock
@@ -189,6 +196,9 @@ type Double struct {
 	world    *world
 	network  *network
 	tasks    *tasks
+
+	scpReadable bool // by the customer's account
+
 	seenRuns atomic.Int64 // of moto
 	identity *awsidentity.Service
 	accounts *Accounts
@@ -267,10 +277,12 @@ func Start(ctx context.Context, o Options) (_ *Double, err error) {
 	d.identity, err = awsidentity.Open(awsidentity.Options{
 		File: filepath.Join(d.dir, "identity.db"), Partition: partitionOf(o.Region),
 		ConsistencyDelay: o.Clock.Machine(o.ConsistencyDelay), Log: o.Log, Clock: d.now,
+		SCP: map[string][]awsidentity.PolicyText{o.CustomerAccount: o.SCP},
 	})
 	if err != nil {
 		return nil, err
 	}
+	d.scpReadable = o.SCPReadable
 	d.closing = append(d.closing, d.identity.Close)
 	if d.accounts, err = d.makeAccounts(o); err != nil {
 		return nil, err

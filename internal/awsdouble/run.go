@@ -17,6 +17,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/spf13/cobra"
 
+	"biplane.dev/biplane/internal/awsidentity"
 	"biplane.dev/biplane/internal/buildinfo"
 	"biplane.dev/biplane/internal/clock"
 	"biplane.dev/biplane/internal/usererr"
@@ -35,6 +36,8 @@ type settings struct {
 	time, callLog, sandbox, lambdaPython                                 string
 	faults, keys, tasks                                                  []string
 	latency, consistencyDelay                                            time.Duration
+	scp                                                                  []string
+	scpReadable                                                          bool
 }
 
 // Run is the program biplane-awsdouble: it runs until ctx is done and returns
@@ -110,6 +113,8 @@ expired (the session is over). OPERATION may have *.`,
 	f.StringArrayVar(&s.faults, "fault", nil, "a fault, `RULE` as described above; may be repeated")
 	f.DurationVar(&s.latency, "latency", 0, "let every call take this `DURATION` more")
 	f.DurationVar(&s.consistencyDelay, "consistency-delay", 0, "let IAM's changes be seen after this `DURATION` of --time")
+	f.StringArrayVar(&s.scp, "scp", nil, "let an organization bound the customer's account by this service control policy, `FILE`; may be repeated")
+	f.BoolVar(&s.scpReadable, "scp-readable", false, "let the account read them, as a delegated administrator of its organization")
 	f.StringArrayVar(&s.keys, "web-identity", nil, "accept web identity tokens, `ISSUER=FILE` of a JSON Web Key Set; may be repeated")
 	f.StringVar(&s.sandbox, "sandbox-dir", "", "have a running sandbox, its folder `DIR`, behind the customer's account")
 	f.StringArrayVar(&s.tasks, "ecs-task", nil, "run tasks of ECS with this image as a process, `IMAGE=PROGRAM`; may be repeated")
@@ -154,6 +159,12 @@ func (s *settings) run(ctx context.Context, streams Streams) (err error) {
 			return err
 		}
 		o.Vendor = profile
+	}
+	if o.SCP, err = readSCP(s.scp); err != nil {
+		return err
+	}
+	if o.SCPReadable = s.scpReadable; o.SCPReadable && len(o.SCP) == 0 {
+		return errors.New("--scp-readable needs a policy to be read: name one with --scp")
 	}
 	if o.Tasks, err = readTasks(s.tasks); err != nil {
 		return err
@@ -235,6 +246,19 @@ func readTasks(list []string) (map[string]string, error) {
 		programs[text[:at]] = program
 	}
 	return programs, nil
+}
+
+// readSCP reads --scp; a policy is called as its file.
+func readSCP(files []string) ([]awsidentity.PolicyText, error) {
+	var all []awsidentity.PolicyText
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("--scp: %w", err)
+		}
+		all = append(all, awsidentity.PolicyText{Name: strings.TrimSuffix(filepath.Base(file), ".json"), Text: string(text)})
+	}
+	return all, nil
 }
 
 // readTime reads --time.

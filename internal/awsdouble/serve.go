@@ -202,6 +202,8 @@ func (d *Double) behind(ctx context.Context, c *call) (*http.Response, error) {
 		return d.route53(ctx, c)
 	case "ssm":
 		return d.ssm(ctx, c)
+	case "organizations":
+		return d.organizations(c)
 	}
 	return d.forward(ctx, c)
 }

@@ -123,7 +123,7 @@ func (s *Service) evaluator(v *view, c *Caller, req iampolicy.Request, resource 
 	case resource != nil:
 		e, err := compile(known.texts, resource)
 		return e, req, err
-	case c.Type == AccountCaller:
+	case c.Type == AccountCaller && len(known.texts.SCP) == 0:
 		return nil, req, nil
 	}
 	return known.evaluator, req, nil
@@ -221,13 +221,14 @@ type Grants struct {
 	Boundary   *PolicyText  `json:",omitempty"`
 	Session    []PolicyText `json:",omitempty"`
 	Restricted bool         `json:",omitempty"` // a session policy was passed
+	SCP        []PolicyText `json:",omitempty"` // service control policies, of one level
 }
 
 // policiesOf collects a caller's policies and tags.
 func (s *Service) policiesOf(v *view, c *Caller) (Grants, []Tag, error) {
 	var out Grants
 	if c.Type == AccountCaller {
-		return Grants{Identity: []PolicyText{{"the account itself", allowAllText}}}, nil, nil
+		return Grants{Identity: []PolicyText{{"the account itself", allowAllText}}, SCP: s.scp[c.Account]}, nil, nil
 	}
 	p, err := principalObject(v, c)
 	if errors.Is(err, errAbsent) {
@@ -301,6 +302,7 @@ func (s *Service) collect(v *view, accountID string, p *principal, out *Grants) 
 		}
 		out.Boundary = &PolicyText{p.Boundary, text}
 	}
+	out.SCP = s.scpOf(accountID, p)
 	return nil
 }
 
@@ -346,6 +348,9 @@ func (e *evaluators) get(texts Grants, resource *iampolicy.Document) (*iampolicy
 	}
 	for _, d := range texts.Session {
 		add("s", d)
+	}
+	for _, d := range texts.SCP {
+		add("o", d)
 	}
 	if texts.Restricted {
 		key.WriteString("r")
@@ -395,6 +400,16 @@ func compile(texts Grants, resource *iampolicy.Document) (*iampolicy.Evaluator, 
 			return nil, fmt.Errorf("reading a stored session policy: %w", err)
 		}
 		p.Session = append(p.Session, parsed)
+	}
+	if len(texts.SCP) > 0 {
+		p.SCP = make([][]*iampolicy.Document, 1)
+	}
+	for _, d := range texts.SCP {
+		parsed, err := iampolicy.Parse(d.Name, []byte(d.Text))
+		if err != nil {
+			return nil, fmt.Errorf("reading a service control policy: %w", err)
+		}
+		p.SCP[0] = append(p.SCP[0], parsed)
 	}
 	e, err := iampolicy.Compile(p)
 	if err != nil {

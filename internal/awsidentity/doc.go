@@ -20,6 +20,7 @@
 //	objects.go      what is kept of a role, a policy, a user, a session
 //	seed.go         CreateAccount, SeedRole, Session: what a test starts from
 //	caller.go       Authenticate: a signature to a Caller
+//	scp.go          the service control policies above an account
 //	decide.go       Decide, Explain, Authorize: a Caller's policies and keys
 //	holder.go       Holder: the same for a service in another process
 //	query.go        ServeHTTP: the Query protocol

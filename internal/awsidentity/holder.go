@@ -141,7 +141,7 @@ func (h *Holder) Compile(resource *iampolicy.Document) (*iampolicy.Evaluator, er
 // CompileWithoutSession leaves the session's policies out, and
 // CompileSession the others: for who combines the two himself.
 func (h *Holder) CompileWithoutSession() (*iampolicy.Evaluator, error) {
-	return compile(Grants{Identity: h.Grants.Identity, Boundary: h.Grants.Boundary}, nil)
+	return compile(Grants{Identity: h.Grants.Identity, Boundary: h.Grants.Boundary, SCP: h.Grants.SCP}, nil)
 }
 
 // CompileSession returns nil where no session policy was passed.

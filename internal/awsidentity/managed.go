@@ -24,7 +24,7 @@ func managedPolicies() map[string]*policy {
 			"dynamodb:BatchGet*", "dynamodb:Describe*", "dynamodb:Get*", "dynamodb:List*", "dynamodb:Query", "dynamodb:Scan", "ec2:Describe*", "ec2:Get*", "ec2:List*", "ec2:Search*",
 			"ecr:BatchCheck*", "ecr:BatchGet*", "ecr:Describe*", "ecr:Get*", "ecr:List*", "ecs:Describe*", "ecs:List*", "eks:Describe*", "eks:List*", "elasticache:Describe*", "elasticache:List*",
 			"elasticloadbalancing:Describe*", "events:Describe*", "events:List*", "iam:Generate*", "iam:Get*", "iam:List*", "iam:Simulate*", "kms:Describe*", "kms:Get*", "kms:List*",
-			"logs:Describe*", "logs:FilterLogEvents", "logs:Get*", "logs:List*", "rds:Describe*", "rds:List*", "route53:Get*", "route53:List*", "s3:Describe*", "s3:Get*", "s3:List*",
+			"logs:Describe*", "logs:FilterLogEvents", "logs:Get*", "logs:List*", "organizations:Describe*", "organizations:List*", "rds:Describe*", "rds:List*", "route53:Get*", "route53:List*", "s3:Describe*", "s3:Get*", "s3:List*",
 			"servicequotas:Get*", "servicequotas:List*", "sqs:Get*", "sqs:List*", "ssm:Describe*", "ssm:Get*", "ssm:List*", "sts:GetAccessKeyInfo", "sts:GetCallerIdentity", "tag:Get*",
 		}},
 		{"/", "AmazonEKSClusterPolicy", "Provides Kubernetes the permissions it requires to manage resources on your behalf.", []string{

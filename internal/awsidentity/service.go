@@ -25,6 +25,8 @@ type Options struct {
 	Partition        string           // of accounts that do not name one: "aws" by default, "aws-us-gov", "aws-cn"
 	ConsistencyDelay time.Duration    // see the package's comment; 0 by default
 	Random           io.Reader        // of ids, keys and tokens; crypto/rand by default
+	// SCP are the service control policies of an organization, by member account; see scp.go.
+	SCP map[string][]PolicyText
 	// Written is called after what a decision depends on was written, before
 	// the writer is answered: whoever keeps a Holder has to ask again. Sessions
 	// that begin do not count.
@@ -51,6 +53,7 @@ type Service struct {
 
 	operations map[string]operation // see operations.go
 	managed    map[string]*policy   // AWS's own policies by ARN without the partition
+	scp        map[string][]PolicyText
 
 	keySets   map[string]jose.JSONWebKeySet // by issuer
 	keysLock  sync.RWMutex
@@ -61,6 +64,10 @@ type Service struct {
 // Open opens the store and returns a Service on it. A store that is in use, that
 // is damaged or that may not be read is refused with an error that says so.
 func Open(o Options) (*Service, error) {
+	scp, err := readSCP(o.SCP)
+	if err != nil {
+		return nil, err
+	}
 	db, remove, err := openStore(o.File)
 	if err != nil {
 		return nil, err
@@ -76,6 +83,7 @@ func Open(o Options) (*Service, error) {
 		fetchKeys:  o.FetchKeys,
 		operations: operations(),
 		managed:    managedPolicies(),
+		scp:        scp,
 		keySets:    map[string]jose.JSONWebKeySet{},
 		evaluated:  evaluators{byKey: map[string]*iampolicy.Evaluator{}},
 		resolved:   resolutions{byKey: map[string]resolution{}},

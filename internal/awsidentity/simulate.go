@@ -39,9 +39,12 @@ type xmlEvaluation struct {
 	MatchedStatements                 members[xmlStatement]
 	MissingContextValues              members[string]
 	PermissionsBoundaryDecisionDetail *xmlBoundaryDecision
+	OrganizationsDecisionDetail       *xmlOrganizationsDecision
 }
 
 type xmlBoundaryDecision struct{ AllowedByPermissionsBoundary bool }
+
+type xmlOrganizationsDecision struct{ AllowedByOrganizations bool }
 
 func errInput(format string, args ...any) error {
 	return refuse(http.StatusBadRequest, "InvalidInput", format, args...)
@@ -223,6 +226,12 @@ func (c *call) simulate(sim *simulation) (any, error) {
 			return nil, errInput("ResourceOwner must be the ARN of an account, not %s.", printable(arn))
 		}
 	}
+	member := len(sim.texts.SCP) > 0
+	sim.texts.SCP = unconditional(sim.texts.SCP)
+	organization, err := c.s.evaluated.get(Grants{Identity: []PolicyText{fullAWSAccess}, SCP: sim.texts.SCP}, nil)
+	if err != nil {
+		return nil, err
+	}
 	e, err := c.s.evaluated.get(sim.texts, sim.resource)
 	if err != nil {
 		return nil, err
@@ -260,11 +269,17 @@ func (c *call) simulate(sim *simulation) (any, error) {
 		why := e.Explain(&req)
 		one := xmlEvaluation{EvalActionName: p.action, EvalResourceName: p.resource, EvalDecision: why.Decision.String()}
 		for _, ref := range why.Statements {
+			if ref.Part == iampolicy.SCPPart {
+				continue // the organization's policies are not shown to its members
+			}
 			one.MatchedStatements.Member = append(one.MatchedStatements.Member, sim.place(ref))
 		}
 		one.MissingContextValues.Member = sim.missing(p.action, given)
 		if boundary != nil {
 			one.PermissionsBoundaryDecisionDetail = &xmlBoundaryDecision{boundary.Decide(&req) == iampolicy.Allowed}
+		}
+		if member {
+			one.OrganizationsDecisionDetail = &xmlOrganizationsDecision{organization.Decide(&req) == iampolicy.Allowed}
 		}
 		out.Member = append(out.Member, one)
 	}

@@ -18,9 +18,10 @@
 //	missing.go            the calls that a profile does not allow
 //	version.go            which version of the documents these are
 //	granted.go            what an account has granted
-//	stacks.go             what a stack has to know of IAM
 //	state.go              the same in few words, without a secret
 //	rotate.go             the external ID, while it is changed for another
+//	report.go             what a grant would make, and what it would meet (report_*.go)
+//	stacks.go             what a stack has to know of IAM
 //	breakglass.go         the role for emergencies, while it is switched on
 //	breakglass_steps.go   how it is switched on and off
 //	digest.go             the marks of the documents that we wrote

@@ -71,6 +71,8 @@ var ours = []string{
 	"ecr:ListTagsForResource", "ecr:GetLifecyclePolicy", "ec2:DescribeLaunchTemplateVersions", "eks:TagResource",
 	"iam:TagRole(lease)",
 	"ec2:CreateTags(parts)",
+	"iam:GetUser(report)", "iam:GetRole(report)", "iam:SimulatePrincipalPolicy(report)",
+	"organizations:DescribeOrganization(report)", "organizations:ListParents", "organizations:ListPoliciesForTarget", "organizations:DescribePolicy",
 	"cloudformation:ListChangeSets", "cloudformation:GetStackPolicy",
 	"s3:GetBucketTagging(template)", "s3:CreateBucket(template)", "s3:PutPublicAccessBlock(template)", "s3:PutObject(template)", "s3:GetObject(template)",
 	"s3:ListObjectsV2(template)", "s3:DeleteObject(template)", "s3:DeleteBucket(template)",
