@@ -14,7 +14,15 @@
 //	describe.go   the other answers
 //	keep.go       the file
 //
-//	template.go   Parse and Bind: a template, checked, and with values
+//	document.go   JSON and YAML, with the short forms of functions
+//	template.go   Parse: a template's parts, checked, and its Summary
+//	parameters.go what a value has to be
+//	functions.go  Ref, Fn::Sub and the others: their form, and their values
+//	bound.go      Bind: a template with values; its resources in order, its outputs
+//
 //	resource.go   handlers by type of resource, and how they call services
+//	iamrole.go, iampolicy.go, iamother.go
+//	              the handlers of IAM's types
 //	lambda.go     functions, and resources that functions make
+//	drift.go      how a resource differs from its template
 package cloudformation
