@@ -76,7 +76,7 @@ source identities; to take one away, close it first.`,
 			if err := f.run.checkAccount(); err != nil {
 				return err
 			}
-			return a.breakGlass(cmd.Context(), f.run, "break-glass open", func(g grantedAccount, is *access.BreakGlass) ([]step.Step, error) {
+			return a.breakGlass(cmd.Context(), f.run, "break-glass open", f.reason, func(g grantedAccount, is *access.BreakGlass) ([]step.Step, error) {
 				w, err := access.NewWindow(g.set, is.Now, f.length, f.reason, f.sourceIdentities)
 				if err != nil {
 					return nil, err
@@ -108,7 +108,7 @@ command finishes what was begun.`,
 			if err := run.checkAccount(); err != nil {
 				return err
 			}
-			return a.breakGlass(cmd.Context(), run, "break-glass close", func(g grantedAccount, _ *access.BreakGlass) ([]step.Step, error) {
+			return a.breakGlass(cmd.Context(), run, "break-glass close", "", func(g grantedAccount, _ *access.BreakGlass) ([]step.Step, error) {
 				return access.CloseSteps(g.iam, g.set, g.vendor)
 			})
 		},
@@ -242,7 +242,7 @@ func off(skew time.Duration) string {
 }
 
 // breakGlass opens or closes the role.
-func (a *app) breakGlass(ctx context.Context, run runFlags, command string, steps func(grantedAccount, *access.BreakGlass) ([]step.Step, error)) error {
+func (a *app) breakGlass(ctx context.Context, run runFlags, command, reason string, steps func(grantedAccount, *access.BreakGlass) ([]step.Step, error)) error {
 	p := a.progress("reading the break-glass role")
 	defer p.stop()
 	g, is, err := a.readBreakGlass(ctx, run.account)
@@ -273,6 +273,7 @@ func (a *app) breakGlass(ctx context.Context, run runFlags, command string, step
 		return err
 	}
 	change := g.change(command, "iam")
+	change.Reason, change.Hidden = reason, []string{g.granted.ExternalID, g.granted.PreviousExternalID}
 	if verb == "open" {
 		change.Widened = changes(plan)
 	} else {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -46,23 +47,71 @@ func TestKill(t *testing.T) {
 			granted := grantedAccount(t, biplane, grant)
 			killtest.Run(t, killtest.Program{
 				Path: biplane, Args: []string{"access", "revoke", "--yes", "--quiet"}, Sample: 40, Interrupted: profile.interrupted,
-				World: func(ctx context.Context) (*killtest.World, error) {
-					dir, err := os.MkdirTemp(filepath.Dir(granted), "trial")
-					if err != nil {
-						return nil, err
-					}
-					if err := os.CopyFS(dir, os.DirFS(granted)); err != nil {
-						return nil, err
-					}
-					return newWorld(ctx, dir)
-				},
+				World: copyOf(granted),
 			})
 		})
 	}
 }
 
-// grantedAccount is a directory of a double in whose account access is granted.
-func grantedAccount(t *testing.T, biplane string, grant []string) string {
+// TestKillRotate kills both ends of a rotation of the external ID, and loses responses.
+func TestKillRotate(t *testing.T) {
+	t.Parallel()
+	biplane := program(t)
+	begin := []string{"access", "rotate-external-id", "--external-id", "8Rk2mQ0sZ4vJtYpLxW9cAe", "--yes", "--quiet"}
+	finish := []string{"access", "rotate-external-id", "--finish", "--yes", "--quiet"}
+	grant := []string{"access", "grant", "--method", "iam", "--external-id", externalID, "--delete-permissions", "--yes", "--quiet"}
+	t.Run("it finishes to let both values in", func(t *testing.T) {
+		t.Parallel()
+		killtest.Run(t, killtest.Program{Path: biplane, Args: begin, Sample: 16, Interrupted: 2, World: copyOf(grantedAccount(t, biplane, grant))})
+	})
+	t.Run("it finishes to leave one alone", func(t *testing.T) {
+		t.Parallel()
+		killtest.Run(t, killtest.Program{Path: biplane, Args: finish, Sample: 16, Interrupted: 2, World: copyOf(grantedAccount(t, biplane, grant, begin))})
+	})
+}
+
+// TestKillBreakGlass kills the opening and the closing of the break-glass role, and loses
+// responses.
+func TestKillBreakGlass(t *testing.T) {
+	t.Parallel()
+	biplane := program(t)
+	grant := []string{"access", "grant", "--method", "iam", "--external-id", externalID, "--yes", "--quiet"}
+	open := []string{"access", "break-glass", "open", "--for", "1h", "--reason", "TICKET-1", "--source-identity", "ada", "--yes", "--quiet"}
+	close := []string{"access", "break-glass", "close", "--yes", "--quiet"}
+	for name, c := range map[string]struct {
+		before [][]string
+		args   []string
+	}{
+		"it finishes opening":                      {[][]string{grant}, open},
+		"it finishes opening again":                {[][]string{grant, open, close}, open},
+		"it finishes moving the end":               {[][]string{grant, open}, open},
+		"it finishes closing":                      {[][]string{grant, open}, close},
+		"it finishes closing what nobody has open": {[][]string{grant}, close},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			killtest.Run(t, killtest.Program{Path: biplane, Args: c.args, Sample: 16, Interrupted: 2, World: copyOf(grantedAccount(t, biplane, c.before...))})
+		})
+	}
+}
+
+// copyOf makes worlds that begin as a directory of a double is.
+func copyOf(granted string) func(context.Context) (*killtest.World, error) {
+	return func(ctx context.Context) (*killtest.World, error) {
+		dir, err := os.MkdirTemp(filepath.Dir(granted), "trial")
+		if err != nil {
+			return nil, err
+		}
+		if err := os.CopyFS(dir, os.DirFS(granted)); err != nil {
+			return nil, err
+		}
+		return newWorld(ctx, dir)
+	}
+}
+
+// grantedAccount is a directory of a double in whose account access is granted, and what
+// else the commands do.
+func grantedAccount(t *testing.T, biplane string, commands ...[]string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "granted")
 	world, err := newWorld(t.Context(), dir)
@@ -70,10 +119,12 @@ func grantedAccount(t *testing.T, biplane string, grant []string) string {
 		t.Fatal(err)
 	}
 	defer world.Close()
-	cmd := exec.CommandContext(t.Context(), biplane, grant...)
-	cmd.Env = world.Env
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("granting: %v: %s", err, out)
+	for _, args := range commands {
+		cmd := exec.CommandContext(t.Context(), biplane, args...)
+		cmd.Env = world.Env
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", strings.Join(args, " "), err, out)
+		}
 	}
 	return dir
 }
@@ -142,6 +193,9 @@ func accountDetails(ctx context.Context, client *iam.Client) (string, error) {
 	return string(text) + "\n", err
 }
 
+// times are those in documents.
+var times = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`)
+
 // lasting leaves out ids and times, and sorts lists.
 func lasting(v any) any {
 	switch v := v.(type) {
@@ -161,7 +215,7 @@ func lasting(v any) any {
 		slices.SortFunc(v, func(a, b any) int { return strings.Compare(text(a), text(b)) })
 	case string:
 		if decoded, err := url.PathUnescape(v); err == nil {
-			return decoded
+			return times.ReplaceAllString(decoded, "a time")
 		}
 	}
 	return v
