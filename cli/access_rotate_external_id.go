@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/access"
+	"biplane.dev/biplane/provision/access/stack"
+	"biplane.dev/biplane/provision/access/template"
 	"biplane.dev/biplane/provision/step"
 )
 
@@ -94,7 +97,11 @@ func (a *app) rotate(ctx context.Context, rotation access.Rotation, run runFlags
 	}
 
 	p.now("looking at every role's trust")
-	runner := step.Runner{Steps: access.RotateSteps(g.iam, g.set, g.vendor, rotation), Progress: a.stepProgress(p)}
+	steps, err := rotateSteps(ctx, g, rotation)
+	if err != nil {
+		return err
+	}
+	runner := step.Runner{Steps: steps, Progress: a.stepProgress(p)}
 	plan, err := runner.Plan(ctx, step.Present)
 	if err != nil {
 		return err
@@ -102,13 +109,7 @@ func (a *app) rotate(ctx context.Context, rotation access.Rotation, run runFlags
 	p.stop()
 
 	result.Plan, result.ExternalID = plan, rotation.To
-	result.Finished, result.PreviousExternalID = rotation.Finish, g.granted.PreviousExternalID
-	if !rotation.Finish && g.granted.ExternalID != rotation.To {
-		result.PreviousExternalID = g.granted.ExternalID
-	}
-	if rotation.Finish {
-		result.PreviousExternalID = ""
-	}
+	result.Finished, result.PreviousExternalID = rotation.Finish, g.previous(rotation)
 	heading := fmt.Sprintf("Let the external ID %s in beside the present one, in account %s:", rotation.To, g.account)
 	if rotation.Finish {
 		heading = fmt.Sprintf("Leave the external ID %s alone, in account %s:", rotation.To, g.account)
@@ -123,7 +124,11 @@ func (a *app) rotate(ctx context.Context, rotation access.Rotation, run runFlags
 		planText(heading, plan)(a.Err)
 		return err
 	}
-	change := g.change("rotate-external-id", "iam")
+	method := byIAM
+	if g.granted.Stack != "" {
+		method = byStack
+	}
+	change := g.change("rotate-external-id", method)
 	change.Hidden = []string{g.granted.ExternalID, rotation.To}
 	if rotation.Finish {
 		change.Narrowed = changes(plan)
@@ -141,6 +146,47 @@ func (a *app) rotate(ctx context.Context, rotation access.Rotation, run runFlags
 		}
 		fmt.Fprintf(w, "%s and %s are both valid; once the vendor uses the new one, run 'biplane access rotate-external-id --finish'\n", result.PreviousExternalID, result.ExternalID)
 	})
+}
+
+// rotateSteps are the steps of a rotation. What a stack made is changed through the stack,
+// by its parameters, once each trust is as the stack knows it; the break-glass role, while
+// it is open, is not as the stack knows it, and is changed beside.
+func rotateSteps(ctx context.Context, g grantedAccount, rotation access.Rotation) ([]step.Step, error) {
+	trusts := access.RotateSteps(g.iam, g.set, g.vendor, rotation)
+	if g.granted.Stack == "" {
+		return trusts, nil
+	}
+	plan, err := step.Runner{Steps: trusts}.Plan(ctx, step.Present)
+	if err != nil || len(plan.With(step.Refuse)) > 0 {
+		return trusts, err
+	}
+	place := g.stackPlace(g.granted.Region, g.vendor)
+	there, err := stack.Read(ctx, place.CloudFormation, g.vendor, g.granted.Stack)
+	switch {
+	case err != nil:
+		return nil, err
+	case there == nil:
+		return nil, usererr.New(usererr.NotFound, "the stack %s, which made the roles, is not there in %s", g.granted.Stack, g.granted.Region).
+			WithHint("run 'biplane access revoke', which removes what it left, and grant again")
+	}
+	wanted := map[string]string{template.ExternalIDParameter: rotation.To, template.PreviousExternalIDParameter: g.previous(rotation)}
+	if _, takes := there.Parameters[template.PreviousExternalIDParameter]; !takes {
+		return nil, usererr.New(usererr.Refused, "the template of stack %s has no parameter %s, so it can let in one external ID only", there.Name, template.PreviousExternalIDParameter).
+			WithHint("run 'biplane access update' first, which gives the stack the template of this version")
+	}
+	steps := slices.DeleteFunc(trusts, func(s step.Step) bool { return s.Name() != access.TrustStepName(access.BreakGlassRole(g.vendor)) })
+	return append(steps, stack.NewStep(place, stack.Wanted{Name: there.Name, Parameters: wanted, MayChange: true})), nil
+}
+
+// previous is the value that stays valid beside that of a rotation; "" when none does.
+func (g grantedAccount) previous(rotation access.Rotation) string {
+	switch {
+	case rotation.Finish:
+		return ""
+	case g.granted.ExternalID == rotation.To:
+		return g.granted.PreviousExternalID
+	}
+	return g.granted.ExternalID
 }
 
 // notAsPlanned makes a sentence of the first step of a change that is refused.

@@ -82,7 +82,7 @@ func newWindowStep(api IAM, set *Set, v *vendor.Profile) (*windowStep, error) {
 		WithHint("the policy strict has one; under %s the vendor's one role can do everything at any time", set.Profile)
 }
 
-func (s *windowStep) switchName() string { return "trust of " + s.roleStep.Name() }
+func (s *windowStep) switchName() string { return TrustStepName(s.role.Name) }
 func (s *windowStep) guardName() string  { return policyStepName(WindowPolicyName(s.vendor)) }
 
 func (s *windowStep) read(ctx context.Context) (*BreakGlass, error) {

@@ -43,6 +43,9 @@ func RotateSteps(api IAM, set *Set, v *vendor.Profile, r Rotation) []step.Step {
 	return steps
 }
 
+// TrustStepName is the name of the step of a role's trust.
+func TrustStepName(role string) string { return "trust of " + roleStepName(role) }
+
 // RotatingTo is the newer of the two values that roles take during a rotation; "" when no
 // role takes two. Roles that disagree are an error, a *usererr.Error.
 func RotatingTo(ctx context.Context, api IAM, set *Set) (string, error) {
@@ -79,7 +82,7 @@ type rotateStep struct {
 	wrote []byte
 }
 
-func (s *rotateStep) Name() string    { return "trust of " + s.roleStep.Name() }
+func (s *rotateStep) Name() string    { return TrustStepName(s.role.Name) }
 func (s *rotateStep) Needs() []string { return nil }
 
 type foundTrust struct {
