@@ -985,3 +985,128 @@ func TestTwoAtOneStack(t *testing.T) {
 		t.Error("got neither or both, want one of the two policies")
 	}
 }
+
+func TestStackAnswers(t *testing.T) {
+	t.Parallel()
+	s := standing(t, Options{})
+	var many strings.Builder
+	many.WriteString("Resources:\n")
+	for i := range 60 {
+		fmt.Fprintf(&many, "  H%d: {Type: 'AWS::CloudFormation::WaitConditionHandle', Metadata: {n: %d}}\n", i, i)
+	}
+	_, err := s.CreateStack(t.Context(), &cfn.CreateStackInput{StackName: aws.String("many"), TemplateBody: aws.String(many.String())})
+	s.must(err)
+	s.settle("many")
+	if got := len(s.events("many")); got != 60*3+2 {
+		t.Errorf("got %d events, want all of them, by pages", got)
+	}
+	first, err := s.DescribeStackEvents(t.Context(), &cfn.DescribeStackEventsInput{StackName: aws.String("many")})
+	s.must(err)
+	if len(first.StackEvents) != 100 || first.StackEvents[0].ResourceStatus != types.ResourceStatusCreateComplete || *first.StackEvents[0].LogicalResourceId != "many" {
+		t.Errorf("got %d events from %+v on, want a page of a hundred, the newest first", len(first.StackEvents), first.StackEvents[0])
+	}
+	_, err = s.DescribeStackEvents(t.Context(), &cfn.DescribeStackEventsInput{StackName: aws.String("many"), NextToken: aws.String("rest-900")})
+	s.refused(err, "ValidationError", "NextToken")
+	list, err := s.ListStackResources(t.Context(), &cfn.ListStackResourcesInput{StackName: aws.String("many")})
+	s.must(err)
+	if len(list.StackResourceSummaries) != 60 {
+		t.Errorf("got %d resources, want 60", len(list.StackResourceSummaries))
+	}
+	one, err := s.DescribeStackResource(t.Context(), &cfn.DescribeStackResourceInput{StackName: aws.String("many"), LogicalResourceId: aws.String("H7")})
+	s.must(err)
+	if got := aws.ToString(one.StackResourceDetail.Metadata); got != `{"n":7}` {
+		t.Errorf("got metadata %s, want that of the template", got)
+	}
+	_, err = s.DescribeStackResource(t.Context(), &cfn.DescribeStackResourceInput{StackName: aws.String("many"), LogicalResourceId: aws.String("None")})
+	s.refused(err, "ValidationError", "Resource None does not exist for stack many")
+	body, err := s.GetTemplate(t.Context(), &cfn.GetTemplateInput{StackName: aws.String("many")})
+	s.must(err)
+	if *body.TemplateBody != many.String() {
+		t.Errorf("got %.80s…, want the template as it was given", *body.TemplateBody)
+	}
+	for name, call := range map[string]error{
+		"Stack with id none does not exist": second(s.DescribeStacks(t.Context(), &cfn.DescribeStacksInput{StackName: aws.String("none")})),
+		"Stack [none] does not exist":       second(s.DescribeStackEvents(t.Context(), &cfn.DescribeStackEventsInput{StackName: aws.String("none")})),
+		"Stack 'none' does not exist":       second(s.DescribeStackResource(t.Context(), &cfn.DescribeStackResourceInput{StackName: aws.String("none"), LogicalResourceId: aws.String("x")})),
+		"Stack for none does not exist":     second(s.DescribeStackResources(t.Context(), &cfn.DescribeStackResourcesInput{PhysicalResourceId: aws.String("none")})),
+	} {
+		s.refused(call, "ValidationError", name)
+	}
+	_, err = s.RollbackStack(t.Context(), &cfn.RollbackStackInput{StackName: aws.String("many")})
+	s.refused(err, "NotImplemented", "RollbackStack")
+
+	// What others have is not to be seen: not the stranger's, nor those of another region.
+	stranger := s.as(s.d.Accounts().Stranger.Credentials)
+	for name, other := range map[string]*cfn.Client{
+		"the stranger": stranger.Client,
+		"another region": cfn.New(cfn.Options{Region: "eu-west-1", BaseEndpoint: aws.String(s.d.URL()), RetryMaxAttempts: 1, HTTPClient: &http.Client{Transport: whole{}},
+			Credentials: credentials.NewStaticCredentialsProvider(s.d.Accounts().Customer.Credentials.AccessKeyID, s.d.Accounts().Customer.Credentials.SecretAccessKey, "")}),
+	} {
+		all, err := other.DescribeStacks(t.Context(), &cfn.DescribeStacksInput{})
+		s.must(err)
+		if len(all.Stacks) > 0 {
+			t.Errorf("%s: got %d stacks, want none", name, len(all.Stacks))
+		}
+		if _, err := other.DeleteStack(t.Context(), &cfn.DeleteStackInput{StackName: first.StackEvents[0].StackId}); err != nil {
+			var api smithy.APIError
+			if !errors.As(err, &api) || api.ErrorCode() != "AccessDenied" {
+				t.Errorf("%s: got %v, want a refusal or nothing", name, err)
+			}
+		}
+	}
+	s.is("many", types.StackStatusCreateComplete)
+
+	// NoEcho's values are nowhere.
+	s.create("one", "s3:ListBucket")
+	text := strings.ReplaceAll(*access("s3:ListBucket"), "Effect: Allow, Action", "Sid: !Ref Secret, Effect: Allow, Action")
+	_, err = s.CreateChangeSet(t.Context(), &cfn.CreateChangeSetInput{StackName: aws.String("one"), ChangeSetName: aws.String("set"), TemplateBody: &text, Capabilities: named,
+		Parameters: []types.Parameter{previous("Key"), parameter("Secret", "verysecret")}})
+	s.must(err)
+	s.clock.pass(time.Minute)
+	set, err := s.DescribeChangeSet(t.Context(), &cfn.DescribeChangeSetInput{StackName: aws.String("one"), ChangeSetName: aws.String("set"), IncludePropertyValues: aws.Bool(true)})
+	s.must(err)
+	_, err = s.ExecuteChangeSet(t.Context(), &cfn.ExecuteChangeSetInput{StackName: aws.String("one"), ChangeSetName: aws.String("set")})
+	s.must(err)
+	s.settle("one")
+	s.is("one", types.StackStatusUpdateComplete)
+	events, err := s.DescribeStackEvents(t.Context(), &cfn.DescribeStackEventsInput{StackName: aws.String("one")})
+	s.must(err)
+	for what, v := range map[string]any{"change set": set, "events": events, "stack": s.stack("one")} {
+		shown, err := json.Marshal(v)
+		s.must(err)
+		if strings.Contains(string(shown), "verysecret") || !strings.Contains(string(shown), "****") {
+			t.Errorf("%s: got %s, want the secret hidden", what, shown)
+		}
+	}
+}
+
+func TestStackRole(t *testing.T) {
+	t.Parallel()
+	s := standing(t, Options{})
+	trust := func(service string) string {
+		return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"` + service + `"},"Action":"sts:AssumeRole"}]}`
+	}
+	for name, service := range map[string]string{"maker": "cloudformation.amazonaws.com", "other": "ec2.amazonaws.com"} {
+		_, err := s.iam().CreateRole(t.Context(), &iam.CreateRoleInput{RoleName: &name, AssumeRolePolicyDocument: aws.String(trust(service))})
+		s.must(err)
+		_, err = s.iam().PutRolePolicy(t.Context(), &iam.PutRolePolicyInput{RoleName: &name, PolicyName: aws.String("p"), PolicyDocument: aws.String(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iam:*","Resource":"*"}]}`)})
+		s.must(err)
+	}
+	// Who may make stacks with the role needs no rights of IAM but to pass it.
+	passing := s.as(roleSession(t, s.d, "passing", `{"Effect":"Allow","Action":"cloudformation:*","Resource":"*"},{"Effect":"Allow","Action":"iam:PassRole","Resource":"arn:aws:iam::123456789012:role/maker","Condition":{"StringEquals":{"iam:PassedToService":"cloudformation.amazonaws.com"}}}`))
+	in := &cfn.CreateStackInput{StackName: aws.String("one"), TemplateBody: access("s3:ListBucket"), Capabilities: named, Parameters: []types.Parameter{parameter("Key", "external-id")}, RoleARN: aws.String("arn:aws:iam::123456789012:role/other")}
+	_, err := passing.CreateStack(t.Context(), in)
+	s.refused(err, "AccessDenied", "iam:PassRole")
+	_, err = s.CreateStack(t.Context(), in)
+	s.refused(err, "ValidationError", "Role arn:aws:iam::123456789012:role/other is invalid or cannot be assumed")
+	in.RoleARN = aws.String("arn:aws:iam::123456789012:role/maker")
+	_, err = passing.CreateStack(t.Context(), in)
+	s.must(err)
+	s.settle("one")
+	s.is("one", types.StackStatusCreateComplete)
+	id := *s.stack("one").StackId
+	_, err = passing.DeleteStack(t.Context(), &cfn.DeleteStackInput{StackName: &id})
+	s.must(err)
+	s.settle(id)
+	s.is(id, types.StackStatusDeleteComplete)
+}

@@ -359,11 +359,10 @@ func (c *call) deleteStack(ctx context.Context) (any, error) {
 	st.ChangeSets = slices.DeleteFunc(st.ChangeSets, func(set *changeSet) bool { return set.ExecutionStatus != setExecuted })
 	next := &operation{Kind: deleting, Retained: retained}
 	if st.Operation != nil { // of a creation, which ends with what it is at
-		next = c.named(next)
-		st.Operation.Then = next
+		st.Operation.Then = c.named(next)
 		if !st.busy {
-			st.Operation = nil
-			c.enter(st, next, c.now())
+			c.cancel(st, c.now())
+			return nil, c.enter(st, next, c.now())
 		}
 		return nil, nil
 	}

@@ -478,22 +478,28 @@ func (s *Service) leave(st *stack, at time.Time, status, why string) {
 	s.end(st, at, status, why)
 }
 
+// cancel gives up a step that has begun, and is not carried out any more.
+func (s *Service) cancel(st *stack, at time.Time) {
+	op := st.Operation
+	if op.Phase != doing || op.At >= len(op.Steps) {
+		return
+	}
+	one := op.Steps[op.At]
+	switch r := st.resource(one.ID); {
+	case r == nil, r.Status != createInProgress && r.Status != updateInProgress: // it has not begun
+		return
+	case one.Do == "make":
+		st.note(at, r, createFailed, "Resource creation cancelled")
+	default:
+		st.note(at, r, updateFailed, "Resource update cancelled")
+	}
+	op.Done = append(op.Done, one)
+}
+
 // undo rolls an update back.
 func (s *Service) undo(st *stack, at time.Time, why string) {
 	op := st.Operation
-	if op.At < len(op.Steps) && op.Phase == doing { // one that has begun, and was not carried out
-		one := op.Steps[op.At]
-		if r := st.resource(one.ID); r != nil && !slices.Contains(op.Done, one) {
-			switch {
-			case one.Do == "make":
-				st.note(at, r, createFailed, "Resource creation cancelled")
-				op.Done = append(op.Done, one)
-			case one.Old != nil:
-				st.note(at, r, updateFailed, "Resource update cancelled")
-				op.Done = append(op.Done, one)
-			}
-		}
-	}
+	s.cancel(st, at)
 	st.become(at, undoInProgress, why)
 	op.Phase, op.At, op.Failed, op.Steps, op.Cleanup, op.Fail, op.Cancelled = undoing, 0, nil, nil, nil, false, false
 	for _, one := range slices.Backward(op.Done) {
