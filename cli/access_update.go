@@ -178,11 +178,11 @@ func (a *app) update(ctx context.Context, f updateFlags) error {
 	if err := access.CheckGrantable(wanted); err != nil {
 		return err
 	}
-	u, err := access.NewUpdate(ctx, customer.iam, access.UpdateOptions{Granted: granted, Wanted: wanted, Vendor: v, Edits: access.Choice(f.drift.value)})
+	way, err := a.wayToUpdate(ctx, customer, granted, o, wanted, access.Choice(f.drift.value))
 	if err != nil {
 		return err
 	}
-	runner := step.Runner{Steps: u.Steps(), Progress: a.stepProgress(p)}
+	u, runner := way.update, step.Runner{Steps: way.steps, Progress: a.stepProgress(p)}
 	plan, err := runner.Plan(ctx, step.Present)
 	if err != nil {
 		return err
@@ -195,7 +195,7 @@ func (a *app) update(ctx context.Context, f updateFlags) error {
 	p.stop()
 
 	result := updateResult{
-		Account: customer.account, Region: customer.region, Profile: wanted.Profile, Method: "iam", From: granted.PolicyVersion, To: access.PolicyVersion,
+		Account: customer.account, Region: customer.region, Profile: wanted.Profile, Method: way.method, From: granted.PolicyVersion, To: access.PolicyVersion,
 		Widens: u.Widens, Narrows: u.Narrows, Needed: needed, Drift: u.Edits, Plan: plan,
 	}
 	refusal := preflight
@@ -228,12 +228,13 @@ func (a *app) update(ctx context.Context, f updateFlags) error {
 	change.Widened, change.Narrowed, change.Hidden = rightLines(u.Widens), rightLines(u.Narrows), []string{o.ExternalID, o.PreviousExternalID}
 	failure := a.recorded(ctx, change, func() error {
 		if err := a.apply(ctx, runner, plan); err != nil {
-			return a.takeBack(ctx, u, err)
+			return a.takeBack(ctx, way, err)
 		}
 		p := a.progress("reading everything again")
 		defer p.stop()
 		if err := u.Verify(ctx); err != nil {
-			return a.takeBack(ctx, u, err)
+			way.done = true
+			return a.takeBack(ctx, way, err)
 		}
 		return nil
 	})
@@ -267,8 +268,7 @@ func (a *app) granted(ctx context.Context, c customer, v *vendor.Profile) (*acce
 	case err != nil:
 		return nil, err
 	case granted == nil:
-		return nil, usererr.New(usererr.NotFound, "account %s has granted nothing: there is no role %s that Biplane made", c.account, v.RoleName).
-			WithHint("run 'biplane access grant'; or give the --vendor-profile that it was granted with")
+		return nil, nothingGranted(ctx, c, v)
 	case granted.Region != c.region:
 		return nil, usererr.New(usererr.Refused, "account %s has granted access in region %s, and the region here is %s", c.account, granted.Region, c.region).
 			WithHint("give --region %s; access in another region is another grant", granted.Region)
@@ -312,14 +312,14 @@ func (t *takenBack) Unwrap() error { return t.error }
 
 // takeBack puts back what a run changed before it failed. A run that was told to stop leaves
 // it as it is, for the next one to finish.
-func (a *app) takeBack(ctx context.Context, u *access.Update, failure error) error {
-	if ctx.Err() != nil || !u.Wrote() {
+func (a *app) takeBack(ctx context.Context, way *updateWay, failure error) error {
+	if ctx.Err() != nil || !way.wrote() {
 		return failure
 	}
 	p := a.progress("putting back what was changed")
 	defer p.stop()
 	said := awsSentence(failure)
-	if left := u.Undo(ctx); left != nil {
+	if left := way.undo(ctx); left != nil {
 		return &takenBack{usererr.New(usererr.Refused, "%v; not everything that was changed could be put back: %v", said, left).
 			WithHint("run the same command again, which goes on from what is there").Because(failure), false}
 	}

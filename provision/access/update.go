@@ -44,6 +44,8 @@ type Update struct {
 	going    []string            // ARNs of policies that are ours and no longer wanted
 	refusals map[string][]string // why a step is refused, by its name
 
+	stack    *InStack
+	choice   Choice
 	patience time.Duration
 }
 
@@ -54,8 +56,18 @@ type UpdateOptions struct {
 	Vendor  *vendor.Profile
 	Edits   Choice // what becomes of edits by hand
 
+	// Stack is how it is where a stack made all of it.
+	Stack *InStack
+
 	// Patience is how long Verify asks again; 0 means 20 seconds.
 	Patience time.Duration
+}
+
+// InStack is what a stack holds. A stack puts no tags on policies, so that its template is
+// what says whose they are and what was written.
+type InStack struct {
+	Held    []string // ARNs of its policies
+	Written *Set     // what its template, as it is in use, makes
 }
 
 // NewUpdate reads everything that was granted and compares it with what is wanted. It
@@ -65,7 +77,7 @@ func NewUpdate(ctx context.Context, api IAM, o UpdateOptions) (*Update, error) {
 	u := &Update{
 		place:   place{iam: j, partition: o.Wanted.Partition, account: o.Wanted.Account, vendor: o.Vendor},
 		journal: j, granted: o.Granted, wanted: o.Wanted, Set: o.Wanted.clone(),
-		Widens: []Right{}, Narrows: []Right{}, Edits: []Edit{}, refusals: map[string][]string{}, patience: o.Patience,
+		Widens: []Right{}, Narrows: []Right{}, Edits: []Edit{}, refusals: map[string][]string{}, stack: o.Stack, choice: o.Edits, patience: o.Patience,
 	}
 	if err := u.read(ctx); err != nil {
 		return nil, err
@@ -158,11 +170,16 @@ func (u *Update) read(ctx context.Context) error {
 		}
 		u.policies[arn] = documents[i]
 		isWanted := slices.ContainsFunc(wanted, func(w wantedPolicy) bool { return w.arn == arn })
-		if !isWanted && u.ours(documents[i].tags) {
+		if !isWanted && u.isMine(arn) {
 			u.going = append(u.going, arn)
 		}
 	}
 	return nil
+}
+
+// isMine reports whether a grant or its stack made a policy.
+func (u *Update) isMine(arn string) bool {
+	return u.ours(u.policies[arn].tags) || u.stack != nil && slices.Contains(u.stack.Held, arn)
 }
 
 // wantedPolicy is one managed policy of the set.
@@ -221,7 +238,7 @@ func (u *Update) Steps() []step.Step {
 	for _, c := range u.changes {
 		s := &policyUpdate{change: c, policyStep: &policyStep{
 			place: u.place, policy: c.policy, path: c.path, purpose: c.purpose, tags: c.tags, users: users,
-		}, refusal: u.refusals[policyStepName(c.policy.Name)]}
+		}, refusal: u.refusals[policyStepName(c.policy.Name)], held: u.stack != nil && slices.Contains(u.stack.Held, c.arn)}
 		if c.changes() {
 			changed = append(changed, s)
 			continue
@@ -230,7 +247,9 @@ func (u *Update) Steps() []step.Step {
 	}
 	for _, r := range u.Set.Roles {
 		s := u.newRoleStep(r)
-		s.tags = append(s.tags, u.digestTag(u.wantedRole(r.Name).digests()...))
+		if u.stack == nil {
+			s.tags = append(s.tags, u.digestTag(u.wantedRole(r.Name).digests()...))
+		}
 		roles = append(roles, &roleUpdate{roleStep: s, update: u, needs: names(created), refusal: u.refusals[s.Name()], was: u.roles[r.Name]})
 	}
 	before := names(roles)
@@ -261,7 +280,25 @@ func (u *Update) Steps() []step.Step {
 		})
 	}
 	all := slices.Concat(created, roles, changed, ends, policies)
+	if u.stack != nil {
+		return all // its template has the marks
+	}
 	return append(all, &rolesMark{update: u, needs: names(all)})
+}
+
+// RestoreSteps returns what puts edits by hand back to what the stack's template says. A
+// stack itself would see no change where its template has none. What it then has not in
+// common with the wanted template is the stack's to change.
+func (u *Update) RestoreSteps(ctx context.Context) ([]step.Step, error) {
+	r, err := NewUpdate(ctx, u.journal.IAM, UpdateOptions{Granted: u.granted, Wanted: u.stack.Written, Vendor: u.vendor, Edits: u.choice, Stack: u.stack})
+	if err != nil {
+		return nil, err
+	}
+	r.journal, r.iam = u.journal, u.journal
+	for name, lines := range u.refusals {
+		r.refusals[name] = lines
+	}
+	return r.Steps(), nil
 }
 
 func (u *Update) newRoleStep(r Role) *roleStep { return newRoleStep(u.place, u.Set, r) }
@@ -288,7 +325,7 @@ func (u *Update) roleToDrop(name string) step.Step {
 	live := u.roles[name]
 	role := Role{Name: name, Path: live.path}
 	for _, arn := range live.attached {
-		if _, known := u.policies[arn]; !known || u.ours(u.policies[arn].tags) {
+		if _, known := u.policies[arn]; !known || u.isMine(arn) {
 			role.Attached = append(role.Attached, arn)
 		}
 	}

@@ -1,6 +1,9 @@
 package access
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Choice is what becomes of edits by hand.
 type Choice string
@@ -35,6 +38,9 @@ func (u *Update) findEdits(choice Choice) {
 		switch choice {
 		case Keep:
 			keep()
+			if u.stack != nil && u.rewrites(role, what) {
+				u.refusals[step] = append(u.refusals[step], what+" was edited by hand, and the stack changes it")
+			}
 		case "":
 			line := what + " was edited by hand"
 			u.refusals[step] = append(append(u.refusals[step], line), differences...)
@@ -42,7 +48,7 @@ func (u *Update) findEdits(choice Choice) {
 	}
 	for _, w := range u.wantedPolicies() {
 		live := u.policies[w.arn]
-		if live.document == nil || !u.isEdited(live.tags, live.document) {
+		if live.document == nil || !u.policyEdited(w, live) {
 			continue
 		}
 		if differences := documentDifferences("the document", live.document, w.policy.Document); len(differences) > 0 {
@@ -59,7 +65,7 @@ func (u *Update) findEdits(choice Choice) {
 		}
 		step := roleStepName(r.Name)
 		f := &foundRole{roleStep: u.newRoleStep(*r), live: live}
-		if differences := f.trustDifferences(); len(differences) > 0 && u.isEdited(live.tags, live.trust) {
+		if differences := f.trustDifferences(); len(differences) > 0 && u.trustEdited(r.Name, live) {
 			found(step, r.Name, trustPolicy, differences, func() { r.Trust = Trust{Size: size(live.trust), Document: live.trust} })
 		}
 		if differences := f.boundaryDifferences(); len(differences) > 0 {
@@ -76,11 +82,11 @@ func (u *Update) findEdits(choice Choice) {
 			at := slices.IndexFunc(r.Policies, func(p Policy) bool { return p.Kind == inline && p.Name == name })
 			kept := Policy{Name: name, Kind: inline, Size: size(text), Document: text}
 			switch {
-			case at < 0 && slices.Contains(u.written(live.tags), digest(text)):
+			case at < 0 && !u.inlineEdited(r.Name, name, live):
 				// Of an older version, which had it.
 			case at < 0:
 				found(step, r.Name, "inline policy "+name, []string{"it is not of this set"}, func() { r.Policies = append(r.Policies, kept) })
-			case u.isEdited(live.tags, text):
+			case u.inlineEdited(r.Name, name, live):
 				if differences := documentDifferences("the document", text, r.Policies[at].Document); len(differences) > 0 {
 					found(step, r.Name, "inline policy "+name, differences, func() { r.Policies[at] = kept })
 				}
@@ -95,7 +101,80 @@ func (u *Update) findEdits(choice Choice) {
 	}
 }
 
-// unchosen are the edits that nobody has decided about.
-func (u *Update) unchosen() []Edit {
-	return slices.DeleteFunc(slices.Clone(u.Edits), func(e Edit) bool { return e.Choice != "" })
+// policyEdited reports whether a policy has a document that nobody wrote for us.
+func (u *Update) policyEdited(w wantedPolicy, live livePolicy) bool {
+	if u.stack == nil {
+		return u.isEdited(live.tags, live.document)
+	}
+	written := u.stack.policy(w.policy.Name)
+	return written != nil && len(documentDifferences("", live.document, written)) > 0
+}
+
+func (u *Update) trustEdited(role string, live *liveRole) bool {
+	if u.stack == nil {
+		return u.isEdited(live.tags, live.trust)
+	}
+	written := u.stack.role(role)
+	return written != nil && digest(written.Trust.Document) != digest(live.trust)
+}
+
+func (u *Update) inlineEdited(role, name string, live *liveRole) bool {
+	if u.stack == nil {
+		written := u.written(live.tags)
+		return !slices.Contains(written, digest(live.inline[name])) && (len(written) > 0 || u.wantedInline(role, name) == nil)
+	}
+	if written := u.stack.role(role); written != nil {
+		for _, p := range written.Policies {
+			if p.Kind == inline && p.Name == name {
+				return len(documentDifferences("", live.inline[name], p.Document)) > 0
+			}
+		}
+	}
+	return true
+}
+
+// wantedInline is the document of an inline policy as it is wanted; nil where none is.
+func (u *Update) wantedInline(role, name string) []byte {
+	if r := u.wantedRole(role); r != nil {
+		for _, p := range r.Policies {
+			if p.Kind == inline && p.Name == name {
+				return p.Document
+			}
+		}
+	}
+	return nil
+}
+
+// rewrites reports whether the stack would write over an edit that is to be kept.
+func (u *Update) rewrites(role, what string) bool {
+	if name, ok := strings.CutPrefix(what, "policy "); ok {
+		for _, p := range u.wanted.Policies() {
+			if written := u.stack.policy(name); p.Name == name && written != nil {
+				return len(documentDifferences("", written, p.Document)) > 0
+			}
+		}
+		return false // somebody attached it
+	}
+	written, wanted := u.stack.role(role), u.wantedRole(role)
+	return written == nil || wanted == nil || !slices.Equal(written.digests(), wanted.digests())
+}
+
+// policy is the document that the stack's template has for a policy; nil for none.
+func (s *InStack) policy(name string) []byte {
+	for _, p := range s.Written.Policies() {
+		if p.Name == name {
+			return p.Document
+		}
+	}
+	return nil
+}
+
+// role is a role of the stack's template; nil for none.
+func (s *InStack) role(name string) *Role {
+	for i := range s.Written.Roles {
+		if s.Written.Roles[i].Name == name {
+			return &s.Written.Roles[i]
+		}
+	}
+	return nil
 }

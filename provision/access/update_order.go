@@ -43,7 +43,9 @@ func (u *Update) inOrder() error {
 	for _, w := range wanted {
 		c := &policyChange{
 			policy: *w.policy, path: w.path, purpose: w.purpose, arn: w.arn, role: w.role, from: u.policies[w.arn].document,
-			tags: u.policyTags(u.wanted, u.wantedPolicyNamed(w)),
+		}
+		if u.stack == nil {
+			c.tags = u.policyTags(u.wanted, u.wantedPolicyNamed(w))
 		}
 		if c.changes() {
 			c.lines = u.rightLines(c.role, c.policy.Name)

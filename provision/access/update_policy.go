@@ -25,6 +25,7 @@ type policyUpdate struct {
 	change  *policyChange
 	needs   []string
 	refusal []string // it was edited, and nobody has said what to do
+	held    bool     // a stack made it
 }
 
 func (s *policyUpdate) Needs() []string { return s.needs }
@@ -100,7 +101,11 @@ func (f *foundUpdate) Plan() step.Change {
 		change := f.foundPolicy.Plan()
 		change.Details = append(change.Details, f.update.change.lines...)
 		return change
-	case len(f.differences) == 0 || !f.ours(f.tags):
+	case f.update.held && f.update.refusal != nil:
+		return step.Change{Action: step.Refuse, Details: f.update.refusal, Hint: editHint}
+	case len(f.differences) == 0 && f.update.held:
+		return step.Change{Action: step.Keep}
+	case len(f.differences) == 0 || !f.ours(f.tags) && !f.update.held:
 		return f.foundPolicy.Plan()
 	case f.update.refusal != nil:
 		return step.Change{Action: step.Refuse, Details: f.update.refusal, Hint: editHint}
@@ -129,24 +134,31 @@ func (f *foundUpdate) Make(ctx context.Context) error {
 			return err
 		}
 	}
+	if f.update.held {
+		return f.createVersion(ctx)
+	}
 	both := f.digestTag(digest(f.policy.Document), f.lastWritten(f.tags, f.document))
 	if missing := missingTags(f.tags, []types.Tag{both}); len(missing) > 0 {
 		if _, err := f.iam.TagPolicy(ctx, &iam.TagPolicyInput{PolicyArn: arn, Tags: missing}); err != nil {
 			return fault.Passing(err)
 		}
 	}
+	if err := f.createVersion(ctx); err != nil {
+		return err
+	}
+	_, err := f.iam.TagPolicy(ctx, &iam.TagPolicyInput{PolicyArn: arn, Tags: missingTags(append([]types.Tag{both}, withoutTag(f.tags, *both.Key)...), f.policyStep.tags)})
+	return fault.Passing(err)
+}
+
+func (f *foundUpdate) createVersion(ctx context.Context) error {
 	_, err := f.iam.CreatePolicyVersion(ctx, &iam.CreatePolicyVersionInput{
-		PolicyArn: arn, PolicyDocument: aws.String(string(f.policy.Document)), SetAsDefault: true,
+		PolicyArn: aws.String(f.arn()), PolicyDocument: aws.String(string(f.policy.Document)), SetAsDefault: true,
 	})
 	var full *types.LimitExceededException
 	if errors.As(err, &full) {
 		return usererr.New(usererr.Refused, "policy %s has %d versions again: somebody else made one at the same time", f.policy.Name, maxVersions).
 			WithHint("run the same command again, once nobody else changes it").Because(err)
 	}
-	if err != nil {
-		return fault.Passing(err)
-	}
-	_, err = f.iam.TagPolicy(ctx, &iam.TagPolicyInput{PolicyArn: arn, Tags: missingTags(append([]types.Tag{both}, withoutTag(f.tags, *both.Key)...), f.policyStep.tags)})
 	return fault.Passing(err)
 }
 

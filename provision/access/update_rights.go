@@ -250,6 +250,26 @@ func (u *Update) rightLines(role, in string) []string {
 	return lines
 }
 
+// RightLines says what comes and goes, policy by policy.
+func (u *Update) RightLines() []string {
+	var lines []string
+	seen := map[[2]string]bool{}
+	for _, r := range slices.Concat(u.Widens, u.Narrows) {
+		if at := [2]string{r.Role, r.In}; !seen[at] {
+			seen[at] = true
+			where := r.In + " of role " + r.Role
+			if r.Role == "" {
+				where = r.In
+			}
+			lines = append(lines, "in "+where+":")
+			for _, line := range u.rightLines(r.Role, r.In) {
+				lines = append(lines, "  "+line)
+			}
+		}
+	}
+	return lines
+}
+
 func (r Right) word() string {
 	if r.Class == iampolicy.Narrowing {
 		return "narrows"

@@ -125,7 +125,7 @@ func (f *foundRoleUpdate) Make(ctx context.Context) error {
 		}
 	}
 	trust, inlines := f.trustDifferences(), f.wrongInlines()
-	if len(trust) > 0 || len(inlines) > 0 {
+	if (len(trust) > 0 || len(inlines) > 0) && f.step.update.stack == nil {
 		if err := f.markBoth(ctx); err != nil {
 			return err
 		}
