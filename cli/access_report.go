@@ -20,7 +20,7 @@ import (
 func (a *app) accessReport() *cobra.Command {
 	var set setFlags
 	var account string
-	method := choice{value: "iam", allowed: []string{"iam", "cloudformation"}}
+	method := choice{value: byIAM, allowed: []string{byIAM, byStack}}
 	cmd := &cobra.Command{
 		Use:   "report",
 		Short: "Say what a grant would make in the account, and what it would meet",
@@ -100,14 +100,14 @@ func (a *app) report(ctx context.Context, set setFlags, account, method string) 
 	prospect := access.Prospect{
 		Set: wanted, Vendor: v, ExternalIDs: []string{options.ExternalID, options.PreviousExternalID}, Caller: customer.who, IAM: customer.iam, Organizations: organizations.NewFromConfig(cfg), Now: now.Now(), Progress: p.now,
 	}
-	if method == "cloudformation" {
+	if method == byStack {
 		prospect.Stack = v.StackName
 	}
 	forecast, err := prospect.Run(ctx)
 	if err != nil {
 		return err
 	}
-	if method == "cloudformation" {
+	if method == byStack {
 		if err := reportStack(ctx, forecast, options, cloudformation.NewFromConfig(cfg), v); err != nil {
 			return err
 		}
