@@ -1110,3 +1110,55 @@ func TestStackRole(t *testing.T) {
 	s.settle(id)
 	s.is(id, types.StackStatusDeleteComplete)
 }
+
+func TestStackTags(t *testing.T) {
+	t.Parallel()
+	s := standing(t, Options{})
+	s.create("one", "s3:ListBucket")
+	tags := []types.Tag{{Key: aws.String("team"), Value: aws.String("data")}}
+	_, err := s.CreateChangeSet(t.Context(), &cfn.CreateChangeSetInput{StackName: aws.String("one"), ChangeSetName: aws.String("set"), UsePreviousTemplate: aws.Bool(true), Capabilities: named,
+		Parameters: []types.Parameter{previous("Key"), previous("Name")}, Tags: tags})
+	s.must(err)
+	s.clock.pass(time.Minute)
+	set, err := s.DescribeChangeSet(t.Context(), &cfn.DescribeChangeSetInput{StackName: aws.String("one"), ChangeSetName: aws.String("set")})
+	s.must(err)
+	if len(set.Changes) != 1 || *set.Changes[0].ResourceChange.LogicalResourceId != "Role" || !slices.Equal(set.Changes[0].ResourceChange.Scope, []types.ResourceAttribute{types.ResourceAttributeTags}) {
+		t.Errorf("got %+v, want the tags of what can have some", set.Changes)
+	}
+	_, err = s.ExecuteChangeSet(t.Context(), &cfn.ExecuteChangeSetInput{StackName: aws.String("one"), ChangeSetName: aws.String("set")})
+	s.must(err)
+	s.settle("one")
+	s.is("one", types.StackStatusUpdateComplete)
+	role, err := s.iam().GetRole(t.Context(), &iam.GetRoleInput{RoleName: aws.String("granted")})
+	s.must(err)
+	if len(role.Role.Tags) != 1 || *role.Role.Tags[0].Key != "team" {
+		t.Errorf("got %v, want the stack's tag", role.Role.Tags)
+	}
+	// Who may touch only what has that tag may touch the stack.
+	tagged := s.as(roleSession(t, s.d, "tagged", `{"Effect":"Allow","Action":"cloudformation:DescribeStacks","Resource":"*","Condition":{"StringEquals":{"aws:ResourceTag/team":"data"}}}`))
+	_, err = tagged.DescribeStacks(t.Context(), &cfn.DescribeStacksInput{StackName: aws.String("one")})
+	s.must(err)
+	_, err = s.UpdateStack(t.Context(), &cfn.UpdateStackInput{StackName: aws.String("one"), UsePreviousTemplate: aws.Bool(true), Capabilities: named, Parameters: []types.Parameter{previous("Key")},
+		Tags: []types.Tag{{Key: aws.String("aws:mine"), Value: aws.String("x")}}})
+	s.refused(err, "ValidationError", "aws: prefixed tag key names are not allowed for external use.")
+}
+
+func TestStackSkips(t *testing.T) {
+	t.Parallel()
+	s := standing(t, Options{})
+	s.create("one", "s3:ListBucket")
+	s.d.Arm(Fault{Kind: SCP, Service: "iam", Operation: "UpdateAssumeRolePolicy", Count: 1}, Fault{Kind: SCP, Service: "iam", Operation: "CreatePolicyVersion", After: 1})
+	_, err := s.UpdateStack(t.Context(), &cfn.UpdateStackInput{StackName: aws.String("one"), TemplateBody: access("s3:GetObject"), Capabilities: named, Parameters: []types.Parameter{parameter("Key", "another-id")}})
+	s.must(err)
+	s.settle("one")
+	s.is("one", types.StackStatusUpdateRollbackFailed)
+	_, err = s.ContinueUpdateRollback(t.Context(), &cfn.ContinueUpdateRollbackInput{StackName: aws.String("one"), ResourcesToSkip: []string{"Role"}})
+	s.refused(err, "ValidationError", "Role")
+	_, err = s.ContinueUpdateRollback(t.Context(), &cfn.ContinueUpdateRollbackInput{StackName: aws.String("one"), ResourcesToSkip: []string{"Policy"}})
+	s.must(err)
+	s.settle("one")
+	s.is("one", types.StackStatusUpdateRollbackComplete)
+	if !s.allows("s3:GetObject") {
+		t.Error("got the old policy, want what was skipped left as it is")
+	}
+}

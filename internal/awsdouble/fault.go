@@ -195,6 +195,8 @@ func exhausted(c *call) *refusal {
 		case "RunInstances":
 			code, message = "VcpuLimitExceeded", "You have requested more vCPU capacity than your current vCPU limit of 64 allows for the instance bucket that the specified instance type belongs to."
 		}
+	case "cloudformation":
+		message = "Limit for stack has been exceeded"
 	case "eks":
 		code, message = "ResourceLimitExceededException", "You have encountered a service limit on the specified resource."
 	case "iam":
