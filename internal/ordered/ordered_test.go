@@ -1,4 +1,4 @@
-package cli
+package ordered
 
 import (
 	"encoding/json"
@@ -21,17 +21,25 @@ var tricky = []string{
 	" lead", "trail ", "a:", "x\ny", "multi\n\nline\n", "a\tb", "\a", "\u2028x", "é<>&", "${aws:username}", "arn:aws:s3:::a/*", "\\", "true",
 }
 
+func toYAML(text []byte) ([]byte, error) {
+	value, err := Decode(text)
+	if err != nil {
+		return nil, err
+	}
+	return YAML(value)
+}
+
 func TestYAML(t *testing.T) {
 	t.Parallel()
 	object := map[string]any{"null": nil, "list": []any{}, "object": map[string]any{}, "whole": 5.0, "part": 1.5, "flag": true}
 	for i, s := range tricky {
 		object[fmt.Sprint("value", i)] = s
 	}
-	text, err := marshalJSON(object)
+	text, err := json.Marshal(object)
 	if err != nil {
 		t.Fatal(err)
 	}
-	printed, err := jsonToYAML(text)
+	printed, err := toYAML(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +66,7 @@ func TestYAML(t *testing.T) {
 	})
 
 	t.Run("keeps the order of the keys", func(t *testing.T) {
-		got, err := jsonToYAML([]byte(`{"z":1,"a":{"k":2,"b":3},"m":[{"x":4,"c":5}]}`))
+		got, err := toYAML([]byte(`{"z":1,"a":{"k":2,"b":3},"m":[{"x":4,"c":5}]}`))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +101,7 @@ func TestYAML(t *testing.T) {
 // pythonWithYAML is the Python that `make setup` makes; the emulator needs PyYAML.
 func pythonWithYAML(t *testing.T) string {
 	t.Helper()
-	python, err := filepath.Abs("../.cache/venv/bin/python")
+	python, err := filepath.Abs("../../.cache/venv/bin/python")
 	if err != nil {
 		t.Fatal(err)
 	}
