@@ -43,7 +43,8 @@ private bucket that is made for the moment, or is read at --template-url.
 
 The ARN of the provision role is printed last, alone on stdout; the names of
 the other roles derive from it. That ARN, the account number in it, is what the
-vendor needs to know.`,
+vendor needs to know. With --announce-url the stack tells it to the vendor by
+itself; whether that worked is on stderr, and the grant stands either way.`,
 		Example: `  # Look, and change nothing
   biplane access grant --method iam --external-id 5Zq0v3l1x8mTfKcW2hYbNg --region eu-central-1 --dry-run
 
@@ -69,6 +70,7 @@ vendor needs to know.`,
 	f.set.add(cmd)
 	f.run.addMethod(cmd, byIAM, "how the roles are made: iam calls IAM, cloudformation makes a stack")
 	cmd.Flags().StringVar(&f.run.templateURL, "template-url", "", "https `URL` in S3 where the template is published (cloudformation only)")
+	addAnnounceURL(cmd, &f.run.announceURL)
 	f.run.addCustomer(cmd)
 	return cmd
 }
@@ -77,6 +79,7 @@ vendor needs to know.`,
 type runFlags struct {
 	method      choice
 	templateURL string
+	announceURL string
 	account     string
 	yes         bool
 	dryRun      bool
@@ -94,6 +97,13 @@ func (f *runFlags) check(cmd *cobra.Command) error {
 	if f.templateURL != "" && f.method.value != byStack {
 		return usererr.New(usererr.Invalid, "--template-url is for --method %s, and --method is %s", byStack, f.method.value).
 			WithHint("give --method %s too, or leave --template-url out", byStack)
+	}
+	if f.announceURL != "" && f.method.value != byStack {
+		return usererr.New(usererr.Invalid, "--announce-url is for --method %s, and --method is %s: a stack can say its role, and roles cannot", byStack, f.method.value).
+			WithHint("give --method %s too; or give the vendor the ARN that is printed", byStack)
+	}
+	if err := checkAnnounceURL(f.announceURL); err != nil {
+		return err
 	}
 	return f.checkAccount()
 }
@@ -114,6 +124,8 @@ type grantResult struct {
 	Applied bool               `json:"applied"`
 	RoleARN string             `json:"roleArn"`
 	Roles   []grantedRole      `json:"roles"`
+	// Announced is what came of --announce-url: "200 received", or why not.
+	Announced string `json:"announced,omitempty"`
 }
 
 type grantedRole struct {
@@ -188,6 +200,11 @@ func (a *app) grant(ctx context.Context, set setFlags, run runFlags) error {
 		return err
 	}
 	result.Applied = plan.Writes()
+	if run.announceURL != "" {
+		if result.Announced, err = a.announced(ctx, customer, v); err != nil {
+			return err
+		}
+	}
 	return a.print(result, func(w io.Writer) { fmt.Fprintln(w, result.RoleARN) })
 }
 

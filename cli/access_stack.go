@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
@@ -61,6 +63,9 @@ func (a *app) grantSteps(ctx context.Context, c customer, o access.Options, set 
 	wanted := stack.Wanted{
 		Name: o.Vendor.StackName, Set: set, Template: made.Bytes(template.JSON), TemplateURL: run.templateURL, Parameters: template.Parameters(o),
 	}
+	if run.announceURL != "" { // without, a stack that has one keeps it
+		wanted.Parameters[template.AnnounceURLParameter] = run.announceURL
+	}
 	if run.templateURL != "" {
 		client := func(region string) stack.S3 {
 			cfg := c.config.Copy()
@@ -72,6 +77,23 @@ func (a *app) grantSteps(ctx context.Context, c customer, o access.Options, set 
 		}
 	}
 	return stack.GrantSteps(ctx, c.stackPlace(c.region, o.Vendor), wanted)
+}
+
+// announced says what came of the stack's announcement. One that failed is no error: the
+// role is as good without.
+func (a *app) announced(ctx context.Context, c customer, v *vendor.Profile) (string, error) {
+	there, err := stack.Read(ctx, c.stackPlace(c.region, v).CloudFormation, v, v.StackName)
+	if err != nil || there == nil {
+		return "", err
+	}
+	said := there.Outputs[template.AnnouncedOutput]
+	switch {
+	case !strings.HasPrefix(said, "200 "):
+		fmt.Fprintf(a.Err, "note: the stack could not tell the vendor its role (%s): give the vendor the ARN yourself\n", oneLine(said))
+	case !a.quiet:
+		fmt.Fprintf(a.Err, "The stack has told the vendor its role (%s).\n", oneLine(said))
+	}
+	return said, nil
 }
 
 // refuseStacks refuses to grant by IAM what a stack holds: whatever was changed beside it,

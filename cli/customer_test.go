@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -182,4 +183,39 @@ func expire(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Defer(func() { ts.Check(double.Stop()) })
 	ts.Setenv("AWS_ENDPOINT_URL", double.URL())
+}
+
+// freePort is the transcripts' command
+//
+//	freeport NAME
+//
+// which sets a variable to an address on which nobody listens.
+func freePort(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: freeport NAME")
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], listener.Addr().String())
+	ts.Check(listener.Close())
+}
+
+// listensAt is the transcripts' command
+//
+//	listensat ADDRESS
+//
+// which waits until somebody listens there.
+func listensAt(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: listensat ADDRESS")
+	}
+	var err error
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		var connection net.Conn
+		if connection, err = net.Dial("tcp", args[0]); err == nil {
+			ts.Check(connection.Close())
+			return
+		}
+	}
+	ts.Fatalf("got nobody at %s after a minute: %v", args[0], err)
 }

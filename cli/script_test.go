@@ -63,6 +63,8 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"awsdouble":    startDouble,
 			"controlplane": startControlPlane,
+			"freeport":     freePort,
+			"listensat":    listensAt,
 			"makerole":     makeRole,
 			"attach":       attach,
 			"trust":        setTrust,
@@ -169,12 +171,12 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 
 // startDouble is the transcripts' command
 //
-//	awsdouble [moto] [delay=DURATION] [scp=FILE]... [scp-readable] [KIND:CALLS[,…]]...
+//	awsdouble [moto] [functions] [delay=DURATION] [scp=FILE]... [scp-readable] [KIND:CALLS[,…]]...
 //
 // which starts an AWS double of the transcript's own, with the faults given,
 // and sets the environment that its export lines would. It holds IAM and STS;
 // with moto, which takes seconds to start, everything else as well. What is written to
-// IAM is seen after the delay.
+// IAM is seen after the delay. With functions, those of Lambda run.
 func startDouble(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("unsupported: ! awsdouble")
@@ -195,6 +197,12 @@ func startDouble(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		if arg == "scp-readable" {
 			options.SCPReadable = true
+			continue
+		}
+		if arg == "functions" {
+			python, err := filepath.Abs("../.cache/venv/bin/python")
+			ts.Check(err)
+			options.LambdaPython = python
 			continue
 		}
 		if text, ok := strings.CutPrefix(arg, "delay="); ok {
