@@ -236,7 +236,14 @@ func (p *Prospect) plan(ctx context.Context, f *Forecast) error {
 		for _, policy := range r.Policies {
 			sizes = append(sizes, thousands(policy.Size))
 		}
-		f.Add(makesRow, "role "+r.Name, Info, "%s; %d policies of %s characters, a trust of %s", r.Purpose, len(r.Policies)+len(r.Attached), strings.Join(sizes, " + "), thousands(r.Trust.Size))
+		var has []string
+		if len(sizes) > 0 {
+			has = append(has, "policies of "+strings.Join(sizes, " + ")+" characters")
+		}
+		for _, policy := range r.Attached {
+			has = append(has, "AWS's "+policy[strings.LastIndexByte(policy, '/')+1:])
+		}
+		f.Add(makesRow, "role "+r.Name, Info, "%s; %s, a trust of %s", r.Purpose, strings.Join(has, ", "), thousands(r.Trust.Size))
 	}
 	runner := step.Runner{Steps: GrantSteps(p.IAM, p.Set, p.Vendor)}
 	plan, err := runner.Plan(ctx, step.Present)
