@@ -59,15 +59,17 @@ func TestKillRotate(t *testing.T) {
 	biplane := program(t)
 	begin := []string{"access", "rotate-external-id", "--external-id", "8Rk2mQ0sZ4vJtYpLxW9cAe", "--yes", "--quiet"}
 	finish := []string{"access", "rotate-external-id", "--finish", "--yes", "--quiet"}
-	grant := []string{"access", "grant", "--method", "iam", "--external-id", externalID, "--delete-permissions", "--yes", "--quiet"}
-	t.Run("it finishes to let both values in", func(t *testing.T) {
-		t.Parallel()
-		killtest.Run(t, killtest.Program{Path: biplane, Args: begin, Sample: 16, Interrupted: 2, World: copyOf(grantedAccount(t, biplane, grant))})
-	})
-	t.Run("it finishes to leave one alone", func(t *testing.T) {
-		t.Parallel()
-		killtest.Run(t, killtest.Program{Path: biplane, Args: finish, Sample: 16, Interrupted: 2, World: copyOf(grantedAccount(t, biplane, grant, begin))})
-	})
+	for method, flags := range map[string][]string{"iam": {"--delete-permissions"}, "cloudformation": {"--policy", "compat"}} {
+		grant := append([]string{"access", "grant", "--method", method, "--external-id", externalID, "--yes", "--quiet"}, flags...)
+		t.Run("it finishes to let both values in by "+method, func(t *testing.T) {
+			t.Parallel()
+			killtest.Run(t, killtest.Program{Path: biplane, Args: begin, Sample: 16, Interrupted: 2, World: copyOf(grantedAccount(t, biplane, grant))})
+		})
+		t.Run("it finishes to leave one alone by "+method, func(t *testing.T) {
+			t.Parallel()
+			killtest.Run(t, killtest.Program{Path: biplane, Args: finish, Sample: 16, Interrupted: 2, World: copyOf(grantedAccount(t, biplane, grant, begin))})
+		})
+	}
 }
 
 // TestKillBreakGlass kills the opening and the closing of the break-glass role, and loses
