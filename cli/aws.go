@@ -326,6 +326,24 @@ func last(err error) error {
 	}
 }
 
+// clockRefused reports whether AWS refuses a signature for its time. The SDK has corrected
+// it once by then, from the date of the answer.
+func clockRefused(code, message string) bool {
+	return slices.Contains([]string{"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"}, code) ||
+		code == "SignatureDoesNotMatch" && (strings.Contains(message, "Signature expired") || strings.Contains(message, "Signature not yet current"))
+}
+
+func clockSentence(answer *smithyhttp.ResponseError, code, message string) *usererr.Error {
+	how := "wrong"
+	if answer != nil && answer.Response != nil {
+		if at, err := smithyhttp.ParseTime(answer.Response.Header.Get("Date")); err == nil {
+			how = off(time.Since(at))
+		}
+	}
+	return usererr.New(usererr.Denied, "the clock of this machine is %s, and AWS takes no signature of such a time (%s: %s)", how, code, message).
+		WithHint("set the clock ('timedatectl set-ntp true'), and run the same command again")
+}
+
 // usedUp is a sentence on a quota that is used up; nil for every other error. region may
 // be unknown.
 func usedUp(err error, region string) *usererr.Error {
@@ -370,7 +388,9 @@ func awsSentence(err error) error {
 	if errors.As(err, &api) {
 		code, message := api.ErrorCode(), strings.TrimSuffix(api.ErrorMessage(), ".")
 		switch {
-		case slices.Contains([]string{"ExpiredToken", "ExpiredTokenException", "RequestExpired"}, code):
+		case clockRefused(code, message):
+			return clockSentence(answer, code, message).Because(err)
+		case slices.Contains([]string{"ExpiredToken", "ExpiredTokenException"}, code):
 			return usererr.New(usererr.Denied, "the AWS credentials have expired").
 				WithHint("get new ones ('aws sso login', or assume the role again) and run the same command").Because(err)
 		case slices.Contains([]string{"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthFailure", "IncompleteSignature", "MissingAuthenticationToken"}, code):

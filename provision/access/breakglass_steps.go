@@ -307,7 +307,7 @@ func (s *switchStep) Check(ctx context.Context) error {
 	case sameTrust(is.live.trust, s.wanted()):
 		return nil
 	case sameTrust(is.live.trust, s.had):
-		return fmt.Errorf("the trust is not as it was written: %w", step.ErrNotYet)
+		return fmt.Errorf("the trust is as it was before; AWS does not show it yet, or somebody put it back: %w", step.ErrNotYet)
 	}
 	return s.meanwhile()
 }

@@ -24,7 +24,7 @@ func (a *account) controlPlane(t *testing.T) access.Principal {
 		t.Fatal(err)
 	}
 	role, err := a.service.SeedRole(vendorID, awsidentity.Role{Name: vendor.Default().ControlPlaneRole, Inline: map[string]string{
-		"assume": `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:AssumeRole","Resource":"*"}]}`}})
+		"assume": `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["sts:AssumeRole","sts:SetSourceIdentity"],"Resource":"*"}]}`}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -44,7 +45,14 @@ func newAccount(t *testing.T, o awsidentity.Options) *account {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(service)
+	now := o.Clock
+	if now == nil {
+		now = time.Now
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", now().UTC().Format(http.TimeFormat))
+		service.ServeHTTP(w, r)
+	}))
 	t.Cleanup(func() { server.Close(); service.Close() })
 	admin, err := service.CreateAccount(customerID, awsidentity.AccountOptions{})
 	if err != nil {
