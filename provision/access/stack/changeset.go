@@ -207,13 +207,13 @@ func (f *found) parameters() ([]types.Parameter, error) {
 	if text == nil {
 		text = []byte(f.stack.Body)
 	}
-	template, err := outlineOf(text)
+	takes, err := parametersOf(text)
 	if err != nil {
 		return nil, fmt.Errorf("reading the template of stack %s: %w", f.wanted.Name, err)
 	}
 	for _, key := range slices.Sorted(maps.Keys(f.stack.Parameters)) {
 		_, wanted := f.wanted.Parameters[key]
-		if _, takes := template.Parameters[key]; takes && !wanted {
+		if _, still := takes[key]; still && !wanted {
 			list = append(list, types.Parameter{ParameterKey: &key, UsePreviousValue: aws.Bool(true)})
 		}
 	}

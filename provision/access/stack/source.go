@@ -112,7 +112,8 @@ func (p Place) bucketIsThere(ctx context.Context) (bool, error) {
 	case code == "NoSuchTagSet":
 		return false, foreign
 	case fault.Denied(err):
-		return false, foreign.Because(err)
+		return false, usererr.New(usererr.Denied, "the bucket %s, through which the template is to go, cannot be looked at: it is somebody else's, or these credentials may not (s3:GetBucketTagging)", name).
+			WithHint("use credentials that may, or give the URL of the published template with --template-url").Because(err)
 	case err != nil:
 		return false, err
 	}

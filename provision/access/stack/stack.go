@@ -71,7 +71,6 @@ type Stack struct {
 	Name, ID     string
 	Status       types.StackStatus
 	StatusReason string
-	Created      time.Time
 	Updated      time.Time // zero: never
 	Parameters   map[string]string
 	Outputs      map[string]string
@@ -100,7 +99,7 @@ func Read(ctx context.Context, api API, v *vendor.Profile, name string) (*Stack,
 	is := out.Stacks[0]
 	s := &Stack{
 		Name: aws.ToString(is.StackName), ID: aws.ToString(is.StackId), Status: is.StackStatus, StatusReason: aws.ToString(is.StackStatusReason),
-		Created: aws.ToTime(is.CreationTime), Updated: aws.ToTime(is.LastUpdatedTime),
+		Updated:    aws.ToTime(is.LastUpdatedTime),
 		Parameters: map[string]string{}, Outputs: map[string]string{}, Tags: map[string]string{},
 		Protected: aws.ToBool(is.EnableTerminationProtection),
 	}
@@ -144,19 +143,15 @@ func about(body string) *template.Metadata {
 	return nil
 }
 
-// outline is of a template what its stack is planned by.
-type outline struct {
-	Parameters map[string]any
-	Resources  map[string]struct{ Type string }
-}
-
-func outlineOf(body []byte) (outline, error) {
-	var o outline
+// parametersOf are the names of the parameters that a template takes.
+func parametersOf(body []byte) (map[string]any, error) {
+	var parts struct{ Parameters map[string]any }
 	text, err := canonical(body)
 	if err != nil {
-		return o, err
+		return nil, err
 	}
-	return o, json.Unmarshal(text, &o)
+	err = json.Unmarshal(text, &parts)
+	return parts.Parameters, err
 }
 
 // canonical is a template, which may be JSON or YAML, as JSON: the same text for the same

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -677,5 +678,49 @@ func TestAHalfDeletedStackIsGoneOnWith(t *testing.T) {
 	}
 	if s := w.status(t); s != "" {
 		t.Errorf("got it in %s, want it gone", s)
+	}
+}
+
+// meddler is somebody who is at the stack between two calls of ours.
+type meddler struct {
+	stack.API
+	execute func(ctx context.Context, in *cloudformation.ExecuteChangeSetInput)
+	once    sync.Once
+}
+
+func (m *meddler) ExecuteChangeSet(ctx context.Context, in *cloudformation.ExecuteChangeSetInput, o ...func(*cloudformation.Options)) (*cloudformation.ExecuteChangeSetOutput, error) {
+	m.once.Do(func() { m.execute(ctx, in) })
+	return m.API.ExecuteChangeSet(ctx, in, o...)
+}
+
+func TestSomebodyElseWasFaster(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		execute func(t *testing.T, w *world) func(context.Context, *cloudformation.ExecuteChangeSetInput)
+	}{
+		{"it takes a change set that somebody else executed for its own", func(t *testing.T, w *world) func(context.Context, *cloudformation.ExecuteChangeSetInput) {
+			return func(ctx context.Context, in *cloudformation.ExecuteChangeSetInput) {
+				must[*cloudformation.ExecuteChangeSetOutput](t)(w.cfn.ExecuteChangeSet(ctx, &cloudformation.ExecuteChangeSetInput{StackName: in.StackName, ChangeSetName: in.ChangeSetName}))
+			}
+		}},
+		{"it proposes again what somebody else dropped", func(t *testing.T, w *world) func(context.Context, *cloudformation.ExecuteChangeSetInput) {
+			return func(ctx context.Context, in *cloudformation.ExecuteChangeSetInput) {
+				must[*cloudformation.DeleteChangeSetOutput](t)(w.cfn.DeleteChangeSet(ctx, &cloudformation.DeleteChangeSetInput{StackName: in.StackName, ChangeSetName: in.ChangeSetName}))
+			}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, awsdouble.Options{})
+			w.CloudFormation = &meddler{API: w.cfn, execute: c.execute(t, w)}
+			want := wanted(t, options(nil))
+			if action, err := w.apply(t, want); action != step.Create || err != nil {
+				t.Fatalf("got %s, %v, want it made", action, err)
+			}
+			if failed := w.compare(t, want.Set); len(failed) > 0 || !w.read(t).Protected {
+				t.Errorf("got %v, want it made and protected", failed)
+			}
+		})
 	}
 }
