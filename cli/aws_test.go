@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
@@ -131,6 +132,10 @@ func TestAWSSentence(t *testing.T) {
 			"have expired", "aws sso login"},
 		{"says that AWS does not know the credentials", failure(403, "InvalidClientTokenId", "The security token included in the request is invalid."),
 			"does not accept the credentials (InvalidClientTokenId: The security token included in the request is invalid)", "get-caller-identity"},
+		{"says that the clock is wrong", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Date", time.Now().Add(-20*time.Minute).UTC().Format(http.TimeFormat))
+			failure(403, "SignatureDoesNotMatch", "Signature not yet current: 20261130T080000Z is still later than 20261130T074500Z (20261130T074000Z + 5 min.)")(w, r)
+		}, "the clock of this machine is 20m", "set the clock"},
 		{"says that a call is not allowed, and AWS's reason", failure(403, "AccessDenied", "User: u is not authorized to perform: sts:GetCallerIdentity."),
 			"STS GetCallerIdentity is not allowed: User: u is not authorized to perform: sts:GetCallerIdentity", "administrator"},
 		{"says that AWS is throttling", failure(400, "Throttling", "Rate exceeded"), "throttling STS GetCallerIdentity", "wait a minute"},
