@@ -56,6 +56,16 @@ keep() {
 	sed -i 1d "$file"
 }
 
+# proven FLAGS...: the vendor checks the access. The rows that cannot tell are for the
+# customer alone, who may read the policies of all roles.
+proven() {
+	keep checked 0 biplane access check --profile vendor --other-profile vendor-other --role-arn "arn:aws:iam::$account:role/union/union-ai-admin" --external-id "$external_id" --region "$region" "$@"
+	sed -n 1,4p checked
+	echo '    ...'
+	tail -n 1 checked
+	grep -q '^[1-9][0-9]* pass, 0 fail, ' checked || { echo "demo: a row of the check does not pass" >&2; exit 1; }
+}
+
 # inventory prints each listing with what is in it. What AWS itself makes (service-linked
 # roles, the default network) is left out.
 inventory() {
@@ -118,20 +128,48 @@ run 0 aws iam create-role --role-name union-ai-admin --assume-role-policy-docume
 run 255 aws iam put-role-policy --role-name union-ai-admin --policy-name UnionIAMPolicyManual --policy-document file://seed/union-ai-admin/UnionIAMPolicyManual.json
 run 0 aws iam delete-role --role-name union-ai-admin
 
-say "The vendor makes an external ID, the customer grants access with it"
+say "The vendor makes an external ID for this customer"
 external_id=$(biplane access new-external-id)
 echo '$ biplane access new-external-id'
 echo "$external_id"
-run 0 biplane access grant --method iam --external-id "$external_id" --region "$region" --private-endpoint --delete-permissions --yes --quiet | tee granted
+
+say "Before any role exists, the customer asks what a grant would make, and what would stand in its way"
+keep reported 0 biplane access report --region "$region" --private-endpoint --delete-permissions --quiet
+sed -n 1,8p reported
+echo '    ...'
+tail -n 1 reported
+
+say "One way in: a stack. Its template is ours, and a link launches it"
+echo '$ biplane access template --private-endpoint --delete-permissions >template.json'
+biplane access template --private-endpoint --delete-permissions 2>&1 >template.json
+run 0 biplane access links --region "$region" --private-endpoint --delete-permissions --quiet
+run 0 biplane access grant --method cloudformation --external-id "$external_id" --region "$region" --private-endpoint --delete-permissions --yes --quiet
+run 0 aws cloudformation describe-stacks --stack-name UnionCloudAccess --query 'Stacks[0].[StackStatus,EnableTerminationProtection]' --output text
+proven --private-endpoint --delete-permissions
+run 0 biplane access revoke --region "$region" --yes --quiet
+
+say "The other way: IAM directly, at first without the private endpoint"
+run 0 biplane access grant --method iam --external-id "$external_id" --region "$region" --delete-permissions --yes --quiet | tee granted
 role=$(tail -n 1 granted) # the last line is the ARN of the provision role
 
+say "What was granted is changed: what that widens is shown before it is done, and running it again changes nothing"
+keep updated 0 biplane access update --region "$region" --private-endpoint --yes
+grep -E '^  [~+]|widens' updated | sed 's/^\(.\{110\}\).*/\1.../' | head -n 12
+tail -n 1 updated
+run 0 biplane access update --region "$region" --yes --quiet
+
+say "The external ID is changed without a gap: for a while both are valid"
+previous=$external_id
+external_id=$(biplane access new-external-id)
+run 0 biplane access rotate-external-id --region "$region" --external-id "$external_id" --yes --quiet
+assume=(aws --profile vendor sts assume-role --role-session-name demo --query AssumedRoleUser.Arn --output text)
+run 0 "${assume[@]}" --role-arn "$role" --external-id "$previous"
+run 0 "${assume[@]}" --role-arn "$role" --external-id "$external_id"
+run 0 biplane access rotate-external-id --region "$region" --finish --yes --quiet
+run 255 "${assume[@]}" --role-arn "$role" --external-id "$previous"
+
 say "The vendor proves that the access fits: right, wrong, absent external ID; another role; the calls of every step"
-# Two rows are for the customer alone, who may read the policies of all roles.
-keep checked 0 biplane access check --profile vendor --other-profile vendor-other --role-arn "$role" --external-id "$external_id" --region "$region" --private-endpoint --delete-permissions
-sed -n 1,4p checked
-echo '    ...'
-tail -n 1 checked
-grep -q '^[1-9][0-9]* pass, 0 fail, ' checked || { echo "demo: a row of the check does not pass" >&2; exit 1; }
+proven --private-endpoint --delete-permissions
 
 say "What the vendor may not: make a role without the boundary that the customer made, for example"
 run 1 biplane access explain iam:CreateRole --account "$account" --region "$region" --resource "arn:aws:iam::$account:role/union/union-worker"
@@ -208,6 +246,18 @@ run 0 kubectl --kubeconfig kubeconfig -n union get pods
 run 1 kubectl --kubeconfig kubeconfig -n union get secrets
 run 0 biplane dataplane plan dataplane.yaml --profile vendor --quiet --through "$jumper:8443" | tail -n 1
 
+say "An emergency: the break-glass role is open for an hour, to one person, for a reason; closing it ends her session, too"
+glass=$role-break-glass logs=/aws/eks/union-demo/cluster
+run 255 "${assume[@]}" --role-arn "$glass" --external-id "$external_id" --source-identity alice
+run 0 biplane access break-glass open --for 1h --reason "ticket 4711: nodes do not join" --source-identity alice --region "$region" --yes --quiet
+run 255 "${assume[@]}" --role-arn "$glass" --external-id "$external_id" --source-identity mallory
+"${assume[@]}" --role-arn "$glass" --external-id "$external_id" --source-identity alice --query 'Credentials.[AccessKeyId,SecretAccessKey,SessionToken]' |
+	awk '{ print "[alice]\naws_access_key_id = " $1 "\naws_secret_access_key = " $2 "\naws_session_token = " $3 }' >>"$AWS_SHARED_CREDENTIALS_FILE"
+echo "$ ${assume[*]} --role-arn $glass --external-id $external_id --source-identity alice  # kept as the profile alice"
+run 0 aws --profile alice logs filter-log-events --log-group-name "$logs" --query 'length(events)'
+run 0 biplane access break-glass close --region "$region" --yes --quiet
+run 255 aws --profile alice logs filter-log-events --log-group-name "$logs" --query 'length(events)'
+
 say "The next Kubernetes: control plane, add-ons, nodes, in EKS's order"
 keep upgraded 0 biplane dataplane upgrade dataplane.yaml --kubernetes 1.34 --profile vendor --yes
 grep -E '^✓|^Data plane|version' upgraded
@@ -219,6 +269,9 @@ echo '$ echo demo | biplane dataplane remove dataplane.yaml --profile vendor --d
 echo demo | biplane dataplane remove dataplane.yaml --profile vendor --delete-data >removed 2>&1
 grep -E '^. release|^✓ (cluster|bucket|network)|^Data plane|^Next' removed
 run 0 biplane cluster remove demo "${control[@]}"
+
+say "Who changed what, and what the roles say now"
+run 0 biplane access history --region "$region" --quiet
 
 say "The customer takes the access back"
 run 0 biplane access revoke --region "$region" --yes --quiet
