@@ -66,6 +66,9 @@ func (s *stackStep) changeSetName(stack *Stack) string {
 // the three each time that it is looked at.
 func (f *found) propose(ctx context.Context, kind types.ChangeSetType) error {
 	name := f.changeSetName(f.stack)
+	if f.doing = step.Update; kind == types.ChangeSetTypeCreate {
+		f.doing = step.Create
+	}
 	for _, other := range f.sets {
 		if other.name == name {
 			continue

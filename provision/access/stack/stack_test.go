@@ -724,3 +724,38 @@ func TestSomebodyElseWasFaster(t *testing.T) {
 		})
 	}
 }
+
+// stuck is a stack whose rollback failed, until it is continued.
+type stuck struct {
+	stack.API
+	continued bool
+}
+
+func (s *stuck) DescribeStacks(ctx context.Context, in *cloudformation.DescribeStacksInput, o ...func(*cloudformation.Options)) (*cloudformation.DescribeStacksOutput, error) {
+	out, err := s.API.DescribeStacks(ctx, in, o...)
+	if err == nil && !s.continued {
+		out.Stacks[0].StackStatus, out.Stacks[0].StackStatusReason = types.StackStatusUpdateRollbackFailed, ptr("a role could not be put back")
+	}
+	return out, err
+}
+
+func (s *stuck) ContinueUpdateRollback(context.Context, *cloudformation.ContinueUpdateRollbackInput, ...func(*cloudformation.Options)) (*cloudformation.ContinueUpdateRollbackOutput, error) {
+	s.continued = true
+	return &cloudformation.ContinueUpdateRollbackOutput{}, nil
+}
+
+func TestARollbackThatFailedIsContinued(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, awsdouble.Options{})
+	want := wanted(t, options(nil))
+	w.grant(t, want)
+	api := &stuck{API: w.cfn}
+	w.CloudFormation = api
+	_, p := w.plan(t, want)
+	if c := p.Steps[0]; c.Action != step.Update || !strings.Contains(c.Details[0], "a role could not be put back") {
+		t.Errorf("got %+v, want its rollback continued", c)
+	}
+	if _, err := w.apply(t, want); err != nil || !api.continued {
+		t.Errorf("got %v, continued %v, want it as wanted", err, api.continued)
+	}
+}

@@ -47,6 +47,7 @@ type stackStep struct {
 	removal *removal // of one that can only be deleted
 
 	// What this run did. What an earlier one did is seen in the stack.
+	doing     step.Action     // what it proposed a change set for; "" before
 	executed  string          // the change set that was executed: a failure is its
 	unchanged map[string]bool // change sets of which AWS said that they change nothing
 }
@@ -191,7 +192,7 @@ func (f *found) Plan() step.Change {
 	case s.Status == types.StackStatusUpdateRollbackFailed:
 		return step.Change{Action: step.Update, Details: append([]string{"go on with its rollback, which failed: " + s.StatusReason}, f.differ...)}
 	case busy(s.Status):
-		return step.Change{Action: step.Finish, Details: append([]string{"wait until it is ready: it is in " + string(s.Status)}, f.differ...), Waits: string(s.Status)}
+		return step.Change{Action: f.going(), Details: append([]string{"wait until it is ready: it is in " + string(s.Status)}, f.differ...), Waits: string(s.Status)}
 	case len(f.differ) > 0:
 		return step.Change{Action: step.Update, Details: append(f.differ, f.wayIn())}
 	case len(f.edited) > 0:
@@ -203,13 +204,21 @@ func (f *found) Plan() step.Change {
 	return step.Change{Action: step.Keep}
 }
 
+// going is what is gone on with: what this run is doing, or what an earlier one began.
+func (s *stackStep) going() step.Action {
+	if s.doing != "" {
+		return s.doing
+	}
+	return step.Finish
+}
+
 // planReview is about a stack that consists of change sets only.
 func (f *found) planReview() step.Change {
 	details := f.purpose()
 	for _, set := range f.sets {
 		switch {
 		case set.name == f.changeSetName(f.stack):
-			return step.Change{Action: step.Finish, Details: append([]string{"go on with the change set " + set.name}, details...)}
+			return step.Change{Action: f.going(), Details: append([]string{"go on with the change set " + set.name}, details...)}
 		case !set.ours:
 			return step.Change{Action: step.Refuse, Details: []string{fmt.Sprintf("it consists of the change set %s, which somebody else proposed", set.name)},
 				Hint: fmt.Sprintf("execute or delete it ('aws cloudformation delete-stack --stack-name %s --region %s'), or choose another stackName in a file for --vendor-profile", f.stack.Name, f.Region)}
