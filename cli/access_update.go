@@ -61,9 +61,9 @@ Exit status: 0 it is as wanted; 1 it was refused, or failed and was put back; 2 
 		},
 	}
 	flags := cmd.Flags()
-	flags.Var(&f.policy, "policy", "which set of documents (default: the one that was granted)")
+	flags.Var(&f.policy, "policy", "which set of documents; without it, the one that was granted")
 	flags.BoolVar(&f.privateEndpoint, "private-endpoint", false, "also what a private cluster endpoint needs (default: as it was granted)")
-	flags.BoolVar(&f.deletePermissions, "delete-permissions", false, "also the right to remove data planes, strict only (default: as it was granted)")
+	flags.BoolVar(&f.deletePermissions, "delete-permissions", false, "also the right to remove data planes, strict only; without it, as it was granted")
 	flags.BoolVar(&f.allowNarrowing, "allow-narrowing", false, "take rights even where a data plane needs them")
 	flags.Var(&f.drift, "drift", "what becomes of what was changed by hand: it stays, or is put back")
 	flags.StringVar(&f.externalID, "external-id", "", "`ID` that the vendor must say, where the role asks for none yet")

@@ -39,10 +39,10 @@ func (u *Update) findEdits(choice Choice) {
 		case Keep:
 			keep()
 			if u.stack != nil && u.rewrites(role, what) {
-				u.refusals[step] = append(u.refusals[step], what+" was edited by hand, and the stack changes it")
+				u.refusals[step] = append(u.refusals[step], what+" was changed by hand, and the stack changes it, too")
 			}
 		case "":
-			line := what + " was edited by hand"
+			line := what + " was changed by hand"
 			u.refusals[step] = append(append(u.refusals[step], line), differences...)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
@@ -54,7 +55,7 @@ func (u *Update) Needed(ctx context.Context, tags Tagging) ([]Need, error) {
 	if err != nil {
 		return nil, err
 	}
-	standing := map[bool]bool{} // asked at most once
+	stands := sync.OnceValues(func() (bool, error) { return u.endpointStands(ctx, tags) })
 	for _, plane := range planes {
 		o := u.granted.Options(u.account, plane.names)
 		old, err := Generate(o)
@@ -71,14 +72,17 @@ func (u *Update) Needed(ctx context.Context, tags Tagging) ([]Need, error) {
 			if err != nil {
 				return nil, err
 			}
+			forEndpoint, err := u.forEndpoint(o, old, role)
+			if err != nil {
+				return nil, err
+			}
 			for _, q := range lost {
-				if q.operation.Phase == operations.PrivateEndpoint {
-					if _, asked := standing[true]; !asked {
-						if standing[true], err = u.endpointStands(ctx, tags); err != nil {
-							return nil, err
-						}
+				if forEndpoint(q) {
+					needs, err := stands()
+					if err != nil {
+						return nil, err
 					}
-					if !standing[true] {
+					if !needs {
 						continue
 					}
 				}
@@ -90,6 +94,29 @@ func (u *Update) Needed(ctx context.Context, tags Tagging) ([]Need, error) {
 		}
 	}
 	return needs, nil
+}
+
+// forEndpoint reports of a call whether it goes with the private endpoint: it is made for
+// one, or only the documents with one allow it.
+func (u *Update) forEndpoint(o Options, with *Set, role Role) (func(question) bool, error) {
+	endpoints := slices.ContainsFunc(u.wanted.Roles, func(r Role) bool { return isForService(u.vendor, r) })
+	if !o.PrivateEndpoint || endpoints {
+		return func(q question) bool { return q.operation.Phase == operations.PrivateEndpoint }, nil
+	}
+	o.PrivateEndpoint = false
+	without, err := Generate(o)
+	if err != nil {
+		return nil, err
+	}
+	before, err := with.evaluator(role)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(without.Roles, func(r Role) bool { return r.Name == role.Name })
+	after, err := without.evaluator(without.Roles[i])
+	return func(q question) bool {
+		return q.operation.Phase == operations.PrivateEndpoint || before.Decide(&q.request) == iampolicy.Allowed && after.Decide(&q.request) != iampolicy.Allowed
+	}, err
 }
 
 // lostCalls are the questions to which a role's documents said yes and will say no.
