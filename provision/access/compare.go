@@ -205,7 +205,7 @@ func (p place) refusal(have, want []types.Tag, differences []string) step.Change
 		return step.Change{
 			Action:  step.Refuse,
 			Details: append([]string{before}, differences...),
-			Hint:    "to change what was granted, run 'biplane access revoke', then grant again; or give the flags that it was granted with",
+			Hint:    "to change what was granted, run 'biplane access update'; or give the flags that it was granted with",
 		}
 	}
 	return step.Change{
