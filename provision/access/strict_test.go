@@ -432,7 +432,7 @@ func other() *vendor.Profile {
 	return &vendor.Profile{
 		APIVersion: vendor.APIVersion, Kind: vendor.Kind, Product: "Zephyr & Sons",
 		Accounts:         map[string]string{"aws": "111122223333", "aws-us-gov": "111122224444", "aws-cn": "111122225555"},
-		ControlPlaneRole: "team/zephyr-control", RoleName: "zephyr-access", Path: "/zephyr/", PolicyName: "ZephyrAccess", StackName: "ZephyrStack",
+		ControlPlaneRole: "team/zephyr-control", RoleName: "zephyr-access", Path: "/zephyr/", PolicyName: "ZephyrAccess", StackName: "ZephyrStack", TemplateURL: "https://zephyr-public.s3.amazonaws.com/templates/",
 		TagPrefix: "zephyr/", Prefix: "zeph-", CompatPrefix: "oldz-", EndpointPrefix: "zeph-endpoint-", ProxyLogGroup: "/ecs/zephyr/front-",
 		Repository: "zephyr/images/", QueuePrefix: "Scaler", AdminRole: "zadmin", UserRole: "zuser", Namespace: "zephyr",
 	}
