@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,15 +21,22 @@ import (
 func TestKillUpdate(t *testing.T) {
 	t.Parallel()
 	biplane := program(t)
-	granted := grantedAccount(t, biplane, []string{"access", "grant", "--external-id", externalID, "--policy", "compat", "--private-endpoint", "--yes", "--quiet"})
-	editAccount(t, granted)
+	grant := []string{"access", "grant", "--external-id", externalID, "--policy", "compat", "--yes", "--quiet"}
+	edited := grantedAccount(t, biplane, append(slices.Clone(grant), "--private-endpoint"))
+	editAccount(t, edited)
+	plain := grantedAccount(t, biplane, grant)
+	stacked := grantedAccount(t, biplane, append(slices.Clone(grant), "--method", "cloudformation"))
 	for _, update := range []struct {
-		name  string
-		flags []string
+		name    string
+		granted string
+		flags   []string
 	}{
-		{"it finishes taking away", []string{"--private-endpoint=false", "--drift", "restore"}},
-		{"it finishes putting back", []string{"--drift", "restore"}},
+		{"it finishes taking away", edited, []string{"--private-endpoint=false", "--drift", "restore"}},
+		{"it finishes putting back", edited, []string{"--drift", "restore"}},
+		{"it finishes moving rights", plain, []string{"--private-endpoint"}},
+		{"it finishes changing a stack", stacked, []string{"--private-endpoint"}},
 	} {
+		granted := update.granted
 		t.Run(update.name, func(t *testing.T) {
 			t.Parallel()
 			killtest.Run(t, killtest.Program{
