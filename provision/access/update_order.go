@@ -29,9 +29,6 @@ func (c *policyChange) changes() bool {
 	return c.from != nil && len(documentDifferences("", c.from, c.policy.Document)) > 0
 }
 
-// attachmentsOfRole is AWS's quota of managed policies on a role, as published.
-const attachmentsOfRole = 10
-
 // inOrder lists the changes of policies so that no role has at any time less than what it
 // has both before and after: what a policy loses that another one gets, it loses
 // after. Where two policies swap rights, no order does that; then the old document of one
@@ -166,8 +163,9 @@ func (u *Update) orderOf(role string, changes []*policyChange) (order, interims 
 		order = append(order, left[i])
 		left = slices.Delete(left, i, i+1)
 	}
-	if n := len(live.attached) + len(interims); len(interims) > 0 && n > attachmentsOfRole {
-		return nil, nil, usererr.New(usererr.Refused, "role %s needs %d managed policies while rights move between them, and the account allows %d on a role (AttachedPoliciesPerRoleQuota)", role, n, attachmentsOfRole).
+	most := publishedQuotas["AttachedPoliciesPerRoleQuota"]
+	if n := len(live.attached) + len(interims); len(interims) > 0 && n > most {
+		return nil, nil, usererr.New(usererr.Refused, "role %s needs %d managed policies while rights move between them, and the account allows %d on a role (AttachedPoliciesPerRoleQuota)", role, n, most).
 			WithHint("detach what you attached to it yourself, or ask AWS to raise the quota")
 	}
 	return order, interims, nil
