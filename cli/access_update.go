@@ -12,6 +12,7 @@ import (
 
 	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/access"
+	"biplane.dev/biplane/provision/access/template"
 	"biplane.dev/biplane/provision/step"
 	"biplane.dev/biplane/provision/vendor"
 )
@@ -46,6 +47,10 @@ Exit status: 0 it is as wanted; 1 it was refused, or failed and was put back; 2 
   biplane access update --region eu-central-1 --delete-permissions=false`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkAnnounceURL(f.announceURL); err != nil {
+				return err
+			}
+			f.announceGiven = cmd.Flags().Changed("announce-url")
 			f.endpointGiven, f.deletionGiven = cmd.Flags().Changed("private-endpoint"), cmd.Flags().Changed("delete-permissions")
 			if f.account != "" {
 				if err := checkAccount(f.account); err != nil {
@@ -67,6 +72,7 @@ Exit status: 0 it is as wanted; 1 it was refused, or failed and was put back; 2 
 	flags.BoolVar(&f.allowNarrowing, "allow-narrowing", false, "take rights even where a data plane needs them")
 	flags.Var(&f.drift, "drift", "what becomes of what was changed by hand: it stays, or is put back")
 	flags.StringVar(&f.externalID, "external-id", "", "`ID` that the vendor must say, where the role asks for none yet")
+	flags.StringVar(&f.announceURL, "announce-url", "", "`URL` to which the stack says its role from now on, or nothing for nobody (default: as it was granted)")
 	flags.StringVar(&f.account, "account", "", "`ID` of the account that is meant; credentials of another one are refused")
 	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "show the plan and change nothing")
@@ -81,6 +87,8 @@ type updateFlags struct {
 	deletePermissions, deletionGiven bool
 	allowNarrowing                   bool
 	externalID                       string
+	announceURL                      string
+	announceGiven                    bool
 	account                          string
 	yes, dryRun                      bool
 }
@@ -178,7 +186,15 @@ func (a *app) update(ctx context.Context, f updateFlags) error {
 	if err := access.CheckGrantable(wanted); err != nil {
 		return err
 	}
-	way, err := a.wayToUpdate(ctx, customer, granted, o, wanted, access.Choice(f.drift.value))
+	if f.announceGiven && granted.Stack == "" {
+		return usererr.New(usererr.Refused, "--announce-url is for access that a stack granted, and role %s was made by IAM directly", v.RoleName).
+			WithHint("tell the vendor the role's ARN, which 'biplane access grant' prints")
+	}
+	parameters := map[string]string{}
+	if f.announceGiven {
+		parameters[template.AnnounceURLParameter] = f.announceURL
+	}
+	way, err := a.wayToUpdate(ctx, customer, granted, o, wanted, parameters, access.Choice(f.drift.value))
 	if err != nil {
 		return err
 	}

@@ -24,8 +24,8 @@ type updateWay struct {
 }
 
 // wayToUpdate finds out how the access was granted, and compares what is there with what
-// is wanted.
-func (a *app) wayToUpdate(ctx context.Context, c customer, granted *access.Granted, o access.Options, wanted *access.Set, choice access.Choice) (*updateWay, error) {
+// is wanted. parameters are those of a stack that get another value.
+func (a *app) wayToUpdate(ctx context.Context, c customer, granted *access.Granted, o access.Options, wanted *access.Set, parameters map[string]string, choice access.Choice) (*updateWay, error) {
 	options := access.UpdateOptions{Granted: granted, Wanted: wanted, Vendor: o.Vendor, Edits: choice}
 	if granted.Stack == "" {
 		u, err := access.NewUpdate(ctx, c.iam, options)
@@ -64,7 +64,7 @@ func (a *app) wayToUpdate(ctx context.Context, c customer, granted *access.Grant
 	if err != nil {
 		return nil, err
 	}
-	change := stack.Wanted{Name: granted.Stack, Set: wanted, Template: made.Bytes(template.JSON), Parameters: map[string]string{}, MayChange: true}
+	change := stack.Wanted{Name: granted.Stack, Set: wanted, Template: made.Bytes(template.JSON), Parameters: parameters, MayChange: true}
 	if there.Parameters[template.ExternalIDParameter] == "" {
 		change.Parameters[template.ExternalIDParameter] = o.ExternalID // it has no previous value
 	}
