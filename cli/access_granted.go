@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 
-	"biplane.dev/biplane/internal/usererr"
 	"biplane.dev/biplane/provision/access"
 	"biplane.dev/biplane/provision/vendor"
 )
@@ -32,8 +31,7 @@ func (a *app) grantedSet(ctx context.Context, account string) (grantedAccount, e
 		return g, err
 	}
 	if g.granted == nil {
-		return g, usererr.New(usererr.NotFound, "account %s has granted no access: it has no role %s of ours", customer.account, v.RoleName).
-			WithHint("run 'biplane access grant' first; of a vendor with other names, give its --vendor-profile")
+		return g, nothingGranted(ctx, customer, v)
 	}
 	g.set, err = access.Generate(g.granted.Options(customer.account, v))
 	return g, err
