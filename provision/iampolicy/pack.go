@@ -325,10 +325,6 @@ func longestStatement(st *Statement) int { return LongestSize([]byte(statementTe
 // partition are the longest that AWS has.
 func LongestSize(text []byte) int { return utf8.RuneCountInString(longest(string(text))) }
 
-func statementSize(st *Statement) int {
-	return utf8.RuneCountInString(statementText(st))
-}
-
 // holding is the document with other statements.
 func (d *Document) holding(statements ...Statement) *Document {
 	return &Document{Name: d.Name, Version: d.Version, ID: d.ID, Statements: statements}

@@ -24,7 +24,6 @@ type account struct {
 	identity *awsidentity.Service
 	cloud    Identity
 	admin    Caller
-	template string
 	bound    *Bound
 	made     map[string]Physical
 	current  map[string]map[string]any // properties, by logical ID

@@ -322,9 +322,6 @@ func (s *Service) settle(ctx context.Context) {
 	})
 }
 
-// lower is how a parameter is named in a refusal: stackName.
-func lower(name string) string { return strings.ToLower(name[:1]) + name[1:] }
-
 // stamp is a time as in answers; "" for none.
 func stamp(t time.Time) string {
 	if t.IsZero() {

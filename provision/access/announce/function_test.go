@@ -111,7 +111,9 @@ func TestFunction(t *testing.T) {
 		answer http.HandlerFunc
 		want   string
 	}{
-		"follows no redirect":                 {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) }, "307 "},
+		"follows no redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		}, "307 "},
 		"tries again when the receiver fails": {failing(2), "200 received"},
 		"reads a little of the answer": {func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(403)

@@ -161,8 +161,8 @@ func TestHistory(t *testing.T) {
 func TestFile(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ state, home, want string }{
-		{"/state", "/home/me", "/state/biplane/access-history.jsonl"},
-		{"relative", "/home/me", "/home/me/.local/state/biplane/access-history.jsonl"},
+		{"/state", "/h", "/state/biplane/access-history.jsonl"},
+		{"relative", "/h", "/h/.local/state/biplane/access-history.jsonl"},
 		{"", "relative", ""},
 		{"", "", ""},
 	} {
