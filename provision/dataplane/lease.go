@@ -34,6 +34,12 @@ const (
 // machine could miss a renewal.
 func (l *Lease) lasts() time.Duration { return max(l.p.Clock.Machine(leaseLasts), 5*time.Second) }
 
+// settles is the machine's time for the same reason: between reading that nobody has the
+// lease and writing his name, nobody may be held up for so long.
+func (l *Lease) settles() time.Duration {
+	return max(l.p.Clock.Machine(leaseSettles), 500*time.Millisecond)
+}
+
 // ErrLeaseLost is the cause of a context that ended because somebody else took over.
 var ErrLeaseLost = errors.New("somebody else took over the lease of the data plane")
 
@@ -92,7 +98,7 @@ func Take(ctx context.Context, p *plane.Plane, makeRole func(context.Context) er
 		if err := l.write(ctx, l.holder, time.Now().Add(l.lasts())); err != nil {
 			return nil, nil, err
 		}
-		if err := p.Clock.Sleep(ctx, leaseSettles); err != nil {
+		if err := (clock.Clock{}).Sleep(ctx, l.settles()); err != nil {
 			return nil, nil, err
 		}
 		if holder, _, err = l.read(ctx); err != nil {
