@@ -124,10 +124,11 @@ func upon(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
 		ts.Fatalf("usage: upon CALL damage WHAT [ARG], upon CALL signal NAME [then CALL signal NAME]...")
 	}
-	accountOf(ts).upon(ts, args)
+	accountOf(ts).upon(ts, args, false)
 }
 
-func (a *account) upon(ts *testscript.TestScript, args []string) {
+// upon does so; again is the last signal of several, which ends the process.
+func (a *account) upon(ts *testscript.TestScript, args []string, again bool) {
 	var do func() error
 	next := args[3:]
 	switch what := args[2]; args[1] {
@@ -148,7 +149,19 @@ func (a *account) upon(ts *testscript.TestScript, args []string) {
 			if err != nil {
 				return err
 			}
-			return syscall.Kill(pid, number)
+			if !again {
+				return syscall.Kill(pid, number)
+			}
+			// Two that come within a millisecond are one to the program, so the last one is
+			// sent until it is heard.
+			for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
+				if err := syscall.Kill(pid, number); errors.Is(err, syscall.ESRCH) {
+					return nil
+				} else if err != nil {
+					return err
+				}
+			}
+			return fmt.Errorf("process %d bears it", pid)
 		}
 	default:
 		ts.Fatalf("nothing is %s", args[1])
@@ -160,7 +173,7 @@ func (a *account) upon(ts *testscript.TestScript, args []string) {
 	}
 	a.due[args[0]] = append(a.due[args[0]], func() {
 		if len(next) > 3 { // then CALL signal NAME, which may come at once
-			a.upon(ts, next[1:])
+			a.upon(ts, next[1:], len(next) == 4)
 		}
 		if err := do(); err != nil {
 			a.mu.Lock()
