@@ -15,6 +15,16 @@ type grantedAccount struct {
 	set     *access.Set // that would be granted again
 }
 
+// granted reads what the customer's account has granted, and refuses one that has granted
+// nothing.
+func granted(ctx context.Context, c customer, v *vendor.Profile) (*access.Granted, error) {
+	there, err := access.ReadGranted(ctx, c.iam, c.partition, c.account, v)
+	if err == nil && there == nil {
+		err = nothingGranted(ctx, c, v)
+	}
+	return there, err
+}
+
 // grantedSet reads what the account of the credentials has granted, and refuses one that
 // has granted nothing.
 func (a *app) grantedSet(ctx context.Context, account string) (grantedAccount, error) {
@@ -27,11 +37,8 @@ func (a *app) grantedSet(ctx context.Context, account string) (grantedAccount, e
 		return grantedAccount{}, err
 	}
 	g := grantedAccount{customer: customer, vendor: v}
-	if g.granted, err = access.ReadGranted(ctx, customer.iam, customer.partition, customer.account, v); err != nil {
+	if g.granted, err = granted(ctx, customer, v); err != nil {
 		return g, err
-	}
-	if g.granted == nil {
-		return g, nothingGranted(ctx, customer, v)
 	}
 	g.set, err = access.Generate(g.granted.Options(customer.account, v))
 	return g, err

@@ -171,7 +171,7 @@ func (a *app) update(ctx context.Context, f updateFlags) error {
 		return err
 	}
 	p.now("reading what was granted")
-	granted, err := a.granted(ctx, customer, v)
+	granted, err := grantedHere(ctx, customer, v)
 	if err != nil {
 		return err
 	}
@@ -277,19 +277,17 @@ func (r updateResult) done(w io.Writer) {
 	}
 }
 
-// granted reads what the account has granted in the region of the customer.
-func (a *app) granted(ctx context.Context, c customer, v *vendor.Profile) (*access.Granted, error) {
-	granted, err := access.ReadGranted(ctx, c.iam, c.partition, c.account, v)
+// grantedHere reads what the account has granted in the region of the customer.
+func grantedHere(ctx context.Context, c customer, v *vendor.Profile) (*access.Granted, error) {
+	there, err := granted(ctx, c, v)
 	switch {
 	case err != nil:
 		return nil, err
-	case granted == nil:
-		return nil, nothingGranted(ctx, c, v)
-	case granted.Region != c.region:
-		return nil, usererr.New(usererr.Refused, "account %s has granted access in region %s, and the region here is %s", c.account, granted.Region, c.region).
-			WithHint("give --region %s; access in another region is another grant", granted.Region)
+	case there.Region != c.region:
+		return nil, usererr.New(usererr.Refused, "account %s has granted access in region %s, and the region here is %s", c.account, there.Region, c.region).
+			WithHint("give --region %s; access in another region is another grant", there.Region)
 	}
-	return granted, nil
+	return there, nil
 }
 
 // narrowed refuses to take what data planes need.

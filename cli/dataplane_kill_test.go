@@ -81,23 +81,29 @@ type planeWorlds struct {
 
 func newPlaneWorlds(t *testing.T, biplane string) *planeWorlds {
 	t.Helper()
+	return &planeWorlds{
+		granted:   grantedAccount(t, biplane, []string{"access", "grant", "--method", "iam", "--external-id", externalID, "--delete-permissions", "--yes", "--quiet"}),
+		emulators: newEmulators(t),
+	}
+}
+
+// newEmulators starts one for each trial that is made at once.
+func newEmulators(t *testing.T) chan *awsdouble.Emulator {
+	t.Helper()
 	moto, err := filepath.Abs("../.cache/venv/bin/moto_server")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &planeWorlds{
-		granted:   grantedAccount(t, biplane, []string{"access", "grant", "--method", "iam", "--external-id", externalID, "--delete-permissions", "--yes", "--quiet"}),
-		emulators: make(chan *awsdouble.Emulator, killtest.Workers()),
-	}
-	for range cap(w.emulators) {
+	emulators := make(chan *awsdouble.Emulator, killtest.Workers())
+	for range cap(emulators) {
 		emulator, err := awsdouble.NewEmulator(moto)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { emulator.Stop() })
-		w.emulators <- emulator
+		emulators <- emulator
 	}
-	return w
+	return emulators
 }
 
 // take makes one.

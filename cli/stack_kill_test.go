@@ -67,19 +67,7 @@ func newStackWorlds(t *testing.T, from string, s3 bool) *stackWorlds {
 	if !s3 {
 		return w
 	}
-	moto, err := filepath.Abs("../.cache/venv/bin/moto_server")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.emulators = make(chan *awsdouble.Emulator, killtest.Workers())
-	for range cap(w.emulators) {
-		emulator, err := awsdouble.NewEmulator(moto)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { emulator.Stop() })
-		w.emulators <- emulator
-	}
+	w.emulators = newEmulators(t)
 	return w
 }
 

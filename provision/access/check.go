@@ -195,10 +195,10 @@ func (c *Checker) assumeMatrix(ctx context.Context, report *Report) (map[string]
 		// A pattern in the trust that begins with the right ID would take this
 		// one, where it would refuse a random one.
 		wrong := c.ExternalID + "-wrong"
-		if err := c.mustRefuse(ctx, report, assumeWrong, name, arn, wrong, proven); err != nil {
+		if err := c.mustRefuse(ctx, report, assumeWrong, name, arn, wrong, proven, confusedDeputy); err != nil {
 			return nil, err
 		}
-		if err := c.mustRefuse(ctx, report, assumeAbsent, name, arn, "", proven); err != nil {
+		if err := c.mustRefuse(ctx, report, assumeAbsent, name, arn, "", proven, confusedDeputy); err != nil {
 			return nil, err
 		}
 		if err := c.tryOther(ctx, report, name, arn, proven); err != nil {
@@ -241,20 +241,8 @@ func (c *Checker) checkSwitchedOff(ctx context.Context, report *Report, i int, r
 			}
 		}
 	}
-	got, err := c.assume(ctx, c.Caller, c.arn(i), c.ExternalID)
-	switch {
-	case err != nil:
-		return err
-	case got.session != nil:
-		report.add(assumeOff, name, Fail, "it was assumed, so somebody switched it on; 'biplane access break-glass close' switches it off")
-	case proven:
-		report.add(assumeOff, name, Pass, "refused")
-	case c.byCustomer():
-		report.add(assumeOff, name, CannotTell, "these are the customer's credentials, which are refused anyway; the vendor runs this check")
-	default:
-		report.add(assumeOff, name, CannotTell, "refused, which proves nothing while the right way is refused too")
-	}
-	return nil
+	return c.mustRefuse(ctx, report, assumeOff, name, c.arn(i), c.ExternalID, proven,
+		"it was assumed, so somebody switched it on; 'biplane access break-glass close' switches it off")
 }
 
 // checkNoTeardown adds a row about the role that a grant makes only where it is
@@ -293,15 +281,18 @@ func (c *Checker) checkNoTeardown(ctx context.Context, report *Report, proven bo
 	return nil
 }
 
-// mustRefuse adds a row that passes when AWS refuses the caller. A refusal
-// proves nothing where the right way is refused as well.
-func (c *Checker) mustRefuse(ctx context.Context, report *Report, check, target, arn, externalID string, proven bool) error {
+// confusedDeputy is what it means that a trust does not ask for the right external ID.
+const confusedDeputy = "it was assumed: whoever knows the role's ARN can have the vendor act on it (confused deputy)"
+
+// mustRefuse adds a row that passes when AWS refuses the caller, and says assumed when it
+// does not. A refusal proves nothing where the right way is refused as well.
+func (c *Checker) mustRefuse(ctx context.Context, report *Report, check, target, arn, externalID string, proven bool, assumed string) error {
 	got, err := c.assume(ctx, c.Caller, arn, externalID)
 	switch {
 	case err != nil:
 		return err
 	case got.session != nil:
-		report.add(check, target, Fail, "it was assumed: whoever knows the role's ARN can have the vendor act on it (confused deputy)")
+		report.add(check, target, Fail, "%s", assumed)
 	case proven:
 		report.add(check, target, Pass, "refused")
 	case c.byCustomer():
